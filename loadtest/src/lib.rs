@@ -1,0 +1,1 @@
+//! A mock Discord with an oracle, and the load that drives weir against it.

@@ -1,0 +1,2 @@
+//! The `loadtest` program.
+fn main() {}

@@ -1,0 +1,85 @@
+//! Time as the whole crate sees it: one monotonic [`Instant`] in nanoseconds and one reading of
+//! the wall clock.
+//!
+//! The pure core never asks what time it is; it is told. This file is the only one that reads the
+//! operating system's clocks, so a simulation can run years in a second and a test can name any
+//! moment it likes with [`Instant::from_nanos`].
+
+use std::ops::{Add, AddAssign};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A point on the process's monotonic clock, in nanoseconds since an arbitrary origin.
+///
+/// Arithmetic saturates: at 2^64 ns (584 years) nothing that weir measures is still alive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The origin of the clock.
+    pub const ZERO: Self = Self(0);
+    /// Later than anything else: a deadline that never comes.
+    pub const FAR: Self = Self(u64::MAX);
+
+    /// The instant `nanos` nanoseconds after the origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The instant `millis` milliseconds after the origin.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since the origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to `self`, zero if `earlier` is later.
+    pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, rhs: Duration) {
+        *self = *self + rhs;
+    }
+}
+
+/// Reads the monotonic clock.
+pub fn now() -> Instant {
+    static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
+    let elapsed = ORIGIN.get_or_init(std::time::Instant::now).elapsed();
+    // One second of head start, so that "a moment ago" can be said at process start.
+    Instant(1_000_000_000) + elapsed
+}
+
+/// Reads the wall clock: milliseconds since the Unix epoch, zero before it.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_forward_and_arithmetic_saturates() {
+        let a = now();
+        assert!(now() >= a);
+        assert_eq!(Instant::FAR + Duration::from_secs(1), Instant::FAR);
+        assert_eq!(a.saturating_duration_since(a + Duration::from_nanos(1)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,3 @@
+//! weir, a Discord REST rate-limit proxy for fleets of bots.
+
+pub mod clock;
