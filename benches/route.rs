@@ -1,6 +1,6 @@
 //! What it costs to find out what limits a request: route, identity and keys.
 //!
-//! `cargo bench --bench route`; to be read against the promise of `weir::route`, 150 ns.
+//! `cargo bench --bench route`; to be read against what `weir::route` promises.
 
 use std::hint::black_box;
 

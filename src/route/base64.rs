@@ -34,15 +34,28 @@ pub(super) fn decode<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
 }
 
 fn sextet(symbol: u8) -> Option<u8> {
-    match symbol {
-        b'A'..=b'Z' => Some(symbol - b'A'),
-        b'a'..=b'z' => Some(symbol - b'a' + 26),
-        b'0'..=b'9' => Some(symbol - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
-    }
+    let value = SEXTETS[usize::from(symbol)];
+    (value != NO_SEXTET).then_some(value)
 }
+
+/// Marks the bytes of neither alphabet.
+const NO_SEXTET: u8 = 0xff;
+
+/// The value of each symbol of both alphabets.
+const SEXTETS: [u8; 256] = {
+    const COMMON: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut values = [NO_SEXTET; 256];
+    let mut value = 0;
+    while value < 62 {
+        values[COMMON[value as usize] as usize] = value;
+        value += 1;
+    }
+    values[b'+' as usize] = 62;
+    values[b'-' as usize] = 62;
+    values[b'/' as usize] = 63;
+    values[b'_' as usize] = 63;
+    values
+};
 
 /// Encodes as base64 without padding, in the url-safe alphabet if asked: for tests alone.
 #[cfg(test)]

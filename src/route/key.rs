@@ -119,10 +119,12 @@ impl Keys {
 
     fn of<const N: usize>(&self, domain: Domain, parts: [&[u8]; N]) -> u64 {
         let mut hasher = self.state.build_hasher();
-        hasher.write_u8(domain as u8);
+        // The lengths separate the parts: ("ab", "c") is not ("a", "bc").
+        let lengths = parts
+            .iter()
+            .fold(0_u64, |all, part| (all << 20) ^ part.len() as u64);
+        hasher.write_u64((lengths << 4) | domain as u64);
         for part in parts {
-            // The length separates the parts: ("ab", "c") is not ("a", "bc").
-            hasher.write_usize(part.len());
             hasher.write(part);
         }
         hasher.finish()
@@ -130,7 +132,7 @@ impl Keys {
 
     fn of_number(&self, domain: Domain, number: u64) -> u64 {
         let mut hasher = self.state.build_hasher();
-        hasher.write_u8(domain as u8);
+        hasher.write_u64(domain as u64);
         hasher.write_u64(number);
         hasher.finish()
     }

@@ -4,7 +4,7 @@
 //! Discord adds tomorrow needs no new weir. What stands here are the exceptions, each with the
 //! reason.
 
-use super::path::{is_digits, number};
+use super::path::{Segment, number};
 
 /// Bytes of the longest route text. Discord's longest, `/applications/!/guilds/!/commands/!/permissions`,
 /// has 47; two and a half times that leaves room for what it may add, and a hostile path no more.
@@ -16,7 +16,11 @@ pub const ROUTE_TEXT_BYTES_MAX: usize = 120;
 pub const WORD_BYTES_MAX: usize = 32;
 
 /// Stands for a replaced segment.
-pub(super) const REPLACED: &[u8] = b"!";
+pub(super) const REPLACED: Segment<'static> = Segment {
+    bytes: b"!",
+    is_id: false,
+    is_graphic: true,
+};
 
 /// The route of a path outside `/api`.
 pub(super) const OTHER: &str = "/other";
@@ -74,8 +78,8 @@ impl Class {
 }
 
 /// Whether `segment`, standing behind `previous`, is replaced.
-pub(super) fn is_replaced(previous: &[u8], segment: &[u8]) -> bool {
-    segment.len() > WORD_BYTES_MAX || is_digits(segment) || BEFORE_A_CODE.contains(&previous)
+pub(super) fn is_replaced(previous: &[u8], segment: Segment<'_>) -> bool {
+    segment.is_id || segment.bytes.len() > WORD_BYTES_MAX || BEFORE_A_CODE.contains(&previous)
 }
 
 #[cfg(test)]
@@ -111,11 +115,21 @@ mod tests {
 
     #[test]
     fn ids_codes_and_long_segments_are_replaced_and_words_stay() {
-        assert!(is_replaced(b"members", b"1"));
-        assert!(is_replaced(b"invites", b"dyno"));
-        assert!(is_replaced(b"x", &[b'a'; WORD_BYTES_MAX + 1]));
-        assert!(!is_replaced(b"x", &[b'a'; WORD_BYTES_MAX]));
-        assert!(!is_replaced(b"guilds", b"templates"));
-        assert!(!is_replaced(b"messages", b"@original"));
+        let id = Segment {
+            bytes: b"1",
+            is_id: true,
+            is_graphic: true,
+        };
+        let word = |bytes| Segment {
+            bytes,
+            is_id: false,
+            is_graphic: true,
+        };
+        assert!(is_replaced(b"members", id));
+        assert!(is_replaced(b"invites", word(b"dyno")));
+        assert!(is_replaced(b"x", word(&[b'a'; WORD_BYTES_MAX + 1])));
+        assert!(!is_replaced(b"x", word(&[b'a'; WORD_BYTES_MAX])));
+        assert!(!is_replaced(b"guilds", word(b"templates")));
+        assert!(!is_replaced(b"messages", word(b"@original")));
     }
 }
