@@ -1,4 +1,7 @@
 //! weir, a Discord REST rate-limit proxy for fleets of bots.
 
 pub mod clock;
+pub mod config;
 pub mod route;
+
+pub use config::Config;
