@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod route;
 
 pub use config::Config;
