@@ -6,3 +6,4 @@ pub mod error;
 pub mod route;
 
 pub use config::Config;
+pub mod http1;

@@ -1,0 +1,185 @@
+//! Writing heads for the other side: the lines that stay are copied in runs, as they arrived.
+
+use super::fields::Fields;
+use super::framing::Framing;
+use super::hop::Role;
+use super::{RequestHead, ResponseHead, Version};
+
+/// Room for what is written beyond the lines that arrived: a version, a status, a few digits and
+/// a `Connection` line.
+const EXTRA_BYTES: usize = 96;
+
+/// What becomes of a line.
+enum Edit<'v> {
+    Keep,
+    Drop,
+    /// The name stays as it was sent, the value is this one.
+    Value(&'v [u8]),
+}
+
+/// Copies the lines of `fields` to `out`, edited by their roles.
+fn copy_lines<'v>(fields: &Fields<'_>, out: &mut Vec<u8>, edit: impl Fn(Role) -> Edit<'v>) {
+    let mut from = fields.line_at(0);
+    for at in 0..fields.len() {
+        let edit = edit(fields.role(at));
+        if matches!(edit, Edit::Keep) {
+            continue;
+        }
+        out.extend_from_slice(fields.raw(from, fields.line_at(at)));
+        from = fields.line_at(at + 1);
+        if let Edit::Value(value) = edit {
+            push_line(out, fields.name(at), value);
+        }
+    }
+    out.extend_from_slice(fields.raw(from, fields.line_at(fields.len())));
+}
+
+/// Writes one header line.
+pub(super) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number in decimal digits, without allocating.
+pub(super) struct Decimal {
+    digits: [u8; 20],
+    from: usize,
+}
+
+impl Decimal {
+    pub(super) fn new(mut number: u64) -> Self {
+        let mut digits = [b'0'; 20];
+        let mut from = digits.len() - 1;
+        loop {
+            digits[from] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, from };
+            }
+            from -= 1;
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.from..]
+    }
+}
+
+impl RequestHead<'_> {
+    /// Writes the head for the upstream, which is called `host` and spoken to in HTTP/1.1.
+    ///
+    /// Method, target and lines go on as they arrived, in their order; hop-by-hop lines, `Expect`
+    /// (it has been answered) and those meant for weir are left out. `Host` stays where it was
+    /// and gets the value `host`. The body follows as it arrives: [`Framing`] is kept.
+    pub fn encode(&self, host: &[u8], out: &mut Vec<u8>) {
+        out.reserve(self.fields.head_len() + host.len() + EXTRA_BYTES);
+        out.extend_from_slice(self.method_bytes);
+        out.push(b' ');
+        out.extend_from_slice(self.target);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if (0..self.fields.len()).all(|at| self.fields.role(at) != Role::Host) {
+            push_line(out, b"Host", host);
+        }
+        copy_lines(&self.fields, out, |role| match role {
+            Role::EndToEnd | Role::Authorization | Role::ContentLength => Edit::Keep,
+            Role::Host => Edit::Value(host),
+            Role::TransferEncoding => Edit::Value(b"chunked"),
+            Role::Connection
+            | Role::Expect
+            | Role::HopByHop
+            | Role::AbortAfter
+            | Role::RoutedTo => Edit::Drop,
+        });
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What an answer's receiver can take and wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientSide {
+    /// The version of the request.
+    pub version: Version,
+    /// Whether the connection shall stay open if the answer's framing allows it.
+    pub keep_alive: bool,
+}
+
+/// How the body has to follow an encoded response head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Relay {
+    /// Only the data of the chunks is to be sent, see [`super::BodyTracker::decode`]; otherwise
+    /// the body goes on as it arrives.
+    pub dechunk: bool,
+    /// Whether the client connection stays open after the body; if not, closing it ends the body
+    /// where nothing else does.
+    pub keep_alive: bool,
+}
+
+impl ResponseHead<'_> {
+    /// Writes the head for a client and says how the body follows.
+    ///
+    /// Lines go on as they arrived, in their order, without the hop-by-hop ones; the framing is
+    /// declared once, and `Connection` is added where the version's default is not what is meant.
+    /// A client of HTTP/1.0 gets a chunked body as plain bytes ended by closing.
+    pub fn encode(&self, to: ClientSide, out: &mut Vec<u8>) -> Relay {
+        let chunked = self.framing == Framing::Chunked;
+        let dechunk = chunked && to.version == Version::Http10;
+        let keep_alive = to.keep_alive && !dechunk && self.framing != Framing::UntilClose;
+
+        out.reserve(self.fields.head_len() + EXTRA_BYTES);
+        self.push_status_line(out);
+        // RFC 9110 8.6: no length in 1xx and 204; whatever it announced does not follow.
+        let bare = self.is_interim() || self.status == 204;
+        copy_lines(&self.fields, out, |role| match role {
+            Role::ContentLength if bare => Edit::Drop,
+            Role::TransferEncoding if chunked && !dechunk => Edit::Value(b"chunked"),
+            Role::EndToEnd
+            | Role::ContentLength
+            | Role::Host
+            | Role::Authorization
+            | Role::Expect
+            | Role::AbortAfter
+            | Role::RoutedTo => Edit::Keep,
+            Role::TransferEncoding | Role::Connection | Role::HopByHop => Edit::Drop,
+        });
+        if !self.is_interim() {
+            push_connection(out, ClientSide { keep_alive, ..to });
+        }
+        out.extend_from_slice(b"\r\n");
+        Relay {
+            dechunk,
+            keep_alive,
+        }
+    }
+
+    /// `HTTP/1.1`, whatever the upstream speaks, then status and reason as they arrived.
+    fn push_status_line(&self, out: &mut Vec<u8>) {
+        const VERSION_LEN: usize = b"HTTP/1.1".len();
+        const STATUS_LEN: usize = b" 200".len();
+        let rest = self
+            .fields
+            .start_line()
+            .get(VERSION_LEN..)
+            .unwrap_or_default();
+        out.extend_from_slice(b"HTTP/1.1");
+        out.extend_from_slice(rest);
+        if rest.len() == STATUS_LEN {
+            // The space belongs to the grammar even if no reason follows.
+            out.push(b' ');
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes `Connection` where the default of the client's version says otherwise.
+pub(super) fn push_connection(out: &mut Vec<u8>, to: ClientSide) {
+    match (to.version, to.keep_alive) {
+        (Version::Http11, true) | (Version::Http10, false) => {}
+        (Version::Http11, false) => out.extend_from_slice(b"Connection: close\r\n"),
+        (Version::Http10, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+use super::*;
+use crate::http1::{Method, Parse, parse_request, parse_response};
+
+fn relay_request(head: &str) -> String {
+    let Parse::Complete(head) = parse_request(head.as_bytes()) else {
+        panic!("{head}")
+    };
+    let mut out = Vec::new();
+    head.encode(b"discord.com", &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn relay_response(head: &str, method: Method, to: ClientSide) -> (String, Relay) {
+    let Parse::Complete(head) = parse_response(head.as_bytes(), method) else {
+        panic!("{head}")
+    };
+    let mut out = Vec::new();
+    let relay = head.encode(to, &mut out);
+    (String::from_utf8(out).unwrap(), relay)
+}
+
+const OPEN: ClientSide = ClientSide {
+    version: Version::Http11,
+    keep_alive: true,
+};
+const CLOSING: ClientSide = ClientSide {
+    version: Version::Http11,
+    keep_alive: false,
+};
+const OLD: ClientSide = ClientSide {
+    version: Version::Http10,
+    keep_alive: false,
+};
+const OLD_OPEN: ClientSide = ClientSide {
+    version: Version::Http10,
+    keep_alive: true,
+};
+
+#[test]
+fn a_request_goes_on_byte_for_byte_but_for_host_and_hop_by_hop_lines() {
+    let head = "POST /api/v10/a?&b=%2F HTTP/1.1\r\n\
+        user-AGENT:DiscordBot (x, 1) \r\n\
+        HOST: 127.0.0.1:8080\r\n\
+        Keep-Alive: timeout=5\r\n\
+        Authorization: Bot abc\r\n\
+        Connection: Keep-Alive, X-Private, TE\r\n\
+        X-Private: 1\r\n\
+        Content-Length:\t12\r\n\
+        TE: trailers\r\n\
+        x-private: 2\r\n\
+        Expect: 100-continue\r\n\
+        X-RateLimit-Abort-After: 3\r\n\
+        X-RateLimit-Precision: millisecond\r\n\
+        nirn-routed-to: a\r\n\
+        Trailer: X-Sum\r\n\
+        Upgrade: h2c\r\n\
+        Proxy-Connection: close\r\n\
+        Proxy-Authorization: Basic x\r\n\
+        Accept-Encoding:  gzip,\tbr\r\n\
+        Accept-Encoding: deflate\r\n\r\n";
+    let sent = "POST /api/v10/a?&b=%2F HTTP/1.1\r\n\
+        user-AGENT:DiscordBot (x, 1) \r\n\
+        HOST: discord.com\r\n\
+        Authorization: Bot abc\r\n\
+        Content-Length:\t12\r\n\
+        X-RateLimit-Precision: millisecond\r\n\
+        Accept-Encoding:  gzip,\tbr\r\n\
+        Accept-Encoding: deflate\r\n\r\n";
+    assert_eq!(relay_request(head), sent);
+}
+
+#[test]
+fn a_chunked_request_stays_chunked_where_it_said_so() {
+    let head = "PUT / HTTP/1.1\r\nHost: a\r\ntransfer-encoding:  Chunked\r\nA: b\r\n\r\n";
+    let sent = "PUT / HTTP/1.1\r\nHost: discord.com\r\ntransfer-encoding: chunked\r\nA: b\r\n\r\n";
+    assert_eq!(relay_request(head), sent);
+    let named = head.replace("A: b", "Connection: transfer-encoding");
+    assert!(relay_request(&named).contains("transfer-encoding: chunked\r\n"));
+}
+
+#[test]
+fn an_old_request_without_host_gets_one_and_is_sent_as_1_1() {
+    let sent = "GET /a HTTP/1.1\r\nHost: discord.com\r\nA: b\r\n\r\n";
+    assert_eq!(relay_request("GET /a HTTP/1.0\r\nA: b\r\n\r\n"), sent);
+    let bare = "GET /a HTTP/1.1\r\nHost: discord.com\r\n\r\n";
+    assert_eq!(relay_request("GET /a HTTP/1.0\r\n\r\n"), bare);
+}
+
+#[test]
+fn an_absolute_target_is_sent_as_a_path_and_empty_lines_are_not_sent() {
+    let sent = "GET /a?b HTTP/1.1\r\nHost: discord.com\r\n\r\n";
+    let head = "\r\n\r\nGET http://other.example:80/a?b HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    assert_eq!(relay_request(head), sent);
+    let head = "PURGE /a?b HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    assert_eq!(relay_request(head), sent.replace("GET", "PURGE"));
+}
+
+#[test]
+fn a_response_goes_on_byte_for_byte_but_for_hop_by_hop_lines() {
+    let kept = "Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
+        Content-Type: application/json\r\n\
+        Content-Length: 2\r\n\
+        set-cookie: __dcfduid=1; path=/\r\n\
+        set-cookie: __sdcfduid=2; path=/\r\n\
+        x-ratelimit-bucket: abc\r\n\
+        x-ratelimit-reset-after: 0.250\r\n\
+        Via:1.1 google\r\n\
+        CF-RAY: 8-FRA\r\n\
+        Proxy-Status: cdn\r\n";
+    let head = format!(
+        "HTTP/1.1 200 Fine by  me\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n{kept}\
+         Trailer: a\r\nUpgrade: h2\r\nProxy-Authenticate: Basic\r\nTE: x\r\n\r\n"
+    );
+    let sent = format!("HTTP/1.1 200 Fine by  me\r\n{kept}\r\n");
+    let relay = Relay {
+        dechunk: false,
+        keep_alive: true,
+    };
+    assert_eq!(relay_response(&head, Method::Get, OPEN), (sent, relay));
+}
+
+#[test]
+fn connection_is_written_where_the_default_is_not_meant() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+    for (to, line) in [
+        (OPEN, ""),
+        (CLOSING, "Connection: close\r\n"),
+        (OLD, ""),
+        (OLD_OPEN, "Connection: keep-alive\r\n"),
+    ] {
+        let (sent, relay) = relay_response(head, Method::Get, to);
+        assert_eq!(
+            sent,
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{line}\r\n")
+        );
+        assert_eq!(
+            relay,
+            Relay {
+                dechunk: false,
+                keep_alive: to.keep_alive
+            }
+        );
+    }
+}
+
+#[test]
+fn a_chunked_response_stays_chunked_but_for_old_clients() {
+    let head = "HTTP/1.1 200 OK\r\nA: b\r\ntransfer-encoding:CHUNKED\r\nC: d\r\n\r\n";
+    let (sent, relay) = relay_response(head, Method::Get, OPEN);
+    assert_eq!(
+        sent,
+        "HTTP/1.1 200 OK\r\nA: b\r\ntransfer-encoding: chunked\r\nC: d\r\n\r\n"
+    );
+    assert_eq!(
+        relay,
+        Relay {
+            dechunk: false,
+            keep_alive: true
+        }
+    );
+    for to in [OLD, OLD_OPEN] {
+        let (sent, relay) = relay_response(head, Method::Get, to);
+        assert_eq!(sent, "HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n\r\n");
+        assert_eq!(
+            relay,
+            Relay {
+                dechunk: true,
+                keep_alive: false
+            }
+        );
+    }
+}
+
+#[test]
+fn a_response_until_close_closes_the_client_connection_too() {
+    let (sent, relay) = relay_response("HTTP/1.0 200 OK\r\nA: b\r\n\r\n", Method::Get, OPEN);
+    assert_eq!(sent, "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\n");
+    assert_eq!(
+        relay,
+        Relay {
+            dechunk: false,
+            keep_alive: false
+        }
+    );
+    let (sent, relay) = relay_response("HTTP/1.1 200 OK\r\n\r\n", Method::Get, OLD_OPEN);
+    assert_eq!(sent, "HTTP/1.1 200 OK\r\n\r\n");
+    assert!(!relay.keep_alive);
+}
+
+#[test]
+fn answers_without_a_body_declare_only_what_they_may() {
+    const LENGTH: &str = "Content-Length: 5\r\n";
+    const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+    for (method, status, lines, kept) in [
+        (Method::Head, "200 OK", LENGTH, LENGTH),
+        (Method::Head, "200 OK", CHUNKED, ""),
+        (Method::Get, "304 Not Modified", LENGTH, LENGTH),
+        (Method::Get, "304 Not Modified", CHUNKED, ""),
+        (Method::Get, "204 No Content", LENGTH, ""),
+        (Method::Get, "204 No Content", CHUNKED, ""),
+        (Method::Get, "103 Early Hints", LENGTH, ""),
+        (Method::Head, "103 Early Hints", CHUNKED, ""),
+    ] {
+        let (sent, relay) =
+            relay_response(&format!("HTTP/1.1 {status}\r\n{lines}\r\n"), method, OPEN);
+        assert_eq!(
+            sent,
+            format!("HTTP/1.1 {status}\r\n{kept}\r\n"),
+            "{method:?} {lines}"
+        );
+        assert_eq!(
+            relay,
+            Relay {
+                dechunk: false,
+                keep_alive: true
+            }
+        );
+    }
+    let (sent, _) = relay_response("HTTP/1.1 103 Early Hints\r\n\r\n", Method::Get, CLOSING);
+    assert_eq!(
+        sent, "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "the final answer says that it closes"
+    );
+}
+
+#[test]
+fn a_missing_reason_keeps_its_space() {
+    for head in ["HTTP/1.1 204\r\n\r\n", "HTTP/1.1 204 \r\n\r\n"] {
+        assert_eq!(
+            relay_response(head, Method::Get, OPEN).0,
+            "HTTP/1.1 204 \r\n\r\n"
+        );
+    }
+}
+
+#[test]
+fn a_reason_of_other_bytes_than_ascii_goes_on() {
+    let head = b"HTTP/1.1 200 Tr\xe8s bien\r\n\r\n";
+    let Parse::Complete(head) = parse_response(head, Method::Head) else {
+        panic!()
+    };
+    let mut out = Vec::new();
+    head.encode(OPEN, &mut out);
+    assert_eq!(out, b"HTTP/1.1 200 Tr\xe8s bien\r\n\r\n");
+}
+
+#[test]
+fn heads_are_written_into_the_room_there_is() {
+    let Parse::Complete(head) = parse_request(b"GET / HTTP/1.0\r\nA: b\r\n\r\n") else {
+        panic!()
+    };
+    let mut out = Vec::with_capacity(512);
+    let room = out.as_ptr();
+    head.encode(b"discord.com", &mut out);
+    assert_eq!((out.as_ptr(), out.capacity()), (room, 512));
+}
+
+#[test]
+fn decimals_are_written_whole() {
+    for number in [0, 9, 10, 429, u64::MAX] {
+        assert_eq!(
+            Decimal::new(number).as_bytes(),
+            number.to_string().as_bytes()
+        );
+    }
+}
