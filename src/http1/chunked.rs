@@ -3,10 +3,10 @@
 //! ```text
 //! size [;extension] CR LF   data × size   CR LF   …   0 CR LF   *( trailer CR LF )   CR LF
 //! ```
-//! Nothing is copied or kept but a few counters (32 bytes): a relay that stays chunked passes on the very
-//! bytes, one that must not asks for the ranges of data. Since the bytes go on verbatim, whoever reads them
-//! next has to see the same chunks, so the grammar is taken literally: no blanks around the size, no bare
-//! LF, no control bytes, no trailer that would frame, route or authorise.
+//! Nothing is copied or kept but a few counters: a relay that stays chunked passes on the very
+//! bytes, one that must not asks for the ranges of data. Since the bytes go on verbatim, whoever
+//! reads them next has to see the same chunks, so the grammar is taken literally: no blanks around
+//! the size, no bare LF, no control bytes, no trailer that would frame, route or authorise.
 
 use std::fmt;
 use std::ops::Range;
@@ -115,7 +115,7 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
     state: State,
-    /// The size being read, then the data of this chunk still to come.
+    /// The size being read, then the data of this chunk still to come: zero before each size.
     remaining: u64,
     digits: u8,
     /// Bytes of the current size line, or of the trailers.
@@ -253,9 +253,6 @@ impl ChunkedDecoder {
             b'\n' if self.digits > 0 => return Err(BadChunk::LineEnding),
             _ => return Err(BadChunk::Size),
         };
-        if self.digits == 0 {
-            self.remaining = 0;
-        }
         self.digits += 1;
         // 16 digits fill 64 bits, so the shift loses nothing before the limit is seen.
         self.remaining = self.remaining << 4 | u64::from(digit);

@@ -20,8 +20,8 @@ enum Edit<'v> {
 /// Copies the lines of `fields` to `out`, edited by their roles.
 fn copy_lines<'v>(fields: &Fields<'_>, out: &mut Vec<u8>, edit: impl Fn(Role) -> Edit<'v>) {
     let mut from = fields.line_at(0);
-    for at in 0..fields.len() {
-        let edit = edit(fields.role(at));
+    for (at, role) in fields.roles() {
+        let edit = edit(role);
         if matches!(edit, Edit::Keep) {
             continue;
         }
@@ -79,7 +79,7 @@ impl RequestHead<'_> {
         out.push(b' ');
         out.extend_from_slice(self.target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        if (0..self.fields.len()).all(|at| self.fields.role(at) != Role::Host) {
+        if self.fields.find(Role::Host, 0).is_none() {
             push_line(out, b"Host", host);
         }
         copy_lines(&self.fields, out, |role| match role {

@@ -94,9 +94,15 @@ impl<'b> Fields<'b> {
         &self.head[line.value_at.into()..][..line.value_len.into()]
     }
 
-    /// What line `at`, which must exist, means to a relay.
-    pub(super) fn role(&self, at: usize) -> Role {
-        self.lines[at].role
+    /// What each line means to a relay, in order, with its index.
+    pub(super) fn roles(&self) -> impl Iterator<Item = (usize, Role)> + '_ {
+        self.lines.iter().map(|line| line.role).enumerate()
+    }
+
+    /// The first line with this role, not before line `from`.
+    pub(super) fn find(&self, role: Role, from: usize) -> Option<usize> {
+        let rest = self.lines.get(from..)?;
+        Some(from + rest.iter().position(|line| line.role == role)?)
     }
 
     /// Changes what line `at`, which must exist, means.

@@ -85,8 +85,8 @@ pub(super) fn declared(
     let mut length = None;
     let mut coding = None;
     let (mut lengths, mut codings) = (0, 0);
-    for at in 0..fields.len() {
-        match fields.role(at) {
+    for (at, role) in fields.roles() {
+        match role {
             Role::ContentLength => {
                 lengths += 1;
                 length = Some(fields.value(at));

@@ -74,17 +74,15 @@ pub(super) struct ConnectionOptions {
     pub(super) keep_alive: bool,
     /// A field that no hop may take away was named (`Host`, `Content-Length`, `Authorization`),
     /// or more than [`CONNECTION_OPTIONS_MAX`] options.
-    pub(super) absurd: bool,
+    pub(super) invalid: bool,
 }
 
 /// Reads the `Connection` lines and gives [`Role::HopByHop`] to every field they name.
 pub(super) fn apply_connection(fields: &mut Fields<'_>) -> ConnectionOptions {
     let mut options = ConnectionOptions::default();
-    let mut count = 0;
-    for at in 0..fields.len() {
-        if fields.role(at) != Role::Connection {
-            continue;
-        }
+    let (mut count, mut from) = (0, 0);
+    while let Some(at) = fields.find(Role::Connection, from) {
+        from = at + 1;
         for option in fields.value(at).split(|&byte| byte == b',') {
             let option = option.trim_ascii();
             if option.is_empty() {
@@ -92,7 +90,7 @@ pub(super) fn apply_connection(fields: &mut Fields<'_>) -> ConnectionOptions {
             }
             count += 1;
             if count > CONNECTION_OPTIONS_MAX {
-                options.absurd = true;
+                options.invalid = true;
                 return options;
             }
             if option.eq_ignore_ascii_case(b"close") {
@@ -100,7 +98,7 @@ pub(super) fn apply_connection(fields: &mut Fields<'_>) -> ConnectionOptions {
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 options.keep_alive = true;
             } else {
-                options.absurd |= cut(fields, option);
+                options.invalid |= cut(fields, option);
             }
         }
     }
@@ -122,8 +120,7 @@ fn cut(fields: &mut Fields<'_>, option: &[u8]) -> bool {
         | Role::RoutedTo => false,
         Role::EndToEnd => {
             for at in 0..fields.len() {
-                if fields.role(at) == Role::EndToEnd && fields.name(at).eq_ignore_ascii_case(option)
-                {
+                if fields.name(at).eq_ignore_ascii_case(option) {
                     fields.set_role(at, Role::HopByHop);
                 }
             }

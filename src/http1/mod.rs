@@ -14,10 +14,12 @@
 //!
 //! **Transparent through.** A head is not rebuilt from its fields: the lines that stay are copied
 //! in runs from the buffer they arrived in, so case, order, spacing and obs-text survive byte for
-//! byte. Only hop-by-hop lines are cut out and `Host` and `Transfer-Encoding` are rewritten in place.
+//! byte. Only hop-by-hop lines are cut out, and `Host` and `Transfer-Encoding` are rewritten in
+//! place.
 //!
 //! **Cost.** Nothing is allocated for a head of up to 48 header lines, if the output has room.
-//! Fields are 16-bit offsets into the buffer; a name is recognised once, by length and first byte. Bodies are never copied or kept: the decoders only count.
+//! Fields are 16-bit offsets into the buffer; a name is recognised once, by length and first byte.
+//! Bodies are never copied or kept: the decoders only count.
 
 mod chunked;
 mod encode;

@@ -179,11 +179,8 @@ pub fn parse_request(buf: &[u8]) -> Parse<RequestHead<'_>, BadRequest> {
     }
     match parsed {
         Ok(httparse::Status::Complete(len)) if skipped + len <= HEAD_BYTES_MAX => {
-            match check(&rest[..len], &raw) {
-                Ok(head) => Parse::Complete(RequestHead {
-                    len: skipped + len,
-                    ..head
-                }),
+            match check(&rest[..len], &raw, skipped + len) {
+                Ok(head) => Parse::Complete(head),
                 Err(bad) => Parse::Invalid(bad),
             }
         }
@@ -251,10 +248,12 @@ fn names_http(rest: &[u8], raw: &httparse::Request<'_, '_>) -> bool {
     version.starts_with(b"HTTP/")
 }
 
-/// Everything that httparse does not check, on a head whose end it has found.
+/// Everything that httparse does not check, on a head whose end it has found; it ends `len` bytes
+/// into the buffer.
 fn check<'b>(
     head: &'b [u8],
     raw: &httparse::Request<'_, 'b>,
+    len: usize,
 ) -> Result<RequestHead<'b>, BadRequest> {
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(BadRequest::Malformed);
@@ -269,7 +268,7 @@ fn check<'b>(
     let method = check_method(method_bytes)?;
     let (authority, target) = split_target(method, target.as_bytes())?;
     let connection = hop::apply_connection(&mut fields);
-    if connection.absurd {
+    if connection.invalid {
         return Err(BadRequest::Connection);
     }
     let framing = framing::declared(&fields, version).map_err(BadRequest::Framing)?;
@@ -290,7 +289,7 @@ fn check<'b>(
         authorization: noted.authorization,
         routed_to: noted.routed_to,
         abort_after: noted.abort_after,
-        len: head.len(),
+        len,
         fields,
     })
 }
@@ -366,8 +365,8 @@ struct Noted<'b> {
 impl<'b> Noted<'b> {
     fn read(fields: &Fields<'b>, version: Version) -> Result<Self, BadRequest> {
         let mut noted = Self::default();
-        for at in 0..fields.len() {
-            match fields.role(at) {
+        for (at, role) in fields.roles() {
+            match role {
                 Role::Host => {
                     noted.hosts += 1;
                     if !is_authority(fields.value(at)) {

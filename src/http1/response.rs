@@ -153,7 +153,7 @@ fn check<'b>(
         _ => {}
     }
     let connection = hop::apply_connection(&mut fields);
-    if connection.absurd {
+    if connection.invalid {
         return Err(BadResponse::Connection);
     }
     let declared = framing::declared(&fields, version).map_err(BadResponse::Framing)?;

@@ -309,7 +309,8 @@ proptest! {
     #[test]
     fn nothing_makes_the_parsers_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         check_request(&bytes);
-        check_response(&bytes, Method::Get, ClientSide { version: Version::Http11, keep_alive: true });
+        let to = ClientSide { version: Version::Http11, keep_alive: true };
+        check_response(&bytes, Method::Get, to);
         let status_line = [b"HTTP/1.1 200 OK\r\n", &bytes[..]].concat();
         let _ = parse_response(&status_line, Method::Get);
         let request_line = [b"GET / HTTP/1.1\r\n", &bytes[..]].concat();

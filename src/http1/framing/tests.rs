@@ -209,6 +209,22 @@ fn a_body_until_close_takes_everything_and_is_whole_at_close() {
 }
 
 #[test]
+fn a_body_without_chunks_is_content_as_a_whole() {
+    for (framing, content) in [
+        (Framing::None, vec![]),
+        (Framing::Length(2), vec![0..2]),
+        (Framing::Length(9), vec![0..4]),
+        (Framing::UntilClose, vec![0..4]),
+    ] {
+        let mut ranges = Vec::new();
+        BodyTracker::new(framing)
+            .decode(b"abcd", |range| ranges.push(range))
+            .unwrap();
+        assert_eq!(ranges, content, "{framing:?}");
+    }
+}
+
+#[test]
 fn a_chunked_body_is_followed_and_can_be_stripped_of_its_chunks() {
     let wire = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nHTTP/1.1";
     let mut body = BodyTracker::new(Framing::Chunked);

@@ -306,6 +306,12 @@ fn a_second_authorization_is_refused() {
 }
 
 #[test]
+fn the_first_bound_on_waiting_counts() {
+    let head = with("X-RateLimit-Abort-After: 1\r\nx-ratelimit-abort-after: 2\r\n");
+    assert_eq!(parse(&head).abort_after, Some(&b"1"[..]));
+}
+
+#[test]
 fn connections_persist_by_version_and_wish() {
     for (version, line, keep_alive) in [
         ("1.1", "", true),
