@@ -1,3 +1,4 @@
 //! weir, a Discord REST rate-limit proxy for fleets of bots.
 
 pub mod clock;
+pub mod limit;
