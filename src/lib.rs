@@ -7,3 +7,4 @@ pub mod route;
 
 pub use config::Config;
 pub mod http1;
+pub mod limit;
