@@ -1,5 +1,7 @@
 //! weir, a Discord REST rate-limit proxy for fleets of bots.
 
+#[cfg(feature = "io")]
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod error;
