@@ -158,6 +158,29 @@ impl Kind {
         }
     }
 
+    /// The kind's name in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client_gone",
+            Self::ClientTimeout => "client_timeout",
+            Self::BadRequest => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Dns => "dns",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsCertificate => "tls_certificate",
+            Self::ClosedBeforeAnswer => "closed_before_answer",
+            Self::Reset => "reset",
+            Self::GarbageAnswer => "garbage_answer",
+            Self::AnswerTimeout => "answer_timeout",
+            Self::BodyTruncated => "body_truncated",
+            Self::Draining => "draining",
+            Self::Full => "full",
+        }
+    }
+
     /// One clause for a log line or the body of an answer.
     pub const fn as_str(self) -> &'static str {
         match self {

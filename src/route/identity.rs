@@ -72,6 +72,18 @@ pub enum Client {
     Unknown,
 }
 
+impl Client {
+    /// A number for the label: equal labels, equal numbers.
+    pub const fn key(self) -> u64 {
+        match self {
+            Self::Bot(id) => id,
+            Self::Bearer => 0,
+            Self::NoAuth => 1,
+            Self::Unknown => 2,
+        }
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,16 +126,17 @@ pub fn parse(authorization: Option<&[u8]>) -> Identity<'_> {
     Identity { kind, secret }
 }
 
+/// Numbers below this are nobody's id, and stand for those without one in [`Client::key`].
+const ID_MIN: u64 = 3;
+
 /// The user id in front of a bot's token, `base64(id).….…`.
 fn user_id(token: &[u8]) -> Option<u64> {
     let end = token
         .iter()
         .take(ID_BASE64_BYTES_MAX + 1)
         .position(|&b| b == b'.')?;
-    number(base64::decode(
-        &token[..end],
-        &mut [0; ID_BASE64_BYTES_MAX / 4 * 3],
-    )?)
+    let mut room = [0; ID_BASE64_BYTES_MAX / 4 * 3];
+    number(base64::decode(&token[..end], &mut room)?).filter(|id| *id >= ID_MIN)
 }
 
 #[cfg(test)]
@@ -205,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn two_clients_share_a_number_only_if_they_share_a_label() {
+        // "Mg" is 2, which would be the number of `Unknown`.
+        let headers = ["Bot Mg.a.b", "Bot Mw.a.b", "Bearer x", "", "Basic x"];
+        let clients = headers.map(|header| parse(Some(header.as_bytes())).client());
+        for one in clients {
+            for other in clients {
+                let same_label = one.to_string() == other.to_string();
+                assert_eq!(one.key() == other.key(), same_label, "{one} {other}");
+            }
+        }
+        assert_eq!(clients[..2], [Client::Unknown, Client::Bot(3)]);
+    }
+
+    #[test]
     fn a_printed_identity_holds_no_token() {
         let printed = format!(
             "{:?}",
@@ -225,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn every_id_comes_back_out_of_its_token(id: u64, url_safe: bool, pad in 0_usize..3) {
+        fn every_id_comes_back_out_of_its_token(id in ID_MIN.., url_safe: bool, pad in 0_usize..3) {
             let first = base64::encode(id.to_string().as_bytes(), url_safe) + &"=".repeat(pad);
             let header = format!("Bot {first}.Gabcde.tail");
             prop_assert_eq!(kind(&header), Kind::Bot { user_id: Some(id) });

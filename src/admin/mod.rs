@@ -1,0 +1,3 @@
+//! What the person who runs weir sees of it.
+
+pub mod log;
