@@ -1,6 +1,7 @@
 //! What goes into the limiter and what comes out of it.
 
 use crate::clock::Instant;
+pub use crate::route::BucketKey;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -13,17 +14,6 @@ pub struct Ticket {
     pub slot: u32,
     /// Tells the request from others that had the same slot.
     pub generation: u32,
-}
-
-/// Which limit a request falls under, as far as its method and path tell.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct BucketKey {
-    /// Hash of the token (bot, bearer, webhook or interaction) or of its absence.
-    pub identity: u64,
-    /// Hash of the major parameter.
-    pub major: u64,
-    /// Hash of method and path template.
-    pub route: u64,
 }
 
 /// Whose request it is.
@@ -241,5 +231,10 @@ impl Outputs {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// What is to do, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Output> {
+        self.list.iter()
     }
 }
