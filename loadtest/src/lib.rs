@@ -1,1 +1,3 @@
 //! A mock Discord with an oracle, and the load that drives weir against it.
+
+pub mod mock;
