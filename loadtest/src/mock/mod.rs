@@ -1,9 +1,14 @@
 //! A mock Discord with an oracle.
 
+pub mod answer;
+pub mod body;
 pub mod clock;
 pub mod endpoint;
 pub mod faults;
+pub mod http;
 pub mod limits;
+pub mod multipart;
+pub mod objects;
 pub mod oracle;
 pub mod route;
 pub mod settings;

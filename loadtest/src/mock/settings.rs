@@ -141,7 +141,7 @@ impl Default for IdSettings {
 }
 
 /// What `/gateway/bot` tells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewaySettings {
     /// Recommended number of shards.
@@ -169,7 +169,7 @@ impl Default for GatewaySettings {
 }
 
 /// The form of answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnswerSettings {
     /// Whether JSON comes chunked, as Cloudflare often sends it, instead of with its length.

@@ -11,10 +11,10 @@ use ahash::AHashMap;
 
 use super::endpoint::Endpoint;
 use super::faults::{Action, Faults};
-use super::limits::{Cause, Demand, GlobalQuota, Invalid, Limits, OpRule, View};
+use super::limits::{Cause, Demand, GlobalQuota, Invalid, InvalidSettings, Limits, OpRule, View};
 use super::oracle::{Judged, Oracle, OracleReport, Tag};
 use super::route::{self, Method, Owner};
-use super::settings::Settings;
+use super::settings::{AnswerSettings, GatewaySettings, Settings};
 use super::stable_hash;
 
 /// Kinds of request told apart; what comes beyond is counted as one. Discord has about 250.
@@ -65,6 +65,12 @@ pub struct Outcome {
     pub limit: Option<(View, Arc<str>)>,
     /// The bot's user id, zero when unknown.
     pub bot_id: u64,
+    /// The form of answers.
+    pub answers: AnswerSettings,
+    /// What the gateway endpoint tells.
+    pub gateway: GatewaySettings,
+    /// The form of a ban's answer.
+    pub ban: InvalidSettings,
 }
 
 /// The state of Discord.
@@ -281,10 +287,19 @@ impl World {
             accepted,
         });
         self.note_arrival(now_ns, request, status, bot_id);
+        let Settings {
+            answers,
+            gateway,
+            invalid: ban,
+            ..
+        } = self.settings;
         Outcome {
             reply,
             limit,
             bot_id,
+            answers,
+            gateway,
+            ban,
         }
     }
 

@@ -10,7 +10,7 @@ use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 
 /// How the ban is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InvalidSettings {
     /// Invalid requests within the window that cause a ban.
