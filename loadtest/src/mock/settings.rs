@@ -181,7 +181,7 @@ pub struct AnswerSettings {
 }
 
 /// What happens to connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionSettings {
     /// Close after this many answers, without having announced it.

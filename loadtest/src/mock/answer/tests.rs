@@ -14,8 +14,8 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(patch: Value) -> Self {
-        let settings = Settings::default().patched(&patch).unwrap();
+    fn new(patch: &Value) -> Self {
+        let settings = Settings::default().patched(patch).unwrap();
         Self {
             world: World::new(settings, 1),
             writer: Writer::new(0),
@@ -62,7 +62,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn an_answer_carries_the_bucket_and_discords_marks() {
-    let mut desk = Desk::new(json!({}));
+    let mut desk = Desk::new(&json!({}));
     let line = format!("POST /api/v10/channels/{C}/messages");
     let (head, body) = desk.ask(&line, r#"{"content":"hi"}"#);
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n"));
@@ -85,7 +85,7 @@ fn an_answer_carries_the_bucket_and_discords_marks() {
 
 #[test]
 fn a_429_tells_scope_and_wait_in_header_and_body() {
-    let mut desk = Desk::new(json!({}));
+    let mut desk = Desk::new(&json!({}));
     let line = format!("POST /api/v10/channels/{C}/messages");
     let answers: Vec<_> = (0..6).map(|_| desk.ask(&line, "")).collect();
     let (head, body) = &answers[5];
@@ -105,7 +105,7 @@ fn a_429_tells_scope_and_wait_in_header_and_body() {
 
 #[test]
 fn a_global_429_has_no_bucket_and_says_global() {
-    let mut desk = Desk::new(json!({"limits": {"global": {"limit": 1}}}));
+    let mut desk = Desk::new(&json!({"limits": {"global": {"limit": 1}}}));
     desk.ask("GET /api/v10/users/@me", "");
     let (head, body) = desk.ask("GET /api/v7/users/@me", "");
     assert_eq!(header(&head, "x-ratelimit-global"), Some("true"));
@@ -121,7 +121,7 @@ fn a_global_429_has_no_bucket_and_says_global() {
 
 #[test]
 fn a_banned_address_hears_cloudflare_alone() {
-    let mut desk = Desk::new(json!({"invalid": {"threshold": 1, "ban_ms": 60_500}}));
+    let mut desk = Desk::new(&json!({"invalid": {"threshold": 1, "ban_ms": 60_500}}));
     desk.ask("GET /api/v10/channels/203039963636301403", "");
     let (head, body) = desk.ask("GET /api/v10/users/@me", "");
     assert!(head.starts_with("HTTP/1.1 429"));
@@ -134,7 +134,7 @@ fn a_banned_address_hears_cloudflare_alone() {
 
 #[test]
 fn bodies_follow_the_method_and_the_status() {
-    let mut desk = Desk::new(json!({"answers": {"chunked": true, "early_hints": true}}));
+    let mut desk = Desk::new(&json!({"answers": {"chunked": true, "early_hints": true}}));
     let (head, body) = desk.ask(&format!("PUT /api/v10/channels/{C}/pins/{C}"), "");
     assert!(head.starts_with("HTTP/1.1 103 Early Hints"));
     let (head, body) = body
@@ -144,7 +144,7 @@ fn bodies_follow_the_method_and_the_status() {
     assert!(head.starts_with("HTTP/1.1 204 No Content"), "{head}");
     assert_eq!((body, header(&head, "Content-Length")), ("", None));
 
-    let mut desk = Desk::new(json!({"answers": {"chunked": true}}));
+    let mut desk = Desk::new(&json!({"answers": {"chunked": true}}));
     let (head, body) = desk.ask("HEAD /api/v10/users/@me", "");
     assert_eq!(
         (header(&head, "Transfer-Encoding"), body.as_str()),
@@ -159,7 +159,7 @@ fn bodies_follow_the_method_and_the_status() {
 
 #[test]
 fn an_echo_shows_what_was_received() {
-    let mut desk = Desk::new(json!({}));
+    let mut desk = Desk::new(&json!({}));
     let (_, body) = desk.ask("POST /echo/a?x=1", "{}");
     let echo: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(

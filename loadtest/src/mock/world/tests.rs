@@ -27,13 +27,13 @@ fn status(world: &mut World, now_ns: u64, request: &Request<'_>) -> u16 {
     }
 }
 
-fn patched(patch: serde_json::Value) -> World {
-    World::new(Settings::default().patched(&patch).unwrap(), 1)
+fn patched(patch: &serde_json::Value) -> World {
+    World::new(Settings::default().patched(patch).unwrap(), 1)
 }
 
 #[test]
 fn six_messages_at_once_draw_one_429_that_the_oracle_counts() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     let target = format!("/api/v10/channels/{C}/messages");
     let post = request(Method::Post, &target);
     let statuses: Vec<u16> = (0..6).map(|_| status(&mut world, 0, &post)).collect();
@@ -53,7 +53,7 @@ fn six_messages_at_once_draw_one_429_that_the_oracle_counts() {
 
 #[test]
 fn interactions_and_webhooks_are_exempt_from_the_global_limit() {
-    let mut world = patched(json!({"limits": {"global": {"limit": 3}}}));
+    let mut world = patched(&json!({"limits": {"global": {"limit": 3}}}));
     for i in 0..200 {
         let target = format!("/api/v10/interactions/20303996363630{i:04}/token{i}/callback");
         assert_eq!(status(&mut world, 0, &request(Method::Post, &target)), 204);
@@ -70,7 +70,7 @@ fn interactions_and_webhooks_are_exempt_from_the_global_limit() {
 
 #[test]
 fn ids_that_end_in_404_are_unknown_and_in_403_forbidden() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     let mut reply = |method, target: &str| {
         world
             .judge(0, 1_700_000_000_000, &request(method, target))
@@ -95,7 +95,7 @@ fn ids_that_end_in_404_are_unknown_and_in_403_forbidden() {
 
 #[test]
 fn dead_tokens_and_missing_ones_are_unauthorized_and_spend_no_limit() {
-    let mut world = patched(json!({"auth": {"dead_tokens": ["dead"]}}));
+    let mut world = patched(&json!({"auth": {"dead_tokens": ["dead"]}}));
     let me = request(Method::Get, "/api/v10/users/@me");
     assert_eq!(
         status(
@@ -155,7 +155,7 @@ fn dead_tokens_and_missing_ones_are_unauthorized_and_spend_no_limit() {
 
 #[test]
 fn too_many_invalid_requests_ban_the_address_even_for_valid_ones() {
-    let mut world = patched(json!({"invalid": {"threshold": 3, "ban_ms": 1000}}));
+    let mut world = patched(&json!({"invalid": {"threshold": 3, "ban_ms": 1000}}));
     let bad = Request {
         authorization: "",
         ..request(Method::Get, "/api/v10/users/@me")
@@ -176,7 +176,7 @@ fn too_many_invalid_requests_ban_the_address_even_for_valid_ones() {
 
 #[test]
 fn shared_429s_are_neither_violations_nor_invalid() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     let mut settings = world.settings().clone();
     settings.limits.rules[0].shared = Some(Quota::fixed(1, 1000));
     world.configure(settings);
@@ -192,7 +192,7 @@ fn shared_429s_are_neither_violations_nor_invalid() {
 
 #[test]
 fn a_renamed_channel_meets_its_hidden_limit_and_other_changes_do_not() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     let target = format!("/api/v10/channels/{C}");
     let rename = Request {
         json: br#"{"name":"x"}"#,
@@ -211,7 +211,7 @@ fn a_renamed_channel_meets_its_hidden_limit_and_other_changes_do_not() {
 
 #[test]
 fn order_is_judged_by_what_was_accepted() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     let target = format!("/api/v10/channels/{C}/messages");
     for (i, seq) in [0, 1, 3, 2, 4, 5].into_iter().enumerate() {
         let json = format!(r#"{{"content":"seq:{seq}"}}"#);
@@ -228,7 +228,7 @@ fn order_is_judged_by_what_was_accepted() {
 
 #[test]
 fn a_faulted_request_is_noted_but_not_processed() {
-    let mut world = patched(json!({"faults": [{"action": {"kind": "half_head"}, "times": 1}]}));
+    let mut world = patched(&json!({"faults": [{"action": {"kind": "half_head"}, "times": 1}]}));
     let me = request(Method::Get, "/api/v10/users/@me");
     let action = world.fault(me.method, me.target, BOT).unwrap();
     assert!(!action.is_processed());
@@ -244,7 +244,7 @@ fn a_faulted_request_is_noted_but_not_processed() {
 
 #[test]
 fn arrivals_are_logged_with_time_and_connection() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     let me = Request {
         connection: (3, 2),
         ..request(Method::Get, "/api/v10/users/@me")
@@ -263,7 +263,7 @@ fn arrivals_are_logged_with_time_and_connection() {
 
 #[test]
 fn a_path_that_is_no_route_is_not_found() {
-    let mut world = patched(json!({}));
+    let mut world = patched(&json!({}));
     assert_eq!(
         status(&mut world, 0, &request(Method::Get, "/robots.txt")),
         404
