@@ -235,6 +235,11 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     assert_eq!(port(&[], &[("PORT", "2")]), 2);
     assert_eq!(port(&[], &[]), 3);
     assert_eq!(
+        port(&[], &[("PORT", " 2\n")]),
+        2,
+        "outer blanks are nobody's wish"
+    );
+    assert_eq!(
         port(&[], &[("PORT", "")]),
         8080,
         "set to nothing is set, to the default"

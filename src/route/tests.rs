@@ -129,6 +129,11 @@ fn what_is_learned_of_a_route_holds_for_every_channel_and_bot() {
     assert_eq!(one.route, other.route);
     assert_ne!(one.major, other.major);
     assert_ne!(one.identity, other.identity);
+    let guild = key("GET", "/api/v10/guilds/1/messages", Some(b"Bot a"));
+    assert_ne!(
+        one.major, guild.major,
+        "a guild is no channel of the same id"
+    );
     assert_ne!(
         one.route,
         key("POST", "/api/v10/channels/1/messages", Some(b"Bot a")).route
@@ -175,6 +180,11 @@ fn an_interactions_callback_and_follow_ups_share_identity_and_major() {
         (follow_up.identity, follow_up.major)
     );
     assert_ne!(callback.route, follow_up.route);
+    let [identity, major, ..] = described("POST", "/api/interactions/5/any-token/callback");
+    assert_eq!(
+        [identity.as_str(), &major],
+        ["interaction", "interactions/5"]
+    );
 }
 
 #[test]
@@ -254,6 +264,11 @@ fn only_a_messages_own_deletion_is_classed_by_its_age() {
         let target = format!("/api/channels/1/messages/{old}{rest}");
         assert_eq!(described(method, &target)[2], template);
     }
+    let elsewhere = format!("/api/channels/1/threads/messages/{old}");
+    assert_eq!(
+        described("DELETE", &elsewhere)[2],
+        "/channels/!/threads/messages/!"
+    );
     let pins = format!("/api/channels/1/messages/pins/{old}");
     assert_eq!(described("DELETE", &pins)[2], "/channels/!/messages/pins/!");
 }
