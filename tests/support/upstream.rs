@@ -85,9 +85,18 @@ impl Peer {
         true
     }
 
-    /// Reads one head.
+    /// Reads one head, and whatever comes along with it.
     pub fn read_head(&mut self) -> bool {
-        self.read_until("\r\n\r\n")
+        let mut bytes = [0; 4096];
+        let mut fresh = Vec::new();
+        while !fresh.windows(4).any(|window| window == b"\r\n\r\n") {
+            let Ok(count @ 1..) = self.stream.read(&mut bytes) else {
+                return false;
+            };
+            fresh.extend_from_slice(&bytes[..count]);
+            self.seen.lock().unwrap()[self.number].extend_from_slice(&bytes[..count]);
+        }
+        true
     }
 
     pub fn send(&mut self, bytes: &str) {
