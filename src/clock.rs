@@ -46,7 +46,10 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -80,6 +83,9 @@ mod tests {
         let a = now();
         assert!(now() >= a);
         assert_eq!(Instant::FAR + Duration::from_secs(1), Instant::FAR);
-        assert_eq!(a.saturating_duration_since(a + Duration::from_nanos(1)), Duration::ZERO);
+        assert_eq!(
+            a.saturating_duration_since(a + Duration::from_nanos(1)),
+            Duration::ZERO
+        );
     }
 }

@@ -1,2 +1,118 @@
-//! The `weir` program.
-fn main() {}
+//! The `weir` program: configuration in, signals in, exit code out.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use weir::config::Config;
+use weir::server::Event;
+use weir::{StartError, admin, server};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let loaded = match Config::from_env_and_args() {
+        Ok(loaded) => loaded,
+        Err(stop) => return ExitCode::from(stop.report()),
+    };
+    if let Err(error) = admin::log::start(loaded.config.log_level, loaded.config.log_format) {
+        // Nothing else in this program sets up a log; without one weir is blind, not broken.
+        drop(writeln!(io::stderr(), "weir: no log; {error}"));
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    serve(loaded.config).unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        ExitCode::from(error.exit_code())
+    })
+}
+
+/// Serves until a signal or a failure. The first SIGTERM or SIGINT lets requests finish, the
+/// second ends at once.
+fn serve(config: Config) -> Result<ExitCode, StartError> {
+    let patience = config.shutdown_timeout;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|source| StartError::System {
+        what: "watch signals",
+        source,
+    })?;
+    // The workers' threads inherit the mask, so that a signal never interrupts a ring.
+    let masked = Masked::new();
+    let handle = server::start(config)?;
+    let interrupter = handle.interrupter();
+    thread::Builder::new()
+        .name("weir-signals".to_owned())
+        .spawn(move || {
+            drop(masked);
+            let mut seen = 0;
+            for signal in signals.forever() {
+                seen += 1;
+                if seen > 1 {
+                    tracing::warn!(signal, "second signal: ending at once");
+                    signal_hook::low_level::exit(EXIT_CUT_SHORT);
+                }
+                tracing::info!(
+                    signal,
+                    "draining: no new connections, requests under way finish"
+                );
+                interrupter.interrupt();
+            }
+        })
+        .map_err(StartError::Thread)?;
+    match handle.wait() {
+        Event::Interrupted => {
+            let finished = handle.shutdown(patience);
+            tracing::info!(finished, "ended");
+            Ok(if finished {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(EXIT_CUT_SHORT as u8)
+            })
+        }
+        Event::WorkerEnded { result, .. } => {
+            let source = result
+                .err()
+                .unwrap_or_else(|| io::Error::other("it ended by itself"));
+            Err(StartError::System {
+                what: "keep a worker running",
+                source,
+            })
+        }
+    }
+}
+
+/// Exit code when requests were cut off at the end.
+const EXIT_CUT_SHORT: i32 = 3;
+
+/// SIGTERM and SIGINT blocked for the calling thread and those it starts; dropping unblocks them
+/// for the thread that drops.
+struct Masked {
+    set: libc::sigset_t,
+}
+
+impl Masked {
+    fn new() -> Self {
+        // SAFETY: an all-zero sigset_t is valid memory for sigemptyset to initialise.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointers name `set`, which outlives the calls; the signals exist.
+        unsafe {
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, SIGTERM);
+            libc::sigaddset(&raw mut set, SIGINT);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        Self { set }
+    }
+}
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        // SAFETY: the pointer names `self.set`, which outlives the call.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.set, std::ptr::null_mut());
+        }
+    }
+}

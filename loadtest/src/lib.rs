@@ -1,1 +1,5 @@
 //! A mock Discord with an oracle, and the load that drives weir against it.
+
+pub mod client;
+pub mod mock;
+pub mod runtime;

@@ -1,0 +1,175 @@
+//! The metrics port: Prometheus' scrape, on threads of its own, never in a worker's way.
+//!
+//! A handful of connections at a time from people and scrapers: plain blocking sockets serve them
+//! best. Each has a time limit and there are at most [`CONNECTIONS_MAX`], so a stuck scraper
+//! cannot hold the port.
+
+pub mod log;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::error::StartError;
+use crate::http1::{Method, Parse, Reply, parse_request};
+use crate::process::Process;
+
+/// Connections served at once: a scraper, a browser, a few curious operators.
+const CONNECTIONS_MAX: usize = 16;
+
+/// How long a request may take to arrive and its answer to leave.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The text format that Prometheus scrapes.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Largest request head here.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// The metrics port's listener; it ends when dropped.
+pub struct AdminServer {
+    addr: SocketAddr,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminServer {
+    /// Binds `METRICS_PORT` and serves it.
+    ///
+    /// # Errors
+    /// The port is in use, or no thread can be started.
+    pub fn start(process: &Arc<Process>) -> Result<Self, StartError> {
+        let address = SocketAddr::new(process.config.bind_ip, process.config.metrics_port);
+        let bind = |source| StartError::listening("METRICS_PORT", address, source);
+        let listener = TcpListener::bind(address).map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = thread::Builder::new()
+            .name("weir-admin".to_owned())
+            .spawn({
+                let process = process.clone();
+                let stopping = stopping.clone();
+                move || accept(&listener, &process, &stopping)
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            addr,
+            stopping,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // A connection of our own ends the blocking accept.
+        let loopback = if self.addr.is_ipv4() {
+            "127.0.0.1"
+        } else {
+            "::1"
+        };
+        let own = format!("{loopback}:{}", self.addr.port());
+        let own = if self.addr.ip().is_unspecified() {
+            own.parse().unwrap_or(self.addr)
+        } else {
+            self.addr
+        };
+        let _ = TcpStream::connect_timeout(&own, Duration::from_secs(1));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        if stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else {
+            thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if open.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
+            open.fetch_sub(1, Ordering::SeqCst);
+            continue;
+        }
+        let (process, open) = (process.clone(), open.clone());
+        let spawned = thread::Builder::new()
+            .name("weir-scrape".to_owned())
+            .spawn({
+                let open = open.clone();
+                move || {
+                    if let Err(error) = serve(stream, &process) {
+                        tracing::debug!(%error, "a connection to the metrics port failed");
+                    }
+                    open.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+        if spawned.is_err() {
+            open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Answers one request and closes.
+fn serve(mut stream: TcpStream, process: &Process) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut head = Vec::new();
+    let mut chunk = [0; 1024];
+    loop {
+        let count = stream.read(&mut chunk)?;
+        head.extend_from_slice(&chunk[..count]);
+        match parse_request(&head) {
+            Parse::Complete(request) => {
+                let answer = answer(request.method, request.target, process);
+                return stream.write_all(&answer);
+            }
+            Parse::Invalid(bad) => {
+                let mut out = Vec::new();
+                Reply::bad_request(bad).encode(false, &mut out);
+                return stream.write_all(&out);
+            }
+            Parse::Partial if count == 0 || head.len() > HEAD_BYTES_MAX => return Ok(()),
+            Parse::Partial => {}
+        }
+    }
+}
+
+fn answer(method: Method, target: &[u8], process: &Process) -> Vec<u8> {
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or(target);
+    let mut out = Vec::new();
+    if !matches!(method, Method::Get | Method::Head) {
+        Reply::error(405, "only GET and HEAD are served here").encode(false, &mut out);
+        return out;
+    }
+    let head_only = method == Method::Head;
+    match path {
+        b"/metrics" => {
+            let text = process.metrics_text();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\n\
+                 Connection: close\r\n\r\n",
+                text.len()
+            );
+            out.extend_from_slice(head.as_bytes());
+            if !head_only {
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+        b"/nirn/healthz" => Reply::text(200, "ok\n").encode(head_only, &mut out),
+        _ => Reply::error(404, "metrics are at /metrics").encode(head_only, &mut out),
+    }
+    out
+}

@@ -1,0 +1,92 @@
+//! Every cap that a person can set, its default and how far it can be set.
+//!
+//! A cap is here for one of two reasons: memory that a stranger could make grow, or a wait that
+//! nobody would notice. Relations between caps are asserted when the crate is compiled.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Upper end of `WORKERS`: more threads than any machine that runs a proxy has cores.
+pub const WORKERS_MAX: usize = 256;
+
+/// Default of `REQUEST_TIMEOUT`: nirn-proxy's, 5 s from sending to the head of the answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(5_000);
+/// Default of `CLIENT_HEADER_TIMEOUT`: 10 s, as nirn-proxy; a head is sent at once or not at all.
+pub const CLIENT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default of `CLIENT_IDLE_TIMEOUT`: 75 s, as nginx, longer than what client libraries keep a
+/// connection for, so that it is they who close.
+pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Default of `UPSTREAM_IDLE_TIMEOUT`: 60 s, well below the minutes after which Cloudflare closes,
+/// so that it is weir that closes.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Default of `SHUTDOWN_TIMEOUT`: 30 s, what Kubernetes grants and a third of systemd's 90 s.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Upper end of every time that can be set: an hour, beyond which it is a typing error.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Default of `MAX_WAITING_PER_BUCKET`: at a usual 5 requests in 5 s this is almost three hours of
+/// waiting, longer than any client does.
+pub const WAITING_PER_BUCKET: usize = 10_000;
+/// Default of `MAX_WAITING`: with some 4 KiB of buffers for each, 400 MiB.
+pub const WAITING: usize = 100_000;
+/// Upper end of both: what a machine of 64 GiB could hold.
+pub const WAITING_MAX: usize = 10_000_000;
+
+/// Default of `MAX_BUCKETS`: at about 200 bytes each, 200 MiB; a bot in 250,000 guilds has fewer
+/// than this alive within ten minutes.
+pub const BUCKETS: usize = 1_000_000;
+/// Upper end of `MAX_BUCKETS`: 20 GB of them.
+pub const BUCKETS_MAX: usize = 100_000_000;
+
+/// Default of `MAX_BEARER_COUNT`: nirn-proxy's.
+pub const BEARERS: usize = 1_024;
+/// Upper end of `MAX_BEARER_COUNT`: as many as there are buckets by default, since each has one.
+pub const BEARERS_MAX: usize = BUCKETS;
+
+/// Default of `MAX_CONNECTIONS`: what one client IP can open to one port.
+pub const CONNECTIONS: usize = 65_536;
+/// Upper end of `MAX_CONNECTIONS`: the kernel's own default of `fs.nr_open`.
+pub const CONNECTIONS_MAX: usize = 1_048_576;
+
+/// Default of `UPSTREAM_MAX_CONNECTIONS` of one worker: at 200 ms an exchange it carries 2,500
+/// requests a second, five times the global limit of a large bot.
+pub const UPSTREAM_CONNECTIONS: usize = 512;
+/// Upper end of `UPSTREAM_MAX_CONNECTIONS`: the local ports towards one address.
+pub const UPSTREAM_CONNECTIONS_MAX: usize = 28_232;
+
+/// Upper end of a limit in `BOT_RATELIMIT_OVERRIDES`, requests a second: a thousand times the
+/// usual 50.
+pub const GLOBAL_LIMIT_MAX: u32 = 50_000;
+/// Bots that `BOT_RATELIMIT_OVERRIDES` can name: what fits into an environment variable's 128 KiB.
+pub const OVERRIDES_MAX: usize = 4_096;
+
+/// Bytes of a wrong value that an error message repeats: enough to know it again.
+pub const SHOWN_VALUE_BYTES_MAX: usize = 80;
+
+/// The range of a time that may be zero.
+pub(super) const TIMEOUT_OR_ZERO_MS: RangeInclusive<u64> = 0..=TIMEOUT_MAX.as_secs() * 1_000;
+/// The range of a time that may not be zero.
+pub(super) const TIMEOUT_MS: RangeInclusive<u64> = 1..=TIMEOUT_MAX.as_secs() * 1_000;
+
+const _: () = {
+    assert!(
+        WAITING_PER_BUCKET <= WAITING,
+        "one bucket never holds more than all"
+    );
+    assert!(WAITING <= WAITING_MAX && WAITING_PER_BUCKET <= WAITING_MAX);
+    assert!(BUCKETS <= BUCKETS_MAX && BEARERS <= BEARERS_MAX);
+    assert!(CONNECTIONS <= CONNECTIONS_MAX);
+    assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);
+    assert!(BEARERS_MAX <= BUCKETS_MAX, "a bearer has a bucket");
+    assert!(
+        CLIENT_HEADER_TIMEOUT.as_millis() <= CLIENT_IDLE_TIMEOUT.as_millis(),
+        "a head that comes slowly is no better than none"
+    );
+    assert!(
+        REQUEST_TIMEOUT.as_millis() <= SHUTDOWN_TIMEOUT.as_millis(),
+        "a shutdown outlasts the exchanges under way"
+    );
+    assert!(SHUTDOWN_TIMEOUT.as_millis() <= TIMEOUT_MAX.as_millis());
+    assert!(CLIENT_IDLE_TIMEOUT.as_millis() <= TIMEOUT_MAX.as_millis());
+    assert!(UPSTREAM_IDLE_TIMEOUT.as_millis() <= TIMEOUT_MAX.as_millis());
+};

@@ -1,0 +1,163 @@
+//! What a person can decide: the validated [`Config`], and how it comes about.
+//!
+//! A program that embeds weir fills in the fields: `Config { port: 0, ..Config::default() }`. The
+//! `weir` binary calls [`Config::from_env_and_args`], which takes each setting from a flag, else
+//! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
+//! where it has the setting, so that weir can take its place unchanged.
+//!
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them.
+
+pub mod bounds;
+mod setting;
+mod source;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use source::{Loaded, Stop, Wrong};
+pub use upstream::{NotAnUpstream, UpstreamUrl};
+
+/// Everything that can be decided about a running weir.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// `BIND_IP`: the address that clients and metrics are served on.
+    pub bind_ip: IpAddr,
+    /// `PORT`: the port for clients; 0 takes a free one.
+    pub port: u16,
+    /// `METRICS_PORT`: the port of `/metrics`; 0 takes a free one.
+    pub metrics_port: u16,
+    /// `ENABLE_METRICS`: whether `/metrics` is served.
+    pub enable_metrics: bool,
+    /// `LOG_LEVEL`.
+    pub log_level: LogLevel,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
+
+    /// `WORKERS`: threads that serve, 1 to [`bounds::WORKERS_MAX`]; `None` is one for each core
+    /// that is available. See [`Config::worker_count`].
+    pub workers: Option<usize>,
+    /// `IO_DRIVER`.
+    pub io_driver: IoDriver,
+
+    /// `UPSTREAM_URL`: where requests go.
+    pub upstream: UpstreamUrl,
+    /// `UPSTREAM_CA_FILE`: a PEM file with the only certificates that are trusted to sign the
+    /// upstream's; `None` is Mozilla's list.
+    pub upstream_ca_file: Option<PathBuf>,
+    /// `OUTBOUND_IP`: the local address of upstream connections.
+    pub outbound_ip: Option<IpAddr>,
+    /// `UPSTREAM_MAX_CONNECTIONS`: upstream connections of one worker.
+    pub upstream_max_connections: usize,
+    /// `UPSTREAM_IDLE_TIMEOUT`: how long an unused upstream connection is kept.
+    pub upstream_idle_timeout: Duration,
+    /// `REQUEST_TIMEOUT`: from sending a request upstream to the head of its answer; waiting for
+    /// a limit is not in it.
+    pub request_timeout: Duration,
+
+    /// `CLIENT_HEADER_TIMEOUT`: from the first byte of a request to the end of its head.
+    pub client_header_timeout: Duration,
+    /// `CLIENT_IDLE_TIMEOUT`: how long a client's connection may be silent between requests.
+    pub client_idle_timeout: Duration,
+    /// `MAX_CONNECTIONS`: client connections of the process.
+    pub max_connections: usize,
+    /// `SHUTDOWN_TIMEOUT`: how long exchanges under way may take once weir was told to stop.
+    pub shutdown_timeout: Duration,
+
+    /// `MAX_WAITING_PER_BUCKET`: requests that wait for one bucket; more are refused. Never
+    /// exceeds `max_waiting` in effect.
+    pub max_waiting_per_bucket: usize,
+    /// `MAX_WAITING`: requests of the process that wait; more are refused.
+    pub max_waiting: usize,
+    /// `MAX_BUCKETS`: buckets that are kept.
+    pub max_buckets: usize,
+    /// `MAX_BEARER_COUNT`: bearer tokens that are kept track of; the one longest unused goes.
+    pub max_bearer_count: usize,
+    /// `BOT_RATELIMIT_OVERRIDES`: global limits, requests a second by bot user id.
+    pub bot_ratelimit_overrides: BTreeMap<u64, u32>,
+    /// `DISABLE_GLOBAL_RATELIMIT_DETECTION`: never ask `/gateway/bot` for a bot's global limit.
+    pub disable_global_ratelimit_detection: bool,
+    /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
+    pub disable_401_lock: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 8080,
+            metrics_port: 9000,
+            enable_metrics: true,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            workers: None,
+            io_driver: IoDriver::Auto,
+            upstream: UpstreamUrl::default(),
+            upstream_ca_file: None,
+            outbound_ip: None,
+            upstream_max_connections: bounds::UPSTREAM_CONNECTIONS,
+            upstream_idle_timeout: bounds::UPSTREAM_IDLE_TIMEOUT,
+            request_timeout: bounds::REQUEST_TIMEOUT,
+            client_header_timeout: bounds::CLIENT_HEADER_TIMEOUT,
+            client_idle_timeout: bounds::CLIENT_IDLE_TIMEOUT,
+            max_connections: bounds::CONNECTIONS,
+            shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
+            max_waiting_per_bucket: bounds::WAITING_PER_BUCKET,
+            max_waiting: bounds::WAITING,
+            max_buckets: bounds::BUCKETS,
+            max_bearer_count: bounds::BEARERS,
+            bot_ratelimit_overrides: BTreeMap::new(),
+            disable_global_ratelimit_detection: false,
+            disable_401_lock: false,
+        }
+    }
+}
+
+impl Config {
+    /// How many workers to start on a machine with `available_cores`.
+    pub fn worker_count(&self, available_cores: usize) -> usize {
+        self.workers
+            .unwrap_or(available_cores)
+            .clamp(1, bounds::WORKERS_MAX)
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LogLevel {
+    /// What weir cannot mend. nirn-proxy's `panic` and `fatal` as well, which have no counterpart.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// Starts, stops and changes.
+    Info,
+    /// Each request.
+    Debug,
+    /// Each step of each request.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For eyes.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What workers wait for the kernel with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoDriver {
+    /// io_uring where the kernel grants it, else epoll.
+    Auto,
+    /// io_uring or no start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! The table of settings: name, help, default, what is allowed and what it sets.
+//!
+//! One row is the flag, the environment variable, the line of `--help` and the error message, so
+//! that they cannot disagree.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
+use super::{Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
+
+/// One thing that can be decided.
+pub(super) struct Setting {
+    /// The environment variable. The flag is the same in lower case with dashes.
+    pub(super) name: &'static str,
+    /// What it is for, for `--help`.
+    pub(super) help: &'static str,
+    /// The default as one would write it; empty for none.
+    pub(super) default: &'static str,
+    /// What a value must be, to follow "is not allowed;".
+    pub(super) allowed: &'static str,
+    /// What a value does.
+    pub(super) effect: Effect,
+}
+
+/// What a value does. Functions answer `None` for a value that is not allowed.
+pub(super) enum Effect {
+    /// It sets something.
+    Sets(fn(&mut Config, &str) -> Option<()>),
+    /// As `Sets`, and the flag may stand without a value, meaning `true`.
+    Switches(fn(&mut Config, &str) -> Option<()>),
+    /// It is checked, and has no effect for the reason given.
+    Ignored(fn(&str) -> Option<()>, &'static str),
+}
+
+impl Setting {
+    /// The long flag, without dashes in front.
+    pub(super) fn flag(&self) -> String {
+        self.name.to_ascii_lowercase().replace('_', "-")
+    }
+}
+
+/// The settings by the headings of `--help`.
+pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
+    ("Listening", LISTENING),
+    ("Upstream", UPSTREAM),
+    ("Limits", LIMITS),
+    ("Process", PROCESS),
+    ("Accepted for nirn-proxy, without effect", IGNORED),
+];
+
+const LISTENING: &[Setting] = &[
+    Setting {
+        name: "BIND_IP",
+        help: "Address to serve clients and metrics on",
+        default: "0.0.0.0",
+        allowed: "an IP address such as 127.0.0.1 or ::",
+        effect: Effect::Sets(|c, v| set(&mut c.bind_ip, parse(v))),
+    },
+    Setting {
+        name: "PORT",
+        help: "Port for clients; 0 takes a free one",
+        default: "8080",
+        allowed: PORT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.port, port(v))),
+    },
+    Setting {
+        name: "ENABLE_METRICS",
+        help: "Serve Prometheus metrics",
+        default: "true",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.enable_metrics, boolean(v))),
+    },
+    Setting {
+        name: "METRICS_PORT",
+        help: "Port of /metrics; 0 takes a free one",
+        default: "9000",
+        allowed: PORT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.metrics_port, port(v))),
+    },
+    Setting {
+        name: "MAX_CONNECTIONS",
+        help: "Client connections at a time; more are refused",
+        default: "65536",
+        allowed: "a number 1 to 1048576",
+        effect: Effect::Sets(|c, v| {
+            set(
+                &mut c.max_connections,
+                count(v, 1..=bounds::CONNECTIONS_MAX),
+            )
+        }),
+    },
+    Setting {
+        name: "CLIENT_HEADER_TIMEOUT",
+        help: "Milliseconds a client has to send a request's head",
+        default: "10000",
+        allowed: TIMEOUT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.client_header_timeout, millis(v, TIMEOUT_MS))),
+    },
+    Setting {
+        name: "CLIENT_IDLE_TIMEOUT",
+        help: "Milliseconds a client's connection may be silent between requests",
+        default: "75000",
+        allowed: TIMEOUT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.client_idle_timeout, millis(v, TIMEOUT_MS))),
+    },
+];
+
+const UPSTREAM: &[Setting] = &[
+    Setting {
+        name: "UPSTREAM_URL",
+        help: "Where requests go",
+        default: "https://discord.com",
+        allowed: "https:// or http://, a host and perhaps a port, without a path",
+        effect: Effect::Sets(|c, v| set(&mut c.upstream, v.parse::<UpstreamUrl>().ok())),
+    },
+    Setting {
+        name: "UPSTREAM_CA_FILE",
+        help: "PEM file with the only certificates to trust for the upstream, instead of Mozilla's",
+        default: "",
+        allowed: "the path of a file",
+        effect: Effect::Sets(|c, v| {
+            c.upstream_ca_file = Some(v.into());
+            (!v.is_empty()).then_some(())
+        }),
+    },
+    Setting {
+        name: "OUTBOUND_IP",
+        help: "Local address to connect to the upstream from",
+        default: "",
+        allowed: "an IP address of this machine, such as 192.0.2.1",
+        effect: Effect::Sets(|c, v| set(&mut c.outbound_ip, Some(Some(outbound(v)?)))),
+    },
+    Setting {
+        name: "REQUEST_TIMEOUT",
+        help: "Milliseconds the upstream has to answer; the time waiting for a limit is not in it",
+        default: "5000",
+        allowed: TIMEOUT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.request_timeout, millis(v, TIMEOUT_MS))),
+    },
+    Setting {
+        name: "UPSTREAM_MAX_CONNECTIONS",
+        help: "Upstream connections of each worker",
+        default: "512",
+        allowed: "a number 1 to 28232",
+        effect: Effect::Sets(|c, v| {
+            set(
+                &mut c.upstream_max_connections,
+                count(v, 1..=bounds::UPSTREAM_CONNECTIONS_MAX),
+            )
+        }),
+    },
+    Setting {
+        name: "UPSTREAM_IDLE_TIMEOUT",
+        help: "Milliseconds an unused upstream connection is kept",
+        default: "60000",
+        allowed: TIMEOUT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.upstream_idle_timeout, millis(v, TIMEOUT_MS))),
+    },
+];
+
+const LIMITS: &[Setting] = &[
+    Setting {
+        name: "BOT_RATELIMIT_OVERRIDES",
+        help: "Global limits of bots, as user id:requests a second, separated by commas",
+        default: "",
+        allowed: "pairs of a bot's user id and a limit 1 to 50000, such as 392827169497284619:100,227115752396685313:80",
+        effect: Effect::Sets(|c, v| set(&mut c.bot_ratelimit_overrides, overrides(v))),
+    },
+    Setting {
+        name: "DISABLE_GLOBAL_RATELIMIT_DETECTION",
+        help: "Never ask /gateway/bot for a bot's global limit",
+        default: "false",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.disable_global_ratelimit_detection, boolean(v))),
+    },
+    Setting {
+        name: "DISABLE_401_LOCK",
+        help: "Go on sending for a token that Discord refused",
+        default: "false",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.disable_401_lock, boolean(v))),
+    },
+    Setting {
+        name: "MAX_WAITING_PER_BUCKET",
+        help: "Requests that may wait for one bucket; more are refused",
+        default: "10000",
+        allowed: "a number 1 to 10000000",
+        effect: Effect::Sets(|c, v| {
+            set(
+                &mut c.max_waiting_per_bucket,
+                count(v, 1..=bounds::WAITING_MAX),
+            )
+        }),
+    },
+    Setting {
+        name: "MAX_WAITING",
+        help: "Requests that may wait in all; more are refused",
+        default: "100000",
+        allowed: "a number 1 to 10000000",
+        effect: Effect::Sets(|c, v| set(&mut c.max_waiting, count(v, 1..=bounds::WAITING_MAX))),
+    },
+    Setting {
+        name: "MAX_BUCKETS",
+        help: "Buckets that are kept",
+        default: "1000000",
+        allowed: "a number 1 to 100000000",
+        effect: Effect::Sets(|c, v| set(&mut c.max_buckets, count(v, 1..=bounds::BUCKETS_MAX))),
+    },
+    Setting {
+        name: "MAX_BEARER_COUNT",
+        help: "Bearer tokens that are kept track of",
+        default: "1024",
+        allowed: "a number 1 to 1000000",
+        effect: Effect::Sets(|c, v| {
+            set(&mut c.max_bearer_count, count(v, 1..=bounds::BEARERS_MAX))
+        }),
+    },
+];
+
+const PROCESS: &[Setting] = &[
+    Setting {
+        name: "WORKERS",
+        help: "Threads that serve; unset, one for each core that is available",
+        default: "",
+        allowed: "a number 1 to 256",
+        effect: Effect::Sets(|c, v| {
+            set(
+                &mut c.workers,
+                Some(Some(count(v, 1..=bounds::WORKERS_MAX)?)),
+            )
+        }),
+    },
+    Setting {
+        name: "IO_DRIVER",
+        help: "What to wait for the kernel with; auto takes io_uring where it is granted",
+        default: "auto",
+        allowed: "auto, io_uring or epoll",
+        effect: Effect::Sets(|c, v| set(&mut c.io_driver, io_driver(v))),
+    },
+    Setting {
+        name: "SHUTDOWN_TIMEOUT",
+        help: "Milliseconds that exchanges may take to finish once weir was told to stop",
+        default: "30000",
+        allowed: "milliseconds 0 to 3600000",
+        effect: Effect::Sets(|c, v| set(&mut c.shutdown_timeout, millis(v, TIMEOUT_OR_ZERO_MS))),
+    },
+    Setting {
+        name: "LOG_LEVEL",
+        help: "How much to log: error, warn, info, debug or trace",
+        default: "info",
+        allowed: "panic, fatal, error, warn, info, debug or trace",
+        effect: Effect::Sets(|c, v| set(&mut c.log_level, log_level(v))),
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        help: "How to log: text, or json with one object a line",
+        default: "text",
+        allowed: "text or json",
+        effect: Effect::Sets(|c, v| set(&mut c.log_format, log_format(v))),
+    },
+];
+
+const IGNORED: &[Setting] = &[
+    Setting {
+        name: "BUFFER_SIZE",
+        help: "Requests in a queue's channel",
+        default: "",
+        allowed: "a number",
+        effect: Effect::Ignored(
+            |v| parse::<u64>(v).map(drop),
+            "queues here have no channel to size, MAX_WAITING_PER_BUCKET bounds them",
+        ),
+    },
+    Setting {
+        name: "DISABLE_HTTP_2",
+        help: "No HTTP/2 towards Discord",
+        default: "",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Ignored(
+            |v| boolean(v).map(drop),
+            "weir speaks HTTP/1.1 to its upstream in any case",
+        ),
+    },
+    Setting {
+        name: "ENABLE_PPROF",
+        help: "Go's profiling endpoint",
+        default: "",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Ignored(
+            |v| boolean(v).map(drop),
+            "pprof profiles Go programs, `perf record` profiles this one",
+        ),
+    },
+    Setting {
+        name: "CLUSTER_PORT",
+        help: "Port that members of a cluster talk on",
+        default: "7654",
+        allowed: PORT_ALLOWED,
+        effect: Effect::Ignored(|v| port(v).map(drop), NO_CLUSTER),
+    },
+    Setting {
+        name: "CLUSTER_MEMBERS",
+        help: "Members of the cluster, separated by commas",
+        default: "",
+        allowed: "addresses separated by commas",
+        effect: Effect::Ignored(|_| Some(()), NO_CLUSTER),
+    },
+    Setting {
+        name: "CLUSTER_DNS",
+        help: "Name that resolves to members of the cluster",
+        default: "",
+        allowed: "a host name",
+        effect: Effect::Ignored(|_| Some(()), NO_CLUSTER),
+    },
+];
+
+const PORT_ALLOWED: &str = "a port number 0 to 65535";
+const BOOL_ALLOWED: &str = "true or false";
+const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
+const NO_CLUSTER: &str = "weir does not form a cluster yet, this node stands alone";
+
+fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
+    *field = value?;
+    Some(())
+}
+
+fn parse<T: FromStr>(value: &str) -> Option<T> {
+    value.parse().ok()
+}
+
+/// A whole number in decimal digits alone: no sign.
+fn number<T: FromStr>(value: &str) -> Option<T> {
+    if value.bytes().all(|b| b.is_ascii_digit()) {
+        parse(value)
+    } else {
+        None
+    }
+}
+
+fn port(value: &str) -> Option<u16> {
+    number(value)
+}
+
+fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
+    number(value).filter(|count| range.contains(count))
+}
+
+fn millis(value: &str, range: RangeInclusive<u64>) -> Option<Duration> {
+    number(value)
+        .filter(|ms| range.contains(ms))
+        .map(Duration::from_millis)
+}
+
+/// As Go's `strconv.ParseBool`, for nirn-proxy's sake.
+fn boolean(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn outbound(value: &str) -> Option<IpAddr> {
+    parse::<IpAddr>(value).filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
+}
+
+/// `id:limit,…`; of an id that stands twice, the later limit holds, as with nirn-proxy.
+fn overrides(value: &str) -> Option<std::collections::BTreeMap<u64, u32>> {
+    let mut limits = std::collections::BTreeMap::new();
+    for pair in value.split(',') {
+        let (id, limit) = pair.split_once(':')?;
+        let limit = number(limit).filter(|limit| (1..=bounds::GLOBAL_LIMIT_MAX).contains(limit))?;
+        limits.insert(number(id)?, limit);
+        if limits.len() > bounds::OVERRIDES_MAX {
+            return None;
+        }
+    }
+    Some(limits)
+}
+
+fn io_driver(value: &str) -> Option<IoDriver> {
+    match value.to_ascii_lowercase().as_str() {
+        "auto" => Some(IoDriver::Auto),
+        "io_uring" => Some(IoDriver::IoUring),
+        "epoll" => Some(IoDriver::Epoll),
+        _ => None,
+    }
+}
+
+/// The names of logrus, which nirn-proxy takes, in any case.
+fn log_level(value: &str) -> Option<LogLevel> {
+    match value.to_ascii_lowercase().as_str() {
+        "panic" | "fatal" | "error" => Some(LogLevel::Error),
+        "warn" | "warning" => Some(LogLevel::Warn),
+        "info" => Some(LogLevel::Info),
+        "debug" => Some(LogLevel::Debug),
+        "trace" => Some(LogLevel::Trace),
+        _ => None,
+    }
+}
+
+fn log_format(value: &str) -> Option<LogFormat> {
+    match value.to_ascii_lowercase().as_str() {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}

@@ -1,0 +1,420 @@
+//! Each setting from each place, and the line that a wrong value gives.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::setting::{Effect, SETTINGS, Setting};
+use super::source::{command, load};
+use super::*;
+
+fn from(args: &[&str], env: &[(&str, &str)], dot_env: &str) -> Result<Loaded, Stop> {
+    let env: BTreeMap<&str, &str> = env.iter().copied().collect();
+    load(
+        ["weir"].iter().chain(args).map(OsString::from),
+        |name| env.get(name).map(OsString::from),
+        dot_env.as_bytes(),
+    )
+}
+
+fn config(env: &[(&str, &str)]) -> Config {
+    from(&[], env, "").unwrap().config
+}
+
+fn error(result: Result<Loaded, Stop>) -> String {
+    match result.unwrap_err() {
+        Stop::Wrong(wrong) => wrong.to_string(),
+        Stop::Usage(usage) => panic!("{usage}"),
+    }
+}
+
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().flat_map(|(_, settings)| *settings)
+}
+
+#[test]
+fn without_anything_the_configuration_is_the_default() {
+    let loaded = from(&[], &[], "").unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn the_defaults_that_help_shows_are_the_defaults() {
+    for setting in settings().filter(|s| !s.default.is_empty()) {
+        let loaded = from(&[], &[(setting.name, setting.default)], "").unwrap();
+        assert_eq!(loaded.config, Config::default(), "{}", setting.name);
+    }
+}
+
+#[test]
+fn every_setting_sets_its_own_field_and_no_other() {
+    type Change = fn(&mut Config);
+    let table: &[(&str, &str, Change)] = &[
+        ("BIND_IP", "::1", |c| c.bind_ip = "::1".parse().unwrap()),
+        ("PORT", "0", |c| c.port = 0),
+        ("ENABLE_METRICS", "false", |c| c.enable_metrics = false),
+        ("METRICS_PORT", "65535", |c| c.metrics_port = 65_535),
+        ("MAX_CONNECTIONS", "7", |c| c.max_connections = 7),
+        ("CLIENT_HEADER_TIMEOUT", "7", |c| {
+            c.client_header_timeout = Duration::from_millis(7);
+        }),
+        ("CLIENT_IDLE_TIMEOUT", "7", |c| {
+            c.client_idle_timeout = Duration::from_millis(7);
+        }),
+        ("UPSTREAM_URL", "http://a:81", |c| {
+            c.upstream = "http://a:81".parse().unwrap();
+        }),
+        ("UPSTREAM_CA_FILE", "/a/ca.pem", |c| {
+            c.upstream_ca_file = Some("/a/ca.pem".into());
+        }),
+        ("OUTBOUND_IP", "127.0.0.2", |c| {
+            c.outbound_ip = Some("127.0.0.2".parse().unwrap());
+        }),
+        ("REQUEST_TIMEOUT", "3600000", |c| {
+            c.request_timeout = Duration::from_secs(3_600);
+        }),
+        ("UPSTREAM_MAX_CONNECTIONS", "7", |c| {
+            c.upstream_max_connections = 7;
+        }),
+        ("UPSTREAM_IDLE_TIMEOUT", "7", |c| {
+            c.upstream_idle_timeout = Duration::from_millis(7);
+        }),
+        ("BOT_RATELIMIT_OVERRIDES", "1:100,2:80", |c| {
+            c.bot_ratelimit_overrides = [(1, 100), (2, 80)].into();
+        }),
+        ("DISABLE_GLOBAL_RATELIMIT_DETECTION", "true", |c| {
+            c.disable_global_ratelimit_detection = true;
+        }),
+        ("DISABLE_401_LOCK", "1", |c| c.disable_401_lock = true),
+        ("MAX_WAITING_PER_BUCKET", "7", |c| {
+            c.max_waiting_per_bucket = 7;
+        }),
+        ("MAX_WAITING", "7", |c| c.max_waiting = 7),
+        ("MAX_BUCKETS", "7", |c| c.max_buckets = 7),
+        ("MAX_BEARER_COUNT", "7", |c| c.max_bearer_count = 7),
+        ("WORKERS", "7", |c| c.workers = Some(7)),
+        ("IO_DRIVER", "epoll", |c| c.io_driver = IoDriver::Epoll),
+        ("SHUTDOWN_TIMEOUT", "0", |c| {
+            c.shutdown_timeout = Duration::ZERO;
+        }),
+        ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
+        ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
+    ];
+    for (name, value, change) in table {
+        let mut expected = Config::default();
+        change(&mut expected);
+        let flag = format!("--{}={value}", name.to_lowercase().replace('_', "-"));
+        assert_eq!(config(&[(name, value)]), expected, "{name}");
+        assert_eq!(from(&[&flag], &[], "").unwrap().config, expected, "{flag}");
+        let dot_env = format!("# mine\n\n{name}={value}\n");
+        assert_eq!(
+            from(&[], &[], &dot_env).unwrap().config,
+            expected,
+            "{name} in .env"
+        );
+    }
+    let with_effect = settings().filter(|s| !matches!(s.effect, Effect::Ignored(..)));
+    assert_eq!(
+        with_effect.count(),
+        table.len(),
+        "a setting is missing from this test"
+    );
+}
+
+#[test]
+fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
+    const PORT: &str = "a port number 0 to 65535";
+    const MS: &str = "milliseconds 1 to 3600000";
+    const BOOL: &str = "true or false";
+    const WAITING: &str = "a number 1 to 10000000";
+    let table = [
+        (
+            "BIND_IP",
+            "localhost",
+            "an IP address such as 127.0.0.1 or ::",
+        ),
+        ("PORT", "abc", PORT),
+        ("PORT", "65536", PORT),
+        ("PORT", "-1", PORT),
+        ("PORT", "+80", PORT),
+        ("METRICS_PORT", "9000x", PORT),
+        ("METRICS_PORT", "8080", "a port other than PORT"),
+        ("ENABLE_METRICS", "yes", BOOL),
+        ("MAX_CONNECTIONS", "0", "a number 1 to 1048576"),
+        ("MAX_CONNECTIONS", "1048577", "a number 1 to 1048576"),
+        ("CLIENT_HEADER_TIMEOUT", "10s", MS),
+        ("CLIENT_IDLE_TIMEOUT", "3600001", MS),
+        (
+            "UPSTREAM_URL",
+            "discord.com",
+            "https:// or http://, a host and perhaps a port, without a path",
+        ),
+        (
+            "UPSTREAM_URL",
+            "https://discord.com/api",
+            "https:// or http://, a host and perhaps a port, without a path",
+        ),
+        (
+            "OUTBOUND_IP",
+            "0.0.0.0",
+            "an IP address of this machine, such as 192.0.2.1",
+        ),
+        ("REQUEST_TIMEOUT", "0", MS),
+        ("UPSTREAM_MAX_CONNECTIONS", "28233", "a number 1 to 28232"),
+        ("UPSTREAM_IDLE_TIMEOUT", "1.5", MS),
+        ("DISABLE_GLOBAL_RATELIMIT_DETECTION", "on", BOOL),
+        ("DISABLE_401_LOCK", "tRUE", BOOL),
+        ("MAX_WAITING_PER_BUCKET", "0", WAITING),
+        ("MAX_WAITING", "10000001", WAITING),
+        ("MAX_BUCKETS", "1e6", "a number 1 to 100000000"),
+        ("MAX_BEARER_COUNT", "1000001", "a number 1 to 1000000"),
+        ("WORKERS", "257", "a number 1 to 256"),
+        ("WORKERS", "0", "a number 1 to 256"),
+        ("IO_DRIVER", "kqueue", "auto, io_uring or epoll"),
+        ("SHUTDOWN_TIMEOUT", "3600001", "milliseconds 0 to 3600000"),
+        (
+            "LOG_LEVEL",
+            "loud",
+            "panic, fatal, error, warn, info, debug or trace",
+        ),
+        ("LOG_FORMAT", "xml", "text or json"),
+        ("BUFFER_SIZE", "x", "a number"),
+        ("DISABLE_HTTP_2", "2", BOOL),
+        ("ENABLE_PPROF", "2", BOOL),
+        ("CLUSTER_PORT", "x", PORT),
+    ];
+    for (name, value, allowed) in table {
+        let flag = name.to_lowercase().replace('_', "-");
+        let tail = format!(": {value:?} is not allowed; {allowed}");
+        assert_eq!(
+            error(from(&[], &[(name, value)], "")),
+            format!("{name}{tail}")
+        );
+        let by_flag = from(&[&format!("--{flag}={value}")], &[], "");
+        assert_eq!(error(by_flag), format!("--{flag} ({name}){tail}"));
+        let by_file = from(&[], &[], &format!("{name}={value}"));
+        assert_eq!(error(by_file), format!("{name} in .env{tail}"));
+    }
+    let without_a_test = settings()
+        .map(|s| s.name)
+        .filter(|name| !table.iter().any(|(tested, ..)| tested == name))
+        .collect::<Vec<_>>();
+    // The first has its own test; the others take any text.
+    let expected = [
+        "UPSTREAM_CA_FILE",
+        "BOT_RATELIMIT_OVERRIDES",
+        "CLUSTER_MEMBERS",
+        "CLUSTER_DNS",
+    ];
+    assert_eq!(without_a_test, expected);
+}
+
+#[test]
+fn a_wrong_override_is_refused_whole() {
+    for value in [
+        "1", "1:", ":1", "1:0", "1:50001", "a:1", "1:2,", "1:2 ,3:4", "1:2;3:4", "1:-1",
+    ] {
+        let message = error(from(&[], &[("BOT_RATELIMIT_OVERRIDES", value)], ""));
+        assert!(
+            message.starts_with(&format!(
+                "BOT_RATELIMIT_OVERRIDES: {value:?} is not allowed; pairs"
+            )),
+            "{message}"
+        );
+    }
+    let twice = config(&[("BOT_RATELIMIT_OVERRIDES", "1:2,1:3")]).bot_ratelimit_overrides;
+    assert_eq!(twice, [(1, 3)].into(), "the later limit holds");
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let port = |args: &[&str], env: &[(&str, &str)]| {
+        from(args, env, "PORT=3\nWORKERS=3").unwrap().config.port
+    };
+    assert_eq!(port(&["--port", "1"], &[("PORT", "2")]), 1);
+    assert_eq!(port(&[], &[("PORT", "2")]), 2);
+    assert_eq!(port(&[], &[]), 3);
+    assert_eq!(
+        port(&[], &[("PORT", "")]),
+        8080,
+        "set to nothing is set, to the default"
+    );
+}
+
+#[test]
+fn a_switch_needs_no_value_and_takes_the_spellings_of_go() {
+    let on = |args: &[&str]| from(args, &[], "").unwrap().config.disable_401_lock;
+    assert!(on(&["--disable-401-lock"]));
+    assert!(!on(&["--disable-401-lock=false"]));
+    for value in ["1", "t", "T", "true", "TRUE", "True"] {
+        assert!(
+            config(&[("DISABLE_401_LOCK", value)]).disable_401_lock,
+            "{value}"
+        );
+    }
+    for value in ["0", "f", "F", "false", "FALSE", "False"] {
+        assert!(
+            !config(&[("ENABLE_METRICS", value)]).enable_metrics,
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn the_log_levels_of_logrus_are_understood() {
+    for (name, level) in [
+        ("panic", LogLevel::Error),
+        ("fatal", LogLevel::Error),
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("warning", LogLevel::Warn),
+        ("INFO", LogLevel::Info),
+        ("Debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ] {
+        assert_eq!(config(&[("LOG_LEVEL", name)]).log_level, level, "{name}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_accepted_with_the_reason() {
+    for (name, value, why) in [
+        ("BUFFER_SIZE", "50", "MAX_WAITING_PER_BUCKET"),
+        ("DISABLE_HTTP_2", "true", "HTTP/1.1"),
+        ("ENABLE_PPROF", "true", "perf"),
+        ("CLUSTER_MEMBERS", "10.0.0.2,10.0.0.3:7244", "yet"),
+        ("CLUSTER_DNS", "nirn.example", "yet"),
+        ("CLUSTER_PORT", "7946", "yet"),
+    ] {
+        let loaded = from(&[], &[(name, value)], "").unwrap();
+        assert_eq!(loaded.config, Config::default());
+        let [warning] = &loaded.warnings[..] else {
+            panic!("{:?}", loaded.warnings)
+        };
+        assert!(
+            warning.starts_with(name) && warning.contains(why),
+            "{warning}"
+        );
+    }
+}
+
+#[test]
+fn a_malformed_file_is_named_by_its_line_and_never_quoted() {
+    let message = error(from(
+        &[],
+        &[],
+        "PORT=1\n# x\nDISCORD TOKEN hunter2\nWORKERS=2\n",
+    ));
+    assert_eq!(
+        message,
+        ".env: line 3 is not allowed; NAME=value, a comment or nothing"
+    );
+    assert!(error(from(&[], &[], "A='open\n")).starts_with(".env: line 1 "));
+}
+
+#[test]
+fn credentials_in_a_url_are_not_repeated_and_long_values_are_cut() {
+    let message = error(from(
+        &[],
+        &[("UPSTREAM_URL", "https://me:hunter2@discord.com")],
+        "",
+    ));
+    assert!(
+        !message.contains("hunter2") && message.contains("@discord.com"),
+        "{message}"
+    );
+    let message = error(from(&[], &[("PORT", &"é\n".repeat(1_000))], ""));
+    assert!(message.len() < 250 && !message.contains('\n'), "{message}");
+}
+
+#[test]
+fn the_same_port_for_clients_and_metrics_is_wrong_only_if_both_are_served() {
+    assert!(error(from(&["--port=9000"], &[], "")).contains("METRICS_PORT: \"9000\""));
+    assert_eq!(
+        config(&[("PORT", "9000"), ("ENABLE_METRICS", "false")]).port,
+        9000
+    );
+    assert_eq!(config(&[("PORT", "0"), ("METRICS_PORT", "0")]).port, 0);
+}
+
+#[test]
+fn a_flag_that_does_not_exist_ends_with_status_2_and_help_with_0() {
+    for (args, status) in [
+        (["--prot=1"], 2),
+        (["--help"], 0),
+        (["--version"], 0),
+        (["x"], 2),
+    ] {
+        match from(&args, &[], "").unwrap_err() {
+            Stop::Usage(usage) => assert_eq!(usage.exit_code(), status, "{args:?}"),
+            Stop::Wrong(wrong) => panic!("{wrong}"),
+        }
+    }
+}
+
+#[test]
+fn help_shows_every_setting_with_its_variable_and_default() {
+    let help = command().render_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (heading, settings) in SETTINGS {
+        assert!(help.contains(heading), "{heading}");
+        for setting in *settings {
+            assert!(
+                help.contains(&format!("--{}", setting.flag())),
+                "{}",
+                setting.name
+            );
+            assert!(
+                help.contains(&format!("[env: {}]", setting.name)),
+                "{}",
+                setting.name
+            );
+        }
+    }
+    assert!(help.contains("[default: https://discord.com]"));
+    command().debug_assert();
+}
+
+#[test]
+fn the_allowed_ranges_named_in_messages_are_the_bounds() {
+    for (name, last) in [
+        ("MAX_CONNECTIONS", bounds::CONNECTIONS_MAX),
+        ("UPSTREAM_MAX_CONNECTIONS", bounds::UPSTREAM_CONNECTIONS_MAX),
+        ("MAX_WAITING", bounds::WAITING_MAX),
+        ("MAX_WAITING_PER_BUCKET", bounds::WAITING_MAX),
+        ("MAX_BUCKETS", bounds::BUCKETS_MAX),
+        ("MAX_BEARER_COUNT", bounds::BEARERS_MAX),
+        ("WORKERS", bounds::WORKERS_MAX),
+    ] {
+        let setting = settings().find(|s| s.name == name).unwrap();
+        assert!(
+            setting.allowed.ends_with(&format!(" {last}")),
+            "{name}: {}",
+            setting.allowed
+        );
+        assert!(
+            from(&[], &[(name, &last.to_string())], "").is_ok(),
+            "{name}"
+        );
+        assert!(
+            from(&[], &[(name, &(last + 1).to_string())], "").is_err(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_worker_is_started_for_each_core_unless_told_otherwise() {
+    let count = |workers, cores| {
+        Config {
+            workers,
+            ..Config::default()
+        }
+        .worker_count(cores)
+    };
+    assert_eq!(count(None, 8), 8);
+    assert_eq!(count(Some(2), 8), 2);
+    assert_eq!(count(None, 0), 1);
+    assert_eq!(count(Some(0), 8), 1);
+    assert_eq!(count(None, 100_000), bounds::WORKERS_MAX);
+}

@@ -1,0 +1,196 @@
+//! Why a start fails, with the line for the person who tried and the status to exit with.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use super::OneLine;
+use crate::config::Wrong;
+
+/// Why weir did not start.
+///
+/// The exit status is 2 where a setting has to be changed and 1 where the machine is in the way,
+/// so that a service manager can tell which of the two to wait out.
+#[derive(Debug)]
+pub enum StartError {
+    /// A setting is wrong. Exit status 2.
+    Setting(Wrong),
+    /// Another socket listens on the address. Exit status 1: it may go.
+    BindInUse {
+        /// The setting that named the port: `PORT` or `METRICS_PORT`.
+        setting: &'static str,
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// The address cannot be listened on for another reason: not of this machine, or a port that
+    /// needs a privilege. Exit status 2.
+    Bind {
+        /// The setting that named the port: `PORT` or `METRICS_PORT`.
+        setting: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// `OUTBOUND_IP` is no address of this machine. Exit status 2.
+    OutboundIp {
+        /// The address.
+        ip: IpAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// `UPSTREAM_CA_FILE` cannot be read. Exit status 2.
+    CaUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// `UPSTREAM_CA_FILE` holds no certificate. Exit status 2.
+    CaWithoutCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate in `UPSTREAM_CA_FILE` is malformed. Exit status 2.
+    CaMalformed {
+        /// The file.
+        path: PathBuf,
+        /// Which of its certificates, from 1.
+        certificate: usize,
+    },
+    /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
+    UpstreamName {
+        /// The host.
+        host: String,
+    },
+    /// `IO_DRIVER=io_uring`, and the kernel refuses a ring. Exit status 1.
+    RingRefused(io::Error),
+    /// A worker or the control thread could not be started. Exit status 1.
+    Thread(io::Error),
+    /// The process may not open the files, signals or sockets it needs. Exit status 1.
+    System {
+        /// What was tried, to follow "cannot": `watch signals`.
+        what: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// Status to exit with: 2 for the configuration, 1 for the machine.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setting(_)
+            | Self::Bind { .. }
+            | Self::OutboundIp { .. }
+            | Self::CaUnreadable { .. }
+            | Self::CaWithoutCertificate { .. }
+            | Self::CaMalformed { .. }
+            | Self::UpstreamName { .. } => 2,
+            Self::BindInUse { .. }
+            | Self::RingRefused(_)
+            | Self::Thread(_)
+            | Self::System { .. } => 1,
+        }
+    }
+
+    /// An IO error of listening on `addr`.
+    pub fn listening(setting: &'static str, addr: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::BindInUse { setting, addr },
+            _ => Self::Bind {
+                setting,
+                addr,
+                source,
+            },
+        }
+    }
+}
+
+impl From<Wrong> for StartError {
+    fn from(wrong: Wrong) -> Self {
+        Self::Setting(wrong)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(wrong) => wrong.fmt(f),
+            Self::BindInUse { setting, addr } => {
+                write!(f, "{setting}: {addr} is in use by another socket")
+            }
+            Self::Bind {
+                setting,
+                addr,
+                source,
+            } => {
+                write!(
+                    f,
+                    "{setting}: {addr} cannot be listened on; {}",
+                    OneLine(source)
+                )
+            }
+            Self::OutboundIp { ip, source } => {
+                write!(
+                    f,
+                    "OUTBOUND_IP: {ip} cannot be sent from; {}",
+                    OneLine(source)
+                )
+            }
+            Self::CaUnreadable { path, source } => {
+                write!(
+                    f,
+                    "UPSTREAM_CA_FILE: {path:?} cannot be read; {}",
+                    OneLine(source)
+                )
+            }
+            Self::CaWithoutCertificate { path } => {
+                write!(
+                    f,
+                    "UPSTREAM_CA_FILE: {path:?} holds no certificate; PEM is expected"
+                )
+            }
+            Self::CaMalformed { path, certificate } => {
+                write!(
+                    f,
+                    "UPSTREAM_CA_FILE: certificate {certificate} in {path:?} is malformed"
+                )
+            }
+            Self::UpstreamName { host } => {
+                write!(
+                    f,
+                    "UPSTREAM_URL: {host:?} is no name that a certificate could be for"
+                )
+            }
+            Self::RingRefused(source) => {
+                write!(
+                    f,
+                    "IO_DRIVER: \"io_uring\" is refused by the kernel ({}); auto or epoll work here",
+                    OneLine(source)
+                )
+            }
+            Self::Thread(source) => write!(f, "cannot start a thread; {}", OneLine(source)),
+            Self::System { what, source } => write!(f, "cannot {what}; {}", OneLine(source)),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Setting(wrong) => Some(wrong),
+            Self::Bind { source, .. }
+            | Self::OutboundIp { source, .. }
+            | Self::CaUnreadable { source, .. }
+            | Self::RingRefused(source)
+            | Self::Thread(source)
+            | Self::System { source, .. } => Some(source),
+            Self::BindInUse { .. }
+            | Self::CaWithoutCertificate { .. }
+            | Self::CaMalformed { .. }
+            | Self::UpstreamName { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What follows from each error, and the line that tells of it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::Wrong;
+
+#[test]
+fn each_kind_says_whose_it_is_what_the_client_hears_and_whether_to_try_again() {
+    use Side::{Client, Upstream, Us};
+    let table = [
+        (Kind::ClientGone, Client, None, false),
+        (Kind::ClientTimeout, Client, Some(408), false),
+        (Kind::BadRequest, Client, Some(400), false),
+        (Kind::HeadTooLarge, Client, Some(431), false),
+        (Kind::Dns, Upstream, Some(502), true),
+        (Kind::ConnectRefused, Upstream, Some(502), true),
+        (Kind::ConnectTimeout, Upstream, Some(502), true),
+        (Kind::ConnectFailed, Upstream, Some(502), true),
+        (Kind::TlsHandshake, Upstream, Some(502), true),
+        (Kind::TlsCertificate, Upstream, Some(502), true),
+        (Kind::ClosedBeforeAnswer, Upstream, Some(502), false),
+        (Kind::Reset, Upstream, Some(502), false),
+        (Kind::GarbageAnswer, Upstream, Some(502), false),
+        (Kind::AnswerTimeout, Upstream, Some(408), false),
+        (Kind::BodyTruncated, Upstream, None, false),
+        (Kind::Draining, Us, Some(503), true),
+        (Kind::Full, Us, Some(503), true),
+    ];
+    assert_eq!(table.map(|(kind, ..)| kind), Kind::ALL);
+    for (kind, side, status, retry_safe) in table {
+        let error = Error::new(kind);
+        let is = (error.side(), error.status(), error.retry_safe());
+        assert_eq!(is, (side, status, retry_safe), "{kind:?}");
+    }
+}
+
+#[test]
+fn io_errors_become_the_kind_that_fits_the_moment() {
+    use io::ErrorKind as Io;
+    for (io, connecting, exchanging) in [
+        (Io::ConnectionRefused, Kind::ConnectRefused, Kind::Reset),
+        (Io::TimedOut, Kind::ConnectTimeout, Kind::AnswerTimeout),
+        (Io::NetworkUnreachable, Kind::ConnectFailed, Kind::Reset),
+        (
+            Io::UnexpectedEof,
+            Kind::ConnectFailed,
+            Kind::ClosedBeforeAnswer,
+        ),
+        (Io::ConnectionReset, Kind::ConnectFailed, Kind::Reset),
+        (Io::BrokenPipe, Kind::ConnectFailed, Kind::Reset),
+        (Io::InvalidData, Kind::ConnectFailed, Kind::GarbageAnswer),
+    ] {
+        assert_eq!(Error::connecting(io.into()).kind, connecting, "{io}");
+        assert_eq!(Error::exchanging(io.into()).kind, exchanging, "{io}");
+    }
+}
+
+#[test]
+fn an_error_is_one_line_with_its_cause() {
+    let error = Error::with(Kind::TlsHandshake, io::Error::other("first\n  second\r\n"));
+    let line = "the TLS handshake with the upstream failed: first second";
+    assert_eq!(error.to_string(), line);
+    assert_eq!(
+        Error::from(Kind::Full).to_string(),
+        "the proxy is at capacity"
+    );
+}
+
+#[test]
+fn a_failed_start_names_the_setting_and_has_its_exit_status() {
+    let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();
+    let path = || PathBuf::from("/etc/ca.pem");
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let listening = |kind: io::ErrorKind| StartError::listening("PORT", addr, kind.into());
+    for (error, status, line) in [
+        (
+            listening(io::ErrorKind::AddrInUse),
+            1,
+            "PORT: 127.0.0.1:80 is in use by another socket",
+        ),
+        (
+            listening(io::ErrorKind::PermissionDenied),
+            2,
+            "PORT: 127.0.0.1:80 cannot be listened on; permission denied",
+        ),
+        (
+            StartError::OutboundIp {
+                ip: addr.ip(),
+                source: denied(),
+            },
+            2,
+            "OUTBOUND_IP: 127.0.0.1 cannot be sent from; permission denied",
+        ),
+        (
+            StartError::CaUnreadable {
+                path: path(),
+                source: denied(),
+            },
+            2,
+            "UPSTREAM_CA_FILE: \"/etc/ca.pem\" cannot be read; permission denied",
+        ),
+        (
+            StartError::CaWithoutCertificate { path: path() },
+            2,
+            "UPSTREAM_CA_FILE: \"/etc/ca.pem\" holds no certificate; PEM is expected",
+        ),
+        (
+            StartError::CaMalformed {
+                path: path(),
+                certificate: 2,
+            },
+            2,
+            "UPSTREAM_CA_FILE: certificate 2 in \"/etc/ca.pem\" is malformed",
+        ),
+        (
+            StartError::UpstreamName { host: "a_b".into() },
+            2,
+            "UPSTREAM_URL: \"a_b\" is no name that a certificate could be for",
+        ),
+        (
+            StartError::RingRefused(denied()),
+            1,
+            "IO_DRIVER: \"io_uring\" is refused by the kernel (permission denied); auto or epoll \
+             work here",
+        ),
+        (
+            StartError::Thread(denied()),
+            1,
+            "cannot start a thread; permission denied",
+        ),
+        (
+            StartError::System {
+                what: "watch signals",
+                source: denied(),
+            },
+            1,
+            "cannot watch signals; permission denied",
+        ),
+        (
+            Wrong::DotEnvLine(3).into(),
+            2,
+            ".env: line 3 is not allowed; NAME=value, a comment or nothing",
+        ),
+    ] {
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (status, line)
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! Deadlines of sockets, and the one sleep of a worker.
+//!
+//! A worker has a single sleeping task. Everything that must happen at a time, the shard's timers
+//! as well as every socket's deadline, sits in a timing wheel (32 bytes an entry, a few
+//! nanoseconds to arm and disarm), and the task sleeps until the earliest of them. [`Alarm`] wakes
+//! it when an earlier one is added.
+//!
+//! A deadline that passes does not cancel the operation it guards, because a cancelled read may
+//! have completed and its bytes would be lost; it shuts the socket down, whereupon the operation
+//! ends by itself and finds [`Armed::expired`] true.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::socket::{Half, shut_raw};
+use crate::clock::{self, Instant};
+use crate::limit::timer::{TimerKey, Wheel};
+
+/// The armed deadlines of one worker's sockets.
+#[derive(Clone)]
+pub struct Deadlines {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    wheel: RefCell<Wheel<Action>>,
+    alarm: Rc<Alarm>,
+}
+
+/// What a passed deadline does.
+#[derive(Clone, Copy)]
+struct Action {
+    /// Open as long as the [`Armed`] lives, since that borrows the socket's owner's scope and
+    /// disarms when dropped.
+    fd: RawFd,
+    half: Half,
+}
+
+/// One armed deadline; dropping it disarms.
+#[must_use]
+pub struct Armed {
+    shared: Rc<Shared>,
+    key: TimerKey,
+}
+
+impl Deadlines {
+    /// No deadlines; `alarm` is told of each that is earlier than all before.
+    pub fn new(now: Instant, alarm: Rc<Alarm>) -> Self {
+        Self {
+            shared: Rc::new(Shared {
+                wheel: RefCell::new(Wheel::new(now)),
+                alarm,
+            }),
+        }
+    }
+
+    /// Shuts `half` of `socket` at `at`, unless the returned guard is dropped before. The guard
+    /// must not outlive the socket.
+    pub fn arm(&self, socket: &impl AsRawFd, half: Half, at: Instant) -> Armed {
+        let action = Action {
+            fd: socket.as_raw_fd(),
+            half,
+        };
+        let key = self.shared.wheel.borrow_mut().insert(at, action);
+        self.shared.alarm.ring_at(at);
+        Armed {
+            shared: self.shared.clone(),
+            key,
+        }
+    }
+
+    /// [`Deadlines::arm`], `after` from now.
+    pub fn arm_after(&self, socket: &impl AsRawFd, half: Half, after: Duration) -> Armed {
+        self.arm(socket, half, clock::now() + after)
+    }
+
+    /// Carries out every deadline that has passed.
+    pub fn expire(&self, now: Instant) {
+        let mut wheel = self.shared.wheel.borrow_mut();
+        while let Some(action) = wheel.pop(now) {
+            // SAFETY: an `Armed` disarms when dropped and its contract forbids it to outlive the
+            // socket, so the descriptor of an entry still in the wheel is open and the same.
+            unsafe { shut_raw(action.fd, action.half) };
+        }
+    }
+
+    /// When [`Deadlines::expire`] has something to do next.
+    pub fn next(&self) -> Option<Instant> {
+        self.shared.wheel.borrow().next_deadline()
+    }
+}
+
+impl Armed {
+    /// Disarms; true if the deadline had passed and the socket was shut.
+    pub fn expired(self) -> bool {
+        let disarmed = self.shared.wheel.borrow_mut().cancel(self.key);
+        disarmed.is_none()
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.shared.wheel.borrow_mut().cancel(self.key);
+    }
+}
+
+/// The alarm clock of a worker's one sleeping task.
+#[derive(Default)]
+pub struct Alarm {
+    /// When the task will wake by itself.
+    at: Cell<Option<Instant>>,
+    /// Set by a ring that came while the task was not sleeping.
+    rung: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Alarm {
+    /// Wakes the task if it would sleep beyond `at`.
+    pub fn ring_at(&self, at: Instant) {
+        if self.at.get().is_none_or(|armed| at < armed) {
+            self.ring();
+        }
+    }
+
+    /// Wakes the task.
+    pub fn ring(&self) {
+        if !self.rung.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Sleeps until `at` or a ring, whichever is first. `on_sleep` is given the task's waker, so
+    /// that other threads can end the sleep too; if it returns true there is work already.
+    pub async fn sleep_until(&self, at: Option<Instant>, on_sleep: impl Fn(&Waker) -> bool) {
+        let wait = at.map_or(IDLE, |at| {
+            at.saturating_duration_since(clock::now()).min(IDLE)
+        });
+        self.at.set(at);
+        let mut sleep = pin!(monoio::time::sleep(wait));
+        poll_fn(|cx| {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            if self.rung.replace(false) || on_sleep(cx.waker()) {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().poll(cx)
+        })
+        .await;
+        self.rung.set(false);
+        self.at.set(Some(Instant::ZERO));
+    }
+}
+
+/// How long the task sleeps when nothing at all is due: once a minute is no load, and bounds the
+/// harm of a clock that was wrong.
+const IDLE: Duration = Duration::from_secs(60);

@@ -1,0 +1,16 @@
+//! What every shell shares of sockets, threads and the ring: buffers, whole reads and writes,
+//! deadlines, and the set-up of a worker's runtime.
+//!
+//! Two rules hold everywhere above this module. A read or write that has been submitted is awaited
+//! or its connection is given up: monoio loses the bytes of a dropped read (its
+//! `docs/en/io-cancel.md`). And nothing waits on a socket without a [`deadline`]: it does not
+//! cancel the operation, it shuts the socket down, so that the operation itself ends.
+
+pub mod buffer;
+pub mod deadline;
+pub mod guard;
+pub mod runtime;
+pub mod socket;
+
+pub use buffer::Buf;
+pub use deadline::Deadlines;

@@ -1,0 +1,129 @@
+//! Whole reads and writes on a socket, liveness checks, and the end of a connection.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use socket2::SockRef;
+
+use super::Buf;
+
+/// Reads once, appending to `buf`, and says how many bytes came; 0 is the end of the stream.
+///
+/// The future must be run to its end or the connection given up: while it runs, the kernel owns
+/// the buffer, and a dropped read may have taken bytes from the socket.
+pub async fn read_some<S: AsyncReadRent>(
+    stream: &mut S,
+    buf: &mut Buf,
+    room: usize,
+) -> io::Result<usize> {
+    buf.reserve(room);
+    let (bytes, start) = buf.lend();
+    let end = bytes.len();
+    let (result, slice) = stream.read(bytes.slice_mut(end..)).await;
+    buf.restore(slice.into_inner(), start);
+    result
+}
+
+/// Writes all unread bytes of `buf` and empties it.
+///
+/// # Errors
+/// Whatever the socket says; `WriteZero` when it takes nothing. The buffer is emptied all the same,
+/// since its connection is of no more use.
+pub async fn write_all<S: AsyncWriteRent>(stream: &mut S, buf: &mut Buf) -> io::Result<()> {
+    let (mut bytes, mut start) = buf.lend();
+    let mut outcome = Ok(());
+    while start < bytes.len() {
+        let (result, slice) = stream.write(bytes.slice(start..)).await;
+        bytes = slice.into_inner();
+        match result {
+            Ok(0) => {
+                outcome = Err(io::ErrorKind::WriteZero.into());
+                break;
+            }
+            Ok(count) => start += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    bytes.clear();
+    buf.restore(bytes, 0);
+    outcome
+}
+
+/// What a look at a socket, without taking anything from it, tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peek {
+    /// Nothing has arrived and the connection stands.
+    Quiet,
+    /// Bytes wait to be read.
+    Bytes,
+    /// The other side has ended its stream (it closed, or half-closed).
+    Ended,
+    /// The connection is broken.
+    Broken,
+}
+
+/// Looks at a socket with `MSG_PEEK | MSG_DONTWAIT`: one system call, about 0.3 µs.
+pub fn peek(socket: &impl AsRawFd) -> Peek {
+    let mut byte = [0_u8];
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the pointer and
+    // length name one writable byte that outlives the call.
+    let count = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            byte.as_mut_ptr().cast(),
+            byte.len(),
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    match count {
+        0 => Peek::Ended,
+        1.. => Peek::Bytes,
+        _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
+        _ => Peek::Broken,
+    }
+}
+
+/// Which half of a connection to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Half {
+    /// Pending and later reads end as if the stream had ended; answers can still be written.
+    Read,
+    /// Sends FIN; answers can still be read.
+    Write,
+    /// Reads and writes end.
+    Both,
+}
+
+/// Ends one or both halves of a connection, so that operations in flight on it complete.
+pub fn shut(socket: &impl AsRawFd, half: Half) {
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed.
+    unsafe { shut_raw(socket.as_raw_fd(), half) }
+}
+
+/// [`shut`] for a bare descriptor.
+///
+/// # Safety
+/// `fd` must be open and still belong to the connection that is meant.
+pub(super) unsafe fn shut_raw(fd: RawFd, half: Half) {
+    // SAFETY: the caller's promise.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let how = match half {
+        Half::Read => std::net::Shutdown::Read,
+        Half::Write => std::net::Shutdown::Write,
+        Half::Both => std::net::Shutdown::Both,
+    };
+    // The only failure is that the peer is gone already, which is as good.
+    let _ = SockRef::from(&socket).shutdown(how);
+}
+
+/// Borrows a socket for `SockRef` and its like.
+pub fn borrow<S: AsRawFd>(socket: &S) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and so is the result.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}

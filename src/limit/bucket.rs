@@ -1,0 +1,444 @@
+//! One bucket's state: what it may send now, and what an answer teaches about it.
+//!
+//! # Readings
+//! Discord has two kinds of buckets (DISCORD's chapter on headers). A **fixed** window gives all its slots back at
+//! `Reset`. A **sliding** one leaks: each request moves `Reset` later by one `slot`, and a request is
+//! allowed while `Reset` is at most `(limit − 1) · slot` away. Until two answers have told them
+//! apart, the **careful** reading holds, which is safe under both: what `Remaining` promised, then
+//! nothing before `Reset`, then the full limit.
+//!
+//! They are told apart by proof, not by likelihood: if an answer was counted while an earlier
+//! answer's window still ran, a fixed window must show the same `Reset` (± 50 ms) and a sliding one
+//! must not.
+//!
+//! # Requests under way
+//! An answer cannot know of requests that were counted after it. So every request that is under
+//! way is taken as not yet in `Remaining`, and as possibly counted only this very moment. Both are
+//! the worst case, so a slot computed here exists, in whatever order requests and answers travel.
+//!
+//! # Order of answers
+//! An answer to a request that was sent after the newest answer had come is newer. Between others
+//! `Reset` decides, then `Remaining`: the server's own order. An older answer changes nothing.
+//!
+//! # Cost
+//! 88 bytes; no allocation; a decision is a handful of comparisons.
+
+use super::headers::RateLimitHeaders;
+use super::offset::Offset;
+use crate::clock::Instant;
+use std::time::Duration;
+
+/// Two `Reset` values of one fixed window differ by no more (observed by hikari).
+const SAME_RESET_MS: i32 = 50;
+/// A window that ends sooner than this after an answer was counted proves nothing about `Reset`
+/// values that come later: it may have ended meanwhile.
+const WINDOW_END_MS: i32 = 100;
+/// `Reset-After` is given in milliseconds; a slot computed from it may be off by one.
+const ROUNDING_US: u64 = 1_000;
+/// The longest wait of a bucket without any known window, after a request got no answer.
+const UNKNOWN_WINDOW: Duration = Duration::from_secs(1);
+
+/// How a bucket's headers are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// The lane of routes whose bucket is not known yet.
+    Lane,
+    /// The bucket is known by name, but not how full it is: one request asks.
+    Fresh,
+    /// The route has no limit of its own.
+    Free,
+    /// Fixed or sliding, not told apart yet.
+    Careful,
+    /// All slots return at `Reset`.
+    Fixed,
+    /// One slot returns after the other.
+    Sliding,
+}
+
+/// When the next request may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Slot {
+    Now,
+    /// Not before.
+    At(Instant),
+    /// Only an answer to a request under way can tell.
+    AfterAnswer,
+}
+
+/// What an answer showed beyond the bucket's new state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Learned {
+    Nothing,
+    /// The route that was just answered does not share this bucket's counter.
+    CountsAlone,
+}
+
+/// A bucket. Times of the wall are milliseconds modulo 2^32: a bucket lives 10 idle minutes, they
+/// wrap in 49 days.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    /// Under this key the index knows the bucket by its name. 0: it has none. In a lane: the key of
+    /// the bucket that was learned last.
+    pub(super) name_key: u64,
+    /// Under this key the index knows the bucket by its first route. 0: none.
+    pub(super) route_key: u64,
+    /// When the window ends or the bucket has leaked empty, by our clock, never too early.
+    reset: Instant,
+    /// No request before, whatever the slots say: a 429 asked for it.
+    paused_until: Instant,
+    offset: Offset,
+    /// Length of a slot if sliding, microseconds; never more than the true one, 0: not known.
+    slot_us: u32,
+    /// The longest `Reset-After` seen, milliseconds: the length of a fixed window, or less.
+    window_ms: u32,
+    /// The server's `Reset` of the newest answer.
+    reset_server_ms: u32,
+    /// When the newest answer was taken in.
+    newest_ms: u32,
+    /// When the bucket was last asked or answered.
+    used_ms: u32,
+    /// Low half of the route that the newest answer was for.
+    newest_route: u32,
+    /// The queue of those that wait here, or `u32::MAX`.
+    pub(super) active: u32,
+    limit: u16,
+    /// `Remaining` of the newest answer, less what was lost since.
+    remaining: u16,
+    in_flight: u16,
+    kind: Kind,
+    /// What the bucket's kind is to be after its first answer.
+    hinted: Kind,
+    flags: u8,
+}
+
+fn wall_ms(at: Instant) -> u32 {
+    (at.as_nanos() / 1_000_000) as u32
+}
+
+/// `a − b` of times modulo 2^32.
+const fn after_ms(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b) as i32
+}
+
+impl Bucket {
+    pub(super) fn new(kind: Kind, now: Instant) -> Self {
+        Self {
+            name_key: 0,
+            route_key: 0,
+            reset: Instant::ZERO,
+            paused_until: Instant::ZERO,
+            offset: Offset::default(),
+            slot_us: 0,
+            window_ms: 0,
+            reset_server_ms: 0,
+            newest_ms: wall_ms(now).wrapping_sub(1),
+            used_ms: wall_ms(now),
+            newest_route: 0,
+            active: u32::MAX,
+            limit: 1,
+            remaining: 1,
+            in_flight: 0,
+            kind,
+            hinted: Kind::Careful,
+            flags: 0,
+        }
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) const fn in_flight(&self) -> u16 {
+        self.in_flight
+    }
+
+    /// A request that must not be overtaken is under way.
+    pub(super) const SERIAL: u8 = 1;
+    /// More routes than `route_key` point here; the index knows them.
+    pub(super) const MORE_ROUTES: u8 = 2;
+    /// A lane: the routes learned last fell into one bucket, so the next may too.
+    pub(super) const SUSPICIOUS: u8 = 4;
+    /// Its route was seen to count alone: its bucket's name says nothing.
+    pub(super) const ALONE: u8 = 8;
+    /// `remaining` was lowered by guess since the newest answer.
+    const GUESSED: u8 = 16;
+
+    pub(super) const fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) const fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on {
+            self.flags | flag
+        } else {
+            self.flags & !flag
+        };
+    }
+
+    /// Nothing under way, nobody waiting, no window running and no pause: forgetting it loses
+    /// nothing but its name.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.in_flight == 0
+            && self.active == u32::MAX
+            && self.reset <= now
+            && self.paused_until <= now
+    }
+
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        Duration::from_millis(after_ms(wall_ms(now), self.used_ms).max(0) as u64)
+    }
+
+    /// When the next request may go; `lane_width` requests of a lane go together.
+    pub(super) fn slot(&self, now: Instant, lane_width: u16) -> Slot {
+        if self.paused_until > now {
+            return Slot::At(self.paused_until);
+        }
+        let width = match self.kind {
+            Kind::Free => return Slot::Now,
+            Kind::Lane => lane_width,
+            Kind::Fresh => 1,
+            Kind::Careful | Kind::Fixed | Kind::Sliding if self.reset <= now => self.limit,
+            Kind::Careful | Kind::Fixed | Kind::Sliding => return self.slot_in_window(now),
+        };
+        if self.in_flight < width {
+            Slot::Now
+        } else {
+            Slot::AfterAnswer
+        }
+    }
+
+    fn slot_in_window(&self, now: Instant) -> Slot {
+        if self.remaining > self.in_flight {
+            return Slot::Now;
+        }
+        if self.in_flight >= self.limit {
+            return Slot::AfterAnswer;
+        }
+        let at = match self.kind {
+            Kind::Sliding => {
+                let ahead =
+                    u64::from(self.limit - self.in_flight - 1) * u64::from(self.slot_us) * 1000;
+                Instant::from_nanos(self.reset.as_nanos().saturating_sub(ahead))
+            }
+            Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed => self.reset,
+        };
+        if at <= now { Slot::Now } else { Slot::At(at) }
+    }
+
+    /// How long the request behind `ahead` others would wait, if answers come at once.
+    pub(super) fn predicted_wait(&self, now: Instant, ahead: u32) -> Duration {
+        let pause = self.paused_until.saturating_duration_since(now);
+        let n = u64::from(ahead) + u64::from(self.in_flight);
+        let limit = u64::from(self.limit.max(1));
+        let left = self.reset.saturating_duration_since(now);
+        let wait = match self.kind {
+            Kind::Lane | Kind::Fresh | Kind::Free => Duration::ZERO,
+            Kind::Sliding => {
+                let slot = Duration::from_micros(u64::from(self.slot_us));
+                let level = left + slot * u32::try_from(n + 1).unwrap_or(u32::MAX);
+                level.saturating_sub(slot * u32::from(self.limit))
+            }
+            Kind::Careful | Kind::Fixed => {
+                let promised = if left.is_zero() {
+                    limit
+                } else {
+                    u64::from(self.remaining)
+                };
+                if n < promised {
+                    Duration::ZERO
+                } else {
+                    let windows = u32::try_from((n - promised) / limit).unwrap_or(u32::MAX);
+                    let window = Duration::from_millis(u64::from(self.window_ms));
+                    let first = if left.is_zero() { window } else { left };
+                    first + window.saturating_mul(windows)
+                }
+            }
+        };
+        wait.max(pause)
+    }
+
+    /// A request goes.
+    pub(super) fn take(&mut self, now: Instant, serial: bool) {
+        self.in_flight = self.in_flight.saturating_add(1);
+        if serial {
+            self.set(Self::SERIAL, true);
+        }
+        self.used_ms = wall_ms(now);
+    }
+
+    /// A request came back, one way or the other.
+    pub(super) fn release(&mut self, now: Instant, serial: bool) {
+        debug_assert!(self.in_flight > 0, "a permit was given back twice");
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if serial {
+            self.set(Self::SERIAL, false);
+        }
+        self.used_ms = wall_ms(now);
+    }
+
+    /// A request was sent, but no answer says how it was counted (already released): count it.
+    pub(super) fn count_lost(&mut self, now: Instant) {
+        self.set(Self::GUESSED, true);
+        match self.kind {
+            Kind::Lane | Kind::Fresh | Kind::Free => {}
+            Kind::Sliding => {
+                self.reset = self.reset.max(now)
+                    + Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
+                self.remaining = self.remaining.saturating_sub(1);
+            }
+            Kind::Careful | Kind::Fixed => {
+                if self.reset <= now {
+                    self.remaining = self.limit;
+                }
+                self.remaining = self.remaining.saturating_sub(1);
+                if self.reset <= now + Duration::from_millis(WINDOW_END_MS as u64) {
+                    // It may have opened the next window.
+                    let window = Duration::from_millis(u64::from(self.window_ms));
+                    self.reset = now + window.max(UNKNOWN_WINDOW);
+                }
+            }
+        }
+    }
+
+    /// No request before `now + wait`.
+    pub(super) fn pause(&mut self, now: Instant, wait: Duration) {
+        self.paused_until = self.paused_until.max(now + wait);
+    }
+
+    /// A 429 came although a slot should have been there: whatever was concluded is doubtful.
+    pub(super) fn distrust(&mut self) {
+        self.offset.distrust();
+        if matches!(self.kind, Kind::Fixed | Kind::Sliding) {
+            self.kind = Kind::Careful;
+        }
+    }
+
+    /// The answers say that the route has no bucket.
+    pub(super) fn set_free(&mut self) {
+        if self.kind == Kind::Fresh {
+            self.kind = Kind::Free;
+        }
+    }
+
+    /// What other buckets of this name turned out to be; believed once its first answer has come.
+    pub(super) fn hint(&mut self, kind: Kind) {
+        if matches!(kind, Kind::Fixed | Kind::Sliding) {
+            self.hinted = kind;
+        }
+    }
+
+    /// Takes in the headers of an answer to a request sent at `sent` (already released). `counted`:
+    /// it was not a 429, so it took a slot.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        route: u32,
+        headers: &RateLimitHeaders,
+        counted: bool,
+    ) -> Learned {
+        let (Some(limit), Some(remaining), Some(reset_after)) =
+            (headers.limit, headers.remaining, headers.reset_after)
+        else {
+            self.count_lost(now);
+            return Learned::Nothing;
+        };
+        let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
+        let remaining = remaining.min(limit);
+        let idle = Duration::from_millis(after_ms(wall_ms(now), self.newest_ms).max(0) as u64);
+        let mut reset = now + reset_after + Duration::from_micros(ROUNDING_US);
+        let reset_ms = headers
+            .reset_ms
+            .filter(|&ms| ms > reset_after.as_millis() as u64);
+        if let Some(ms) = reset_ms {
+            self.offset
+                .sample(ms - reset_after.as_millis() as u64, sent, now, idle);
+            reset = self.offset.aim(ms).map_or(reset, |aimed| aimed.min(reset));
+        }
+        // A server that gives no clock is read by ours.
+        let server_reset = reset_ms.map_or_else(|| wall_ms(reset), |ms| ms as u32);
+        let counted_at = server_reset.wrapping_sub(reset_after.as_millis() as u32);
+
+        let newer = !known || after_ms(wall_ms(sent), self.newest_ms) > 0;
+        let moved = after_ms(server_reset, self.reset_server_ms);
+        if known && limit == self.limit {
+            let old_window_ran = after_ms(self.reset_server_ms, counted_at) > WINDOW_END_MS;
+            if old_window_ran && counted {
+                if newer && self.counts_alone(route, moved, remaining) {
+                    return Learned::CountsAlone;
+                }
+                self.tell_apart(moved, remaining, limit, reset_after);
+            }
+            if !newer && moved < -SAME_RESET_MS {
+                return Learned::Nothing;
+            }
+        } else if limit != self.limit {
+            self.slot_us = 0;
+            self.window_ms = 0;
+        }
+        self.learn_slot(limit - remaining, reset_after);
+        self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
+        let same_window = known && limit == self.limit && moved.abs() <= SAME_RESET_MS;
+        if same_window && !newer {
+            self.remaining = self.remaining.min(remaining);
+            self.reset = self.reset.max(reset);
+        } else {
+            self.remaining = remaining;
+            self.reset = reset;
+        }
+        if !(same_window && self.kind == Kind::Careful) {
+            // While undecided, the first `Reset` of the window stays: small steps add up to proof.
+            self.reset_server_ms = server_reset;
+        }
+        self.limit = limit;
+        self.newest_ms = wall_ms(now);
+        self.newest_route = route;
+        if !known {
+            self.kind = self.hinted;
+        }
+        self.set(Self::GUESSED, false);
+        Learned::Nothing
+    }
+
+    /// Whether an answer that is newer than the newest one shows a counter of its own: in a shared
+    /// one, either `Reset` would have moved (sliding) or `Remaining` fallen (fixed).
+    fn counts_alone(&self, route: u32, moved: i32, remaining: u16) -> bool {
+        let slot_ms = (self.slot_us / 2000).min(SAME_RESET_MS as u32) as i32;
+        let stays = if self.kind == Kind::Sliding {
+            moved < slot_ms
+        } else {
+            moved < SAME_RESET_MS
+        };
+        let slots_show = self.slot_us > 2000 * SAME_RESET_MS as u32 && !self.is(Self::GUESSED);
+        route != self.newest_route && slots_show && stays && remaining >= self.remaining
+    }
+
+    /// Judges an answer that was counted while the window of the newest one still ran.
+    fn tell_apart(&mut self, moved: i32, remaining: u16, limit: u16, reset_after: Duration) {
+        if moved > SAME_RESET_MS {
+            self.kind = Kind::Sliding;
+            return;
+        }
+        let fallen = u64::from(self.remaining.saturating_sub(remaining));
+        let slot_ms = reset_after.as_millis() as u64 / u64::from((limit - remaining).max(1));
+        if moved.abs() <= SAME_RESET_MS && fallen * slot_ms > 2 * SAME_RESET_MS as u64 {
+            self.kind = Kind::Fixed;
+        }
+    }
+
+    /// `Reset-After` of a sliding bucket lies between `used − 1` and `used` slots.
+    fn learn_slot(&mut self, used: u16, reset_after: Duration) {
+        let Some(used) = std::num::NonZeroU64::new(u64::from(used)) else {
+            return;
+        };
+        let micros = reset_after.as_micros() as u64;
+        let at_least = micros.saturating_sub(ROUNDING_US) / used;
+        let at_most = (micros + ROUNDING_US) / (used.get() - 1).max(1);
+        if u64::from(self.slot_us) < at_least || u64::from(self.slot_us) > at_most {
+            self.slot_us = u32::try_from(at_least).unwrap_or(u32::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

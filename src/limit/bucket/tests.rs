@@ -1,0 +1,209 @@
+use super::*;
+
+const fn ms(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+/// Headers of a server whose clock is ours: `Reset` at `reset_ms`, counted at `at_ms`.
+fn headers(limit: u16, remaining: u16, reset_ms: u64, at_ms: u64) -> RateLimitHeaders {
+    RateLimitHeaders {
+        limit: Some(limit),
+        remaining: Some(remaining),
+        reset_ms: Some(1_000_000 + reset_ms),
+        reset_after: Some(Duration::from_millis(reset_ms - at_ms)),
+        ..RateLimitHeaders::default()
+    }
+}
+
+/// One request sent at `at − 20`, counted at `at`, answered at `at + 20`.
+fn exchange(bucket: &mut Bucket, at: u64, headers: &RateLimitHeaders) -> Learned {
+    bucket.take(ms(at - 20), false);
+    answer(bucket, at - 20, at + 20, headers)
+}
+
+fn answer(bucket: &mut Bucket, sent: u64, now: u64, headers: &RateLimitHeaders) -> Learned {
+    bucket.release(ms(now), false);
+    bucket.answer(ms(now), ms(sent), 1, headers, true)
+}
+
+fn wait_ms(bucket: &Bucket, now: u64) -> u64 {
+    match bucket.slot(ms(now), 1) {
+        Slot::Now => 0,
+        Slot::At(at) => at.saturating_duration_since(ms(now)).as_millis() as u64,
+        Slot::AfterAnswer => u64::MAX,
+    }
+}
+
+fn known(limit: u16, window_ms: u64) -> Bucket {
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    exchange(
+        &mut bucket,
+        1000,
+        &headers(limit, limit - 1, 1000 + window_ms, 1000),
+    );
+    bucket
+}
+
+#[test]
+fn a_bucket_takes_88_bytes() {
+    assert!(
+        size_of::<Option<Bucket>>() <= 88,
+        "{}",
+        size_of::<Option<Bucket>>()
+    );
+}
+
+#[test]
+fn a_fresh_bucket_sends_one_and_waits_for_its_answer() {
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    assert_eq!(bucket.slot(ms(1000), 9), Slot::Now);
+    bucket.take(ms(1000), false);
+    assert_eq!(bucket.slot(ms(9000), 9), Slot::AfterAnswer);
+}
+
+#[test]
+fn the_careful_reading_gives_what_remaining_promised_and_then_waits_for_reset() {
+    let mut bucket = known(3, 3000);
+    assert_eq!(bucket.kind(), Kind::Careful);
+    for _ in 0..2 {
+        assert_eq!(wait_ms(&bucket, 1100), 0);
+        bucket.take(ms(1100), false);
+    }
+    let wait = wait_ms(&bucket, 1100);
+    assert!((2920..=2925).contains(&wait), "{wait}");
+    // One is free at Reset; the two under way may have fallen into the new window.
+    bucket.take(ms(4100), false);
+    assert_eq!(bucket.slot(ms(4100), 1), Slot::AfterAnswer);
+}
+
+#[test]
+fn fixed_and_sliding_buckets_are_told_apart_by_reset() {
+    let mut fixed = known(5, 5000);
+    exchange(&mut fixed, 1500, &headers(5, 3, 6030, 1500));
+    assert_eq!(fixed.kind(), Kind::Fixed);
+    let mut sliding = known(5, 1000);
+    exchange(&mut sliding, 1500, &headers(5, 3, 3000, 1500));
+    assert_eq!(sliding.kind(), Kind::Sliding);
+    // The old window had ended: a later Reset proves nothing.
+    let mut unknown = known(5, 1000);
+    exchange(&mut unknown, 2500, &headers(5, 4, 3500, 2500));
+    assert_eq!(unknown.kind(), Kind::Careful);
+}
+
+#[test]
+fn small_steps_of_a_fast_sliding_bucket_add_up_to_proof() {
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    for n in 0..20u64 {
+        // 20 ms a slot, asked every 5 ms.
+        let at = 1000 + 5 * n;
+        let used = (20 + 15 * n).div_ceil(20);
+        exchange(
+            &mut bucket,
+            at,
+            &headers(50, 50 - used as u16, 1020 + 20 * n, at),
+        );
+    }
+    assert_eq!(bucket.kind(), Kind::Sliding);
+}
+
+#[test]
+fn a_sliding_bucket_returns_one_slot_after_the_other() {
+    let mut bucket = known(3, 1000);
+    exchange(&mut bucket, 1100, &headers(3, 1, 3000, 1100));
+    exchange(&mut bucket, 1200, &headers(3, 0, 4000, 1200));
+    assert_eq!(bucket.kind(), Kind::Sliding);
+    // Reset is 2.8 s away; a request is allowed when it is two slots away.
+    let wait = wait_ms(&bucket, 1220);
+    assert!((780..=825).contains(&wait), "{wait}");
+    bucket.take(ms(2040), false);
+    let wait = wait_ms(&bucket, 2040);
+    assert!((960..=1005).contains(&wait), "{wait}");
+}
+
+#[test]
+fn older_answers_change_nothing() {
+    let mut bucket = known(5, 1000);
+    bucket.take(ms(1100), false);
+    bucket.take(ms(1101), false);
+    // Counted second, answered first.
+    answer(&mut bucket, 1101, 1140, &headers(5, 2, 4000, 1121));
+    assert_eq!(bucket.kind(), Kind::Sliding);
+    let before = bucket.clone();
+    answer(&mut bucket, 1100, 1150, &headers(5, 3, 3000, 1120));
+    assert_eq!(
+        (bucket.remaining, bucket.reset),
+        (before.remaining, before.reset)
+    );
+    assert_eq!(bucket.in_flight(), 0);
+}
+
+#[test]
+fn requests_without_an_answer_count() {
+    let mut bucket = known(5, 5000);
+    bucket.take(ms(1100), false);
+    bucket.release(ms(1200), false);
+    bucket.count_lost(ms(1200));
+    for _ in 0..3 {
+        assert_eq!(wait_ms(&bucket, 1200), 0);
+        bucket.take(ms(1200), false);
+    }
+    assert!(wait_ms(&bucket, 1200) > 4000);
+    // In the next window, whose beginning nobody saw, it counts for a whole window's length.
+    let mut bucket = known(1, 5000);
+    bucket.take(ms(7000), false);
+    bucket.release(ms(8000), false);
+    bucket.count_lost(ms(8000));
+    assert!(
+        (4999..=5001).contains(&wait_ms(&bucket, 8000)),
+        "{}",
+        wait_ms(&bucket, 8000)
+    );
+}
+
+#[test]
+fn a_route_that_counts_alone_shows_itself() {
+    let mut bucket = known(5, 5000);
+    exchange(&mut bucket, 1500, &headers(5, 3, 6000, 1500));
+    bucket.take(ms(1600), false);
+    bucket.release(ms(1640), false);
+    let other = bucket.answer(ms(1640), ms(1600), 2, &headers(5, 4, 6000, 1620), true);
+    assert_eq!(other, Learned::CountsAlone);
+    // Its second request falls below what the bucket had, which a shared counter does as well.
+    let shared = bucket.answer(ms(1640), ms(1600), 2, &headers(5, 2, 6000, 1620), true);
+    assert_eq!(shared, Learned::Nothing);
+}
+
+#[test]
+fn absurd_headers_do_no_harm() {
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    for (limit, remaining, reset, after) in [
+        (1, 1, 0, 0),
+        (1, 30_000, u64::MAX, 86_400_000),
+        (30_000, 0, 5, 86_400_000),
+        (5, 5, 1, 1),
+    ] {
+        let headers = RateLimitHeaders {
+            limit: Some(limit),
+            remaining: Some(remaining),
+            reset_ms: Some(reset),
+            reset_after: Some(Duration::from_millis(after)),
+            ..RateLimitHeaders::default()
+        };
+        exchange(&mut bucket, 2000, &headers);
+        let _ = (
+            bucket.slot(ms(2100), 1),
+            bucket.predicted_wait(ms(2100), u32::MAX),
+        );
+    }
+}
+
+#[test]
+fn the_predicted_wait_of_the_nth_request_is_when_it_would_go() {
+    let mut bucket = known(5, 1000);
+    exchange(&mut bucket, 1100, &headers(5, 3, 3000, 1100));
+    assert_eq!(bucket.kind(), Kind::Sliding);
+    assert_eq!(bucket.predicted_wait(ms(1200), 0), Duration::ZERO);
+    let tenth = bucket.predicted_wait(ms(1200), 9).as_millis();
+    // 1.8 slots are used, the tenth ends at 11.8, of which 5 fit.
+    assert!((6780..=6840).contains(&tenth), "{tenth}");
+}

@@ -1,0 +1,121 @@
+//! What protects the egress address and spares Discord hopeless requests: the Cloudflare breaker, the
+//! budget of invalid requests, and the memory of dead webhooks. One per process.
+
+use super::ask::{Ask, ClientClass, Permit, Reason, Refusal};
+use super::breaker::{Breaker, Passage};
+use super::headers::{Answer, Limited};
+use super::invalid::Invalid;
+use super::learn::KeyMap;
+use crate::clock::Instant;
+use std::time::Duration;
+
+/// Dead webhooks remembered; beyond, the ones that die later are not.
+const DEAD_WEBHOOKS_MAX: usize = 16_384;
+/// A webhook stays dead for so long: its id never comes back, but a proxy must not be wrong for ever.
+const DEAD_FOR: Duration = Duration::from_secs(3_600);
+/// JSON error code "Unknown Webhook".
+const UNKNOWN_WEBHOOK: u32 = 10_015;
+
+/// See the module's documentation.
+pub(super) struct Guards {
+    breaker: Breaker,
+    invalid: Invalid,
+    dead: KeyMap<Instant>,
+}
+
+impl Guards {
+    pub(super) fn new() -> Self {
+        Self {
+            breaker: Breaker::new(),
+            invalid: Invalid::new(Instant::ZERO),
+            dead: KeyMap::default(),
+        }
+    }
+
+    /// Whether an answer to a permit that is no probe is of interest here.
+    pub(super) fn concerns(permit: &Permit, answer: &Answer) -> bool {
+        let dead =
+            answer.status == 404 && answer.code == UNKNOWN_WEBHOOK && permit.is(Permit::WEBHOOK);
+        dead || matches!(answer.status, 401 | 403 | 429)
+    }
+
+    /// Takes in an answer; `true`: requests must ask from now on.
+    pub(super) fn answered(&mut self, now: Instant, permit: &Permit, answer: &Answer) -> bool {
+        let probe = permit.is(Permit::PROBE);
+        if answer.limited() == Limited::Cloudflare {
+            self.breaker.blocked(now, answer.retry_after(), probe);
+        } else if probe {
+            self.breaker.answered();
+        }
+        if answer.is_invalid() {
+            self.invalid.count(now);
+        }
+        let webhook = permit.is(Permit::WEBHOOK) && answer.status == 404;
+        if webhook && answer.code == UNKNOWN_WEBHOOK {
+            if self.dead.len() >= DEAD_WEBHOOKS_MAX {
+                self.dead.retain(|_, until| *until > now);
+            }
+            if self.dead.len() < DEAD_WEBHOOKS_MAX {
+                self.dead.insert(permit.key.identity, now + DEAD_FOR);
+            }
+        }
+        !self.breaker.is_open() || !self.dead.is_empty() || self.invalid.spent(now).is_some()
+    }
+
+    /// Whether a request need not even queue.
+    pub(super) fn refuses(&mut self, now: Instant, ask: &Ask) -> Option<Refusal> {
+        if ask.client == ClientClass::Webhook
+            && let Some(&until) = self.dead.get(&ask.key.identity)
+        {
+            if now < until {
+                let retry_after = until.saturating_duration_since(now);
+                return Some(Refusal {
+                    reason: Reason::DeadWebhook,
+                    retry_after,
+                });
+            }
+            self.dead.remove(&ask.key.identity);
+        }
+        self.budget(now).or_else(|| match self.breaker.peek(now) {
+            Passage::Open | Passage::Probe => None,
+            Passage::Closed(retry_after) => Some(Refusal {
+                reason: Reason::Breaker,
+                retry_after,
+            }),
+        })
+    }
+
+    /// A request is about to be sent.
+    pub(super) fn pass(&mut self, now: Instant, permit: &mut Permit) -> Option<Refusal> {
+        if let Some(refusal) = self.budget(now) {
+            return Some(refusal);
+        }
+        match self.breaker.pass(now) {
+            Passage::Open => None,
+            Passage::Probe => {
+                permit.flags |= Permit::PROBE;
+                None
+            }
+            Passage::Closed(retry_after) => Some(Refusal {
+                reason: Reason::Breaker,
+                retry_after,
+            }),
+        }
+    }
+
+    pub(super) fn probe_lost(&mut self) {
+        self.breaker.probe_lost();
+    }
+
+    pub(super) fn invalid(&mut self, now: Instant) -> u32 {
+        self.invalid.total(now)
+    }
+
+    fn budget(&mut self, now: Instant) -> Option<Refusal> {
+        let retry_after = self.invalid.spent(now)?;
+        Some(Refusal {
+            reason: Reason::Budget,
+            retry_after,
+        })
+    }
+}

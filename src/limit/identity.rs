@@ -1,0 +1,553 @@
+//! A shard of identities: their global windows, their pauses and the lock after a 401.
+//!
+//! The second stage of a request: it holds a slot of its bucket and is about to be sent. Those that
+//! find the window full wait in one queue per identity, in the order in which their buckets let
+//! them go. An idle identity costs about 1.3 KiB, most of it the window.
+
+use super::arena::Arena;
+use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
+use super::global::Window;
+use super::headers::{Answer, Limited};
+use super::learn::KeyMap;
+use super::offset::Offset;
+use super::queue::{Nodes, Queue};
+use super::settings::Settings;
+use super::timer::{TimerKey, Wheel};
+use crate::clock::Instant;
+use ahash::AHasher;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::time::Duration;
+
+const NONE: u32 = u32::MAX;
+/// An identity that nobody used for so long is forgotten.
+const IDLE: Duration = Duration::from_secs(600);
+/// How often idle identities are looked for.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+/// Identities that one sweep looks at.
+const SWEEP_BATCH: u32 = 1_024;
+/// A 401 asks for confirmation at most this often.
+const CONFIRM_PAUSE: Duration = Duration::from_secs(10);
+/// A locked identity's probe without an answer for so long is given up.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+/// Locks grow no longer: a token that was reset works again within the hour.
+const LOCK_MAX: Duration = Duration::from_secs(3_600);
+
+/// Whether the identity's token is believed to work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Token {
+    Good,
+    /// A 401 came; no second question before this.
+    Doubtful(Instant),
+    /// Refused until then; afterwards one probe goes.
+    Locked {
+        until: Instant,
+        times: u32,
+    },
+    /// A probe goes since then.
+    Probing {
+        since: Instant,
+        times: u32,
+    },
+}
+
+struct Identity {
+    key: u64,
+    window: Window,
+    offset: Offset,
+    queue: Queue,
+    timer: Option<(TimerKey, Instant)>,
+    paused_until: Instant,
+    sampled: Instant,
+    used: Instant,
+    token: Token,
+    in_flight: u32,
+    /// The node in the list of bearers by last use, or `u32::MAX`.
+    bearer: u32,
+}
+
+struct Waiter {
+    ticket: Ticket,
+    permit: Permit,
+}
+
+/// What became of a request in this stage.
+pub(super) enum Step {
+    Ready(Permit),
+    Waits,
+    /// The permit still holds its bucket's slot.
+    Refused(Permit, Refusal),
+}
+
+/// See the module's documentation.
+pub(super) struct Identities {
+    number: u16,
+    settings: Settings,
+    max_bearers: usize,
+    map: KeyMap<u32>,
+    arena: Arena<Identity>,
+    waiters: Nodes<Waiter>,
+    tickets: HashMap<Ticket, u32, BuildHasherDefault<AHasher>>,
+    /// Bearers, least recently used first.
+    bearers: Nodes<u32>,
+    bearer_list: Queue,
+    wheel: Wheel<u32>,
+    sweep_hand: u32,
+    sweep_at: Instant,
+    announced: Instant,
+}
+
+impl Identities {
+    pub(super) fn new(number: u16, settings: &Settings, shards: usize) -> Self {
+        Self {
+            number,
+            settings: settings.clone(),
+            max_bearers: settings.max_bearers.div_ceil(shards).max(1),
+            map: KeyMap::default(),
+            arena: Arena::new(),
+            waiters: Nodes::new(),
+            tickets: HashMap::default(),
+            bearers: Nodes::new(),
+            bearer_list: Queue::EMPTY,
+            wheel: Wheel::new(Instant::ZERO),
+            sweep_hand: 0,
+            sweep_at: Instant::FAR,
+            announced: Instant::FAR,
+        }
+    }
+
+    /// A request is about to be sent.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        mut permit: Permit,
+        out: &mut Outputs,
+    ) -> Step {
+        let Some(number) = self.find(now, &permit, out) else {
+            let retry_after = Duration::from_secs(1);
+            return Step::Refused(
+                permit,
+                Refusal {
+                    reason: Reason::TooManyTracked,
+                    retry_after,
+                },
+            );
+        };
+        permit.identity = number;
+        if let Some(retry_after) = self.locked(now, number, &mut permit) {
+            return Step::Refused(
+                permit,
+                Refusal {
+                    reason: Reason::Unauthorized,
+                    retry_after,
+                },
+            );
+        }
+        if permit.is(Permit::BEARER) {
+            self.touch_bearer(number);
+        }
+        let identity = &mut self.arena[number];
+        identity.used = now;
+        if identity.queue.is_empty()
+            && identity.paused_until <= now
+            && let Some(tick) = identity.window.take(now)
+        {
+            identity.in_flight += 1;
+            permit.global_tick = tick;
+            permit.sent = now;
+            return Step::Ready(permit);
+        }
+        let node = self
+            .waiters
+            .push_back(&mut identity.queue, Waiter { ticket, permit });
+        self.tickets.insert(ticket, node);
+        self.pump(now, number, out);
+        Step::Waits
+    }
+
+    /// An answer came for a permit that passed here.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        answer: &Answer,
+        out: &mut Outputs,
+    ) {
+        let number = permit.identity;
+        let identity = &mut self.arena[number];
+        identity.used = now;
+        identity.in_flight = identity.in_flight.saturating_sub(1);
+        let limited = answer.limited();
+        if limited == Limited::Global {
+            identity.window.widen(now);
+            let wait = answer.retry_after().unwrap_or(super::global::PERIOD);
+            identity.paused_until = identity.paused_until.max(now + wait);
+        }
+        let headers = &answer.headers;
+        let mut arrival = now;
+        if let (Some(reset), Some(after)) = (headers.reset_ms, headers.reset_after)
+            && let Some(counted) = reset.checked_sub(after.as_millis() as u64)
+            && limited == Limited::No
+        {
+            let idle = now.saturating_duration_since(identity.sampled);
+            identity.offset.sample(counted, permit.sent, now, idle);
+            identity.sampled = now;
+            arrival = identity
+                .offset
+                .aim(counted)
+                .map_or(now, |aim| aim.clamp(permit.sent, now));
+        }
+        identity.window.settle(now, permit.global_tick, arrival);
+        if permit.is(Permit::AUTHORIZED) && !self.settings.disable_401_lock {
+            self.judge_token(now, permit, answer.status, out);
+        }
+        self.pump(now, number, out);
+    }
+
+    /// A permit that passed here got no answer.
+    pub(super) fn no_answer(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        sent: bool,
+        out: &mut Outputs,
+    ) {
+        let identity = &mut self.arena[permit.identity];
+        identity.in_flight = identity.in_flight.saturating_sub(1);
+        if !sent {
+            identity.window.give_back(now, permit.global_tick);
+        }
+        if permit.is(Permit::LOCK_PROBE)
+            && let Token::Probing { times, .. } = identity.token
+        {
+            identity.token = Token::Locked { until: now, times };
+        }
+        self.pump(now, permit.identity, out);
+    }
+
+    /// A client left while it waited here; its permit still holds its bucket's slot.
+    pub(super) fn cancel(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        out: &mut Outputs,
+    ) -> Option<Permit> {
+        let node = self.tickets.remove(&ticket)?;
+        let number = self.waiters.get(node).permit.identity;
+        let waiter = self.waiters.remove(&mut self.arena[number].queue, node)?;
+        self.pump(now, number, out);
+        Some(waiter.permit)
+    }
+
+    /// `GET /users/@me` with the identity's token was answered: `valid` unless with a 401.
+    pub(super) fn confirmed(&mut self, now: Instant, identity: u64, valid: bool) {
+        let Some(number) = self.map.get(&key_of(identity)).copied() else {
+            return;
+        };
+        let token = &mut self.arena[number].token;
+        *token = match (*token, valid) {
+            (_, true) => Token::Good,
+            (Token::Good | Token::Doubtful(_), false) => Token::Locked {
+                until: now + self.settings.unauthorized_lock,
+                times: 1,
+            },
+            (held @ (Token::Locked { .. } | Token::Probing { .. }), false) => held,
+        };
+    }
+
+    /// The identity's global limit was found out.
+    pub(super) fn set_limit(&mut self, now: Instant, identity: u64, limit: u32, out: &mut Outputs) {
+        if let Some(number) = self.map.get(&key_of(identity)).copied() {
+            self.arena[number].window.set_limit(limit);
+            self.pump(now, number, out);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Instant, out: &mut Outputs) {
+        self.announced = Instant::ZERO;
+        while let Some(number) = self.wheel.pop(now) {
+            self.arena[number].timer = None;
+            self.pump(now, number, out);
+        }
+        if now >= self.sweep_at {
+            self.sweep(now, SWEEP_BATCH, IDLE);
+            self.sweep_at = if self.arena.len() == 0 {
+                Instant::FAR
+            } else {
+                now + SWEEP_PAUSE
+            };
+        }
+    }
+
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
+        let at = self
+            .wheel
+            .next_deadline()
+            .unwrap_or(Instant::FAR)
+            .min(self.sweep_at);
+        self.announced = at;
+        (at < Instant::FAR).then_some(at)
+    }
+
+    /// Requests waiting, identities tracked, requests under way.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        let under_way = self.arena.iter().map(|(_, i)| i.in_flight as usize).sum();
+        (self.waiters.len(), self.arena.len(), under_way)
+    }
+
+    fn find(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) -> Option<u32> {
+        let key = key_of(permit.key.identity);
+        if let Some(&number) = self.map.get(&key) {
+            return Some(number);
+        }
+        let bearer = permit.is(Permit::BEARER);
+        if bearer && self.bearer_list.len() as usize >= self.max_bearers {
+            self.evict_bearer(now);
+        }
+        if self.arena.len() >= self.settings.identities_max {
+            self.sweep(now, SWEEP_BATCH, Duration::ZERO);
+            if self.arena.len() >= self.settings.identities_max {
+                return None;
+            }
+        }
+        let overrides = &self.settings.global_overrides;
+        let limit = overrides
+            .get(&permit.user_id)
+            .copied()
+            .unwrap_or(self.settings.global_default);
+        let mut window = Window::new(now, limit);
+        window.set_limit(limit);
+        let number = self.arena.insert(Identity {
+            key,
+            window,
+            offset: Offset::default(),
+            queue: Queue::EMPTY,
+            timer: None,
+            paused_until: Instant::ZERO,
+            sampled: now,
+            used: now,
+            token: Token::Good,
+            in_flight: 0,
+            bearer: NONE,
+        });
+        if bearer {
+            self.arena[number].bearer = self.bearers.push_back(&mut self.bearer_list, number);
+        }
+        self.map.insert(key, number);
+        if self.sweep_at == Instant::FAR {
+            self.sweep_at = now + SWEEP_PAUSE;
+            self.announce(self.sweep_at, out);
+        }
+        Some(number)
+    }
+
+    /// Forgets the bearer that was used least recently and has nothing under way.
+    fn evict_bearer(&mut self, now: Instant) {
+        let Some(node) = self.bearer_list.front() else {
+            return;
+        };
+        let number = *self.bearers.get(node);
+        if self.is_idle(number, now) {
+            self.forget(number);
+        }
+    }
+
+    fn touch_bearer(&mut self, number: u32) {
+        let node = self.arena[number].bearer;
+        if node != NONE {
+            let (mut from, mut to) = (self.bearer_list, Queue::EMPTY);
+            self.bearers.transfer(&mut from, &mut to, node);
+            // One list: the node goes from wherever it stood to the end.
+            self.bearers.transfer(&mut to, &mut from, node);
+            self.bearer_list = from;
+        }
+    }
+
+    /// If the identity is locked: for how long. One probe passes when the lock has run out.
+    fn locked(&mut self, now: Instant, number: u32, permit: &mut Permit) -> Option<Duration> {
+        if !permit.is(Permit::AUTHORIZED) {
+            return None;
+        }
+        let token = &mut self.arena[number].token;
+        match *token {
+            Token::Good | Token::Doubtful(_) => None,
+            Token::Locked { until, .. } if now < until => {
+                Some(until.saturating_duration_since(now))
+            }
+            Token::Probing { since, .. } if now < since + PROBE_PATIENCE => {
+                Some(Duration::from_secs(1))
+            }
+            Token::Locked { times, .. } | Token::Probing { times, .. } => {
+                *token = Token::Probing { since: now, times };
+                permit.flags |= Permit::LOCK_PROBE;
+                None
+            }
+        }
+    }
+
+    fn judge_token(&mut self, now: Instant, permit: &Permit, status: u16, out: &mut Outputs) {
+        let token = &mut self.arena[permit.identity].token;
+        match (*token, status) {
+            (Token::Good, 401) => {
+                *token = Token::Doubtful(now + CONFIRM_PAUSE);
+                let identity = permit.key.identity;
+                out.list.push_back(Output::Confirm {
+                    identity,
+                    key: permit.key,
+                });
+            }
+            (Token::Doubtful(until), 401) if now >= until => {
+                *token = Token::Doubtful(now + CONFIRM_PAUSE);
+                let identity = permit.key.identity;
+                out.list.push_back(Output::Confirm {
+                    identity,
+                    key: permit.key,
+                });
+            }
+            (Token::Probing { times, .. }, 401) if permit.is(Permit::LOCK_PROBE) => {
+                let lock = self.settings.unauthorized_lock * (1 << times.min(8));
+                *token = Token::Locked {
+                    until: now + lock.min(LOCK_MAX),
+                    times: times + 1,
+                };
+            }
+            (Token::Probing { .. }, 200..=399) => *token = Token::Good,
+            (Token::Probing { times, .. }, _) if permit.is(Permit::LOCK_PROBE) && status != 401 => {
+                // Neither proof nor refutation (429, 5xx): 4xx of a route show a token that works.
+                *token = match status {
+                    400..=428 => Token::Good,
+                    _ => Token::Locked { until: now, times },
+                };
+            }
+            (
+                Token::Good | Token::Doubtful(_) | Token::Locked { .. } | Token::Probing { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    fn pump(&mut self, now: Instant, number: u32, out: &mut Outputs) {
+        loop {
+            let identity = &mut self.arena[number];
+            let Some(node) = identity.queue.front() else {
+                break;
+            };
+            if identity.paused_until > now {
+                break;
+            }
+            let Some(tick) = identity.window.take(now) else {
+                break;
+            };
+            let Some(waiter) = self.waiters.remove(&mut identity.queue, node) else {
+                break;
+            };
+            identity.in_flight += 1;
+            self.tickets.remove(&waiter.ticket);
+            let mut permit = waiter.permit;
+            permit.global_tick = tick;
+            permit.sent = now;
+            out.granted.push_back((waiter.ticket, permit));
+        }
+        self.arm(now, number, out);
+        self.check_invariants(number);
+    }
+
+    fn arm(&mut self, now: Instant, number: u32, out: &mut Outputs) {
+        let identity = &mut self.arena[number];
+        let wake = match identity.queue.front() {
+            None => None,
+            Some(_) if identity.paused_until > now => Some(identity.paused_until),
+            Some(_) => identity.window.next_release(now),
+        };
+        if identity.timer.map(|(_, at)| at) == wake {
+            return;
+        }
+        if let Some((key, _)) = identity.timer.take() {
+            self.wheel.cancel(key);
+        }
+        if let Some(at) = wake {
+            identity.timer = Some((self.wheel.insert(at, number), at));
+            self.announce(at, out);
+        }
+    }
+
+    fn announce(&mut self, at: Instant, out: &mut Outputs) {
+        if at < self.announced {
+            self.announced = at;
+            out.list.push_back(Output::Deadline {
+                shard: usize::from(self.number),
+                at,
+            });
+        }
+    }
+
+    fn is_idle(&self, number: u32, now: Instant) -> bool {
+        self.arena.get(number).is_some_and(|identity| {
+            let locked = match identity.token {
+                Token::Good | Token::Doubtful(_) => false,
+                Token::Locked { until, .. } => until > now,
+                Token::Probing { .. } => true,
+            };
+            identity.in_flight == 0
+                && identity.queue.is_empty()
+                && identity.paused_until <= now
+                && !locked
+        })
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let Some(identity) = self.arena.remove(number) {
+            self.map.remove(&identity.key);
+            if identity.bearer != NONE {
+                self.bearers.remove(&mut self.bearer_list, identity.bearer);
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Instant, batch: u32, idle: Duration) {
+        for _ in 0..batch.min(self.arena.end()) {
+            self.sweep_hand = if self.sweep_hand >= self.arena.end() {
+                0
+            } else {
+                self.sweep_hand
+            };
+            let number = self.sweep_hand;
+            self.sweep_hand += 1;
+            let rested = |i: &Identity| now.saturating_duration_since(i.used) >= idle;
+            if self.arena.get(number).is_some_and(rested) && self.is_idle(number, now) {
+                self.forget(number);
+            }
+        }
+    }
+
+    #[cfg(not(any(debug_assertions, test)))]
+    #[inline(always)]
+    fn check_invariants(&self, _number: u32) {}
+
+    #[cfg(any(debug_assertions, test))]
+    fn check_invariants(&self, number: u32) {
+        let identity = &self.arena[number];
+        identity.window.check_invariants();
+        assert_eq!(
+            self.tickets.len(),
+            self.waiters.len(),
+            "every waiter can be cancelled"
+        );
+        assert_eq!(
+            identity.timer.is_some(),
+            !identity.queue.is_empty(),
+            "an identity has a timer exactly while somebody waits"
+        );
+        assert_eq!(
+            self.map.len(),
+            self.arena.len(),
+            "every identity can be found"
+        );
+    }
+}
+
+/// Identities are hashes already, but not all of their bits need be good.
+const fn key_of(identity: u64) -> u64 {
+    super::learn::fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db)
+}

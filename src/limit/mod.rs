@@ -1,0 +1,320 @@
+//! The limiter: decides for every request whether it goes now, waits, or is refused.
+//!
+//! ```text
+//!            ┌ breaker, budget ┐   ┌ bucket ────────────┐   ┌ identity ───────────┐
+//! acquire ──▶│ egress closed?  │──▶│ slot, order, lane  │──▶│ lock, global window │──▶ Go
+//!            └─ per process ───┘   └ shard of the key ──┘   └ shard of the token ─┘
+//!                                     ▲  waiters, timers       ▲  waiters, timers
+//! report ─────────────────────────────┴────────────────────────┘
+//! ```
+//!
+//! It is a pure composition: bytes of headers and time come in, decisions come out. State is split
+//! over shards, each behind a [`Latch`], which are mutexes in production and cells in the
+//! simulation; no latch is ever taken while another is held, so every interleaving of workers is an
+//! interleaving of the steps below. A shard's timers belong to one owner, who calls
+//! [`Limiter::tick`]; everything else may be called from any worker.
+//!
+//! A request takes a slot of its bucket first and of the identity's global window last, immediately
+//! before it is sent. Slots that come free go to waiters in the order in which they came.
+//!
+//! Cost: a request on a known bucket takes two latches and two map lookups, its answer two latches
+//! and none. 160 bytes for a tracked bucket, 1.3 KiB for an identity.
+
+mod arena;
+mod ask;
+mod breaker;
+mod bucket;
+mod global;
+mod guards;
+mod headers;
+mod identity;
+mod invalid;
+mod latch;
+mod learn;
+mod offset;
+mod queue;
+mod settings;
+mod shard;
+pub mod timer;
+
+pub use ask::{
+    Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Refusal, Ticket,
+};
+pub use headers::{
+    Answer, LIMIT_MAX, Limited, PAUSE_MAX, RateLimitHeaders, Scope, Verdict, bucket_hash,
+};
+pub use invalid::BUDGET;
+pub use latch::{Latch, Latches, Unlocked};
+pub use learn::HINTS_MAX;
+pub use settings::{
+    GLOBAL_DEFAULT, MAX_BEARERS, MAX_BUCKETS, MAX_IDENTITIES, MAX_WAITING, MAX_WAITING_PER_BUCKET,
+    Settings,
+};
+
+use crate::clock::Instant;
+use guards::Guards;
+use identity::Identities;
+use learn::Hints;
+use shard::Shard;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How much the limiter holds; all zero when everything has come to rest and was forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Requests that wait for a slot of their bucket.
+    pub waiting_for_bucket: usize,
+    /// Requests that wait for their identity's global window.
+    pub waiting_for_global: usize,
+    /// Permits given out and not given back.
+    pub under_way: usize,
+    /// Buckets tracked, lanes included.
+    pub buckets: usize,
+    /// Identities tracked.
+    pub identities: usize,
+    /// Invalid answers (401, 403, 429) counted in the last ten minutes.
+    pub invalid: u32,
+}
+
+/// See the module's documentation.
+pub struct Limiter<L: Latches> {
+    shards: Vec<L::Latch<Shard>>,
+    identities: Vec<L::Latch<Identities>>,
+    hints: L::Latch<Hints>,
+    guards: L::Latch<Guards>,
+    /// A guard has something to say; spares every request the guards' latch while none has.
+    guarded: AtomicBool,
+}
+
+impl<L: Latches> Limiter<L> {
+    /// A limiter over `shards` shards (1 to 65,535; one a worker).
+    pub fn new(settings: &Settings, shards: usize) -> Self {
+        let shards = shards.clamp(1, usize::from(u16::MAX));
+        let shard = |n| Latch::new(Shard::new(n as u16, settings));
+        let identities = |n| Latch::new(Identities::new(n as u16, settings, shards));
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            identities: (0..shards).map(identities).collect(),
+            hints: Latch::new(Hints::default()),
+            guards: Latch::new(Guards::new()),
+            guarded: AtomicBool::new(false),
+        }
+    }
+
+    /// Shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard of a key; its owner handles the waiting and the timers.
+    pub fn shard_of(&self, key: &BucketKey) -> usize {
+        learn::shard_of(key, self.shards.len())
+    }
+
+    /// A request asks to be sent.
+    pub fn acquire(&self, now: Instant, ask: &Ask, out: &mut Outputs) -> Decision {
+        if self.guarded.load(Ordering::Acquire)
+            && let Some(refusal) = self.guards.with(|guards| guards.refuses(now, ask))
+        {
+            return Decision::Refuse(refusal);
+        }
+        let shard = &self.shards[self.shard_of(&ask.key)];
+        let mut step = shard.with(|shard| shard.acquire(now, ask, None, out));
+        if matches!(step, shard::Step::Unknown) {
+            let hint = self.hints.with(|hints| hints.get(ask.key.route));
+            step = shard.with(|shard| shard.acquire(now, ask, Some(hint), out));
+        }
+        let decision = match step {
+            shard::Step::Ready(permit) => self.send(now, ask.ticket, permit, out),
+            shard::Step::Refused(refusal) => Decision::Refuse(refusal),
+            shard::Step::Waits | shard::Step::Unknown => Decision::Wait,
+        };
+        self.drain(now, out);
+        decision
+    }
+
+    /// The answer to a permit's request has come.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is given back once")]
+    pub fn report(&self, now: Instant, permit: Permit, answer: &Answer, out: &mut Outputs) {
+        self.take_in(now, &permit, answer, out);
+        let shard = &self.shards[usize::from(permit.shard)];
+        let hint = shard.with(|shard| shard.report(now, &permit, answer, out));
+        self.learn(&permit, hint);
+        self.drain(now, out);
+    }
+
+    /// The answer is a 429 that the shell absorbs ([`Answer::verdict`]): takes it in as
+    /// [`Self::report`] does, and puts the request back to the front of its bucket, before anyone
+    /// else can pass. An output with the ask's ticket follows.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is given back once")]
+    pub fn requeue(
+        &self,
+        now: Instant,
+        permit: Permit,
+        answer: &Answer,
+        ask: &Ask,
+        out: &mut Outputs,
+    ) {
+        self.take_in(now, &permit, answer, out);
+        let shard = &self.shards[usize::from(permit.shard)];
+        let hint = shard.with(|shard| shard.requeue(now, &permit, answer, ask, out));
+        self.learn(&permit, hint);
+        self.drain(now, out);
+    }
+
+    /// No answer will come for a permit; `sent`: the request may have reached Discord.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is given back once")]
+    pub fn no_answer(&self, now: Instant, permit: Permit, sent: bool, out: &mut Outputs) {
+        self.give_back(now, &permit, sent, out);
+        self.drain(now, out);
+    }
+
+    /// The client of a waiting request left. Its ticket may still appear in outputs that were made
+    /// before.
+    pub fn cancel(&self, now: Instant, key: &BucketKey, ticket: Ticket, out: &mut Outputs) {
+        let shard = &self.shards[self.shard_of(key)];
+        if !shard.with(|shard| shard.cancel(now, ticket, out)) {
+            let identity = self.identity(key.identity);
+            if let Some(permit) = identity.with(|ids| ids.cancel(now, ticket, out)) {
+                shard.with(|shard| shard.no_answer(now, &permit, false, out));
+            }
+        }
+        self.drain(now, out);
+    }
+
+    /// The deadline of a shard has come. To be called by its owner, who then asks for the next.
+    pub fn tick(&self, now: Instant, shard: usize, out: &mut Outputs) {
+        self.shards[shard].with(|shard| shard.tick(now, out));
+        self.identities[shard].with(|identities| identities.tick(now, out));
+        self.drain(now, out);
+    }
+
+    /// When to tick the shard next. Only earlier deadlines are announced from then on.
+    pub fn next_deadline(&self, shard: usize) -> Option<Instant> {
+        let bucket = self.shards[shard].with(Shard::next_deadline);
+        let identity = self.identities[shard].with(Identities::next_deadline);
+        bucket.into_iter().chain(identity).min()
+    }
+
+    /// The result of what [`Output::Confirm`] asked for: `valid` unless the answer was a 401.
+    pub fn confirmed(&self, now: Instant, identity: u64, valid: bool) {
+        self.identity(identity)
+            .with(|identities| identities.confirmed(now, identity, valid));
+    }
+
+    /// An identity's global limit was found out (requests per second, at least 1).
+    pub fn set_global_limit(&self, now: Instant, identity: u64, limit: u32, out: &mut Outputs) {
+        self.identity(identity)
+            .with(|identities| identities.set_limit(now, identity, limit, out));
+        self.drain(now, out);
+    }
+
+    /// Counts what is held. Walks all buckets: for tests and rare status reports.
+    pub fn census(&self, now: Instant) -> Census {
+        let mut census = Census::default();
+        for shard in &self.shards {
+            let (waiting, buckets, under_way) = shard.with(|shard| shard.counts());
+            census.waiting_for_bucket += waiting;
+            census.buckets += buckets;
+            census.under_way += under_way;
+        }
+        for shard in &self.identities {
+            let (waiting, identities, _) = shard.with(|shard| shard.counts());
+            census.waiting_for_global += waiting;
+            census.identities += identities;
+        }
+        census.invalid = self.guards.with(|guards| guards.invalid(now));
+        census
+    }
+
+    fn identity(&self, identity: u64) -> &L::Latch<Identities> {
+        &self.identities[learn::shard_of_identity(identity, self.identities.len())]
+    }
+
+    /// The stages behind the bucket.
+    fn send(
+        &self,
+        now: Instant,
+        ticket: Ticket,
+        mut permit: Permit,
+        out: &mut Outputs,
+    ) -> Decision {
+        if permit.is(Permit::GLOBAL) {
+            let identity = self.identity(permit.key.identity);
+            match identity.with(|ids| ids.take(now, ticket, permit, out)) {
+                identity::Step::Ready(ready) => permit = ready,
+                identity::Step::Waits => return Decision::Wait,
+                identity::Step::Refused(permit, refusal) => {
+                    let shard = &self.shards[usize::from(permit.shard)];
+                    shard.with(|shard| shard.no_answer(now, &permit, false, out));
+                    return Decision::Refuse(refusal);
+                }
+            }
+        }
+        self.pass_guards(now, permit, out)
+    }
+
+    fn pass_guards(&self, now: Instant, mut permit: Permit, out: &mut Outputs) -> Decision {
+        if self.guarded.load(Ordering::Acquire)
+            && let Some(refusal) = self.guards.with(|guards| guards.pass(now, &mut permit))
+        {
+            self.give_back(now, &permit, false, out);
+            return Decision::Refuse(refusal);
+        }
+        Decision::Go(permit)
+    }
+
+    /// Moves those whose bucket let them go through the later stages, until nobody moves.
+    fn drain(&self, now: Instant, out: &mut Outputs) {
+        loop {
+            let decided = if let Some((ticket, permit)) = out.granted.pop_front() {
+                (ticket, self.pass_guards(now, permit, out))
+            } else if let Some((ticket, permit)) = out.ready.pop_front() {
+                (ticket, self.send(now, ticket, permit, out))
+            } else {
+                return;
+            };
+            match decided {
+                (ticket, Decision::Go(permit)) => out.list.push_back(Output::Go { ticket, permit }),
+                (ticket, Decision::Refuse(refusal)) => {
+                    out.list.push_back(Output::Refuse { ticket, refusal });
+                }
+                (_, Decision::Wait) => {}
+            }
+        }
+    }
+
+    /// What an answer tells the identity and the guards.
+    fn take_in(&self, now: Instant, permit: &Permit, answer: &Answer, out: &mut Outputs) {
+        if permit.is(Permit::GLOBAL) {
+            let identity = self.identity(permit.key.identity);
+            identity.with(|identities| identities.answered(now, permit, answer, out));
+        }
+        if permit.is(Permit::PROBE) || Guards::concerns(permit, answer) {
+            let guarded = self
+                .guards
+                .with(|guards| guards.answered(now, permit, answer));
+            self.guarded.store(guarded, Ordering::Release);
+        }
+    }
+
+    fn learn(&self, permit: &Permit, hint: Option<learn::Hint>) {
+        if let Some(hint) = hint {
+            self.hints.with(|hints| hints.learn(permit.key.route, hint));
+        }
+    }
+
+    fn give_back(&self, now: Instant, permit: &Permit, sent: bool, out: &mut Outputs) {
+        if permit.is(Permit::GLOBAL) {
+            let identity = self.identity(permit.key.identity);
+            identity.with(|identities| identities.no_answer(now, permit, sent, out));
+        }
+        if permit.is(Permit::PROBE) {
+            self.guards.with(Guards::probe_lost);
+        }
+        let shard = &self.shards[usize::from(permit.shard)];
+        shard.with(|shard| shard.no_answer(now, permit, sent, out));
+    }
+}
+
+#[cfg(test)]
+mod tests;

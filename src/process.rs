@@ -1,0 +1,108 @@
+//! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
+//! ending.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Config;
+use crate::mesh::Mesh;
+use crate::metrics;
+use crate::route::key::Keys;
+use crate::upstream::Target;
+
+/// One running weir.
+pub struct Process {
+    /// The validated configuration.
+    pub config: Config,
+    /// The limiter and the mailboxes.
+    pub mesh: Arc<Mesh>,
+    /// How bucket keys are hashed.
+    pub keys: Keys,
+    /// The upstream.
+    pub target: Target,
+    /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
+    /// then.
+    pub metrics: Box<[Table]>,
+    /// Client connections of all workers.
+    pub connections: AtomicUsize,
+    /// Set once: no new connections, running exchanges finish.
+    pub draining: AtomicBool,
+    /// Set once: end now, whatever runs.
+    pub aborting: AtomicBool,
+}
+
+/// What one worker has counted.
+pub struct Metrics {
+    /// nirn-proxy's metrics.
+    pub requests: metrics::Table,
+    /// weir's own.
+    pub own: metrics::Counters,
+}
+
+/// A worker's metrics behind a lock, on cache lines of their own.
+#[repr(align(128))]
+pub struct Table(Mutex<Metrics>);
+
+impl Table {
+    /// Nothing counted yet.
+    pub fn new(seeds: [u64; 4]) -> Self {
+        Self(Mutex::new(Metrics {
+            requests: metrics::Table::with_seeds(seeds),
+            own: metrics::Counters::default(),
+        }))
+    }
+
+    /// Locks the table.
+    pub fn lock(&self) -> MutexGuard<'_, Metrics> {
+        // Counters are sound between any two statements, so a panic under the lock spoils nothing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Process {
+    /// Whether connections are being ended.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place among the client connections, if one is free.
+    pub fn admit(self: &Arc<Self>) -> Option<Admitted> {
+        let count = self.connections.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted {
+            process: self.clone(),
+        };
+        (count < self.config.max_connections).then_some(admitted)
+    }
+
+    /// All workers' metrics in one, as Prometheus' text.
+    pub fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        let Some((first, rest)) = self.metrics.split_first() else {
+            return text;
+        };
+        let (mut requests, mut own) = {
+            let first = first.lock();
+            (first.requests.clone(), first.own.clone())
+        };
+        for table in rest {
+            let table = table.lock();
+            requests.merge(&table.requests);
+            own.merge(&table.own);
+        }
+        own.permits_handed = self.mesh.counts().0;
+        requests.encode(&mut text);
+        own.encode(&mut text);
+        text
+    }
+}
+
+/// A place among the client connections, given back when dropped.
+pub struct Admitted {
+    process: Arc<Process>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.process.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

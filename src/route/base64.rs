@@ -1,0 +1,117 @@
+//! Just enough base64 to read the ids that Discord puts in front of its tokens.
+//!
+//! A bot token starts with the base64 of the bot's user id, an interaction token is the base64 of
+//! `interaction:<id>:<secret>`. Libraries disagree about alphabet and padding, and only the first
+//! few bytes matter, so this decoder takes both alphabets, stops at padding and writes into a
+//! fixed array: no allocation, about 1 ns a byte.
+
+/// Decodes `text` into `out` and returns the decoded part of `out`.
+///
+/// Both alphabets are taken, padding may be there or not. `None` for a character of neither
+/// alphabet, for anything but `=` after padding, for a lone last character (it holds less than a
+/// byte), and when `out` is too small.
+pub(super) fn decode<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
+    let unpadded = match text.iter().position(|&b| b == b'=') {
+        Some(end) if text[end..].iter().all(|&b| b == b'=') => &text[..end],
+        Some(_) => return None,
+        None => text,
+    };
+    if unpadded.len() % 4 == 1 {
+        return None;
+    }
+    let (mut bits, mut have, mut len) = (0_u32, 0_u32, 0_usize);
+    for &symbol in unpadded {
+        bits = (bits << 6) | u32::from(sextet(symbol)?);
+        have += 6;
+        if have >= 8 {
+            have -= 8;
+            *out.get_mut(len)? = (bits >> have).to_le_bytes()[0];
+            bits &= (1 << have) - 1;
+            len += 1;
+        }
+    }
+    Some(&out[..len])
+}
+
+fn sextet(symbol: u8) -> Option<u8> {
+    let value = SEXTETS[usize::from(symbol)];
+    (value != NO_SEXTET).then_some(value)
+}
+
+/// Marks the bytes of neither alphabet.
+const NO_SEXTET: u8 = 0xff;
+
+/// The value of each symbol of both alphabets.
+const SEXTETS: [u8; 256] = {
+    const COMMON: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut values = [NO_SEXTET; 256];
+    let mut value = 0;
+    while value < 62 {
+        values[COMMON[value as usize] as usize] = value;
+        value += 1;
+    }
+    values[b'+' as usize] = 62;
+    values[b'-' as usize] = 62;
+    values[b'/' as usize] = 63;
+    values[b'_' as usize] = 63;
+    values
+};
+
+/// Encodes as base64 without padding, in the url-safe alphabet if asked: for tests alone.
+#[cfg(test)]
+pub(super) fn encode(bytes: &[u8], url_safe: bool) -> String {
+    const COMMON: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let mut word = [0; 4];
+        word[1..=group.len()].copy_from_slice(group);
+        let word = u32::from_be_bytes(word);
+        for at in 0..=group.len() {
+            let symbol = usize::try_from((word >> (18 - 6 * at)) & 63).unwrap();
+            text.push(match (symbol, url_safe) {
+                (62, true) => '-',
+                (62, false) => '+',
+                (63, true) => '_',
+                (63, false) => '/',
+                (common, _) => char::from(COMMON[common]),
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_vectors_of_rfc_4648_decode_with_and_without_padding() {
+        for (text, plain) in [
+            ("", ""),
+            ("Zg", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+        ] {
+            assert_eq!(
+                decode(text.as_bytes(), &mut [0; 8]),
+                Some(plain.as_bytes()),
+                "{text}"
+            );
+        }
+        for wrong in ["Z", "Zm9vY", "Zg=a", "Z g=", "Zm9v\0", "Z%3D"] {
+            assert_eq!(decode(wrong.as_bytes(), &mut [0; 8]), None, "{wrong}");
+        }
+        assert_eq!(decode(b"Zm9v", &mut [0; 2]), None, "the array is too small");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_decodes(bytes in prop::collection::vec(any::<u8>(), 0..40), url_safe: bool) {
+            let text = encode(&bytes, url_safe);
+            let mut room = [0; 40];
+            prop_assert_eq!(decode(text.as_bytes(), &mut room), Some(&bytes[..]));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Starting and stopping: listeners, workers, DNS, the metrics port.
+//!
+//! [`start`] binds and checks everything before it returns, so what can be wrong with a
+//! configuration is known at once; the [`Handle`] it returns ends the server when told to.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::admin::AdminServer;
+use crate::clock;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::io::runtime;
+use crate::limit::Settings;
+use crate::mesh::Mesh;
+use crate::process::{Process, Table};
+use crate::route::Keys;
+use crate::upstream::resolve::Resolver;
+use crate::upstream::{Target, trust};
+use crate::worker::{self, accept};
+
+/// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
+pub struct Handle {
+    process: Arc<Process>,
+    proxy_addr: SocketAddr,
+    admin: Option<AdminServer>,
+    workers: Vec<JoinHandle<()>>,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+}
+
+/// What [`Handle::wait`] waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// [`Interrupter::interrupt`] was called.
+    Interrupted,
+    /// A worker's thread ended: by itself only when it failed.
+    WorkerEnded {
+        /// Which one.
+        worker: usize,
+        /// How.
+        result: io::Result<()>,
+    },
+}
+
+/// Ends a [`Handle::wait`] from another thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    sender: mpsc::Sender<Event>,
+}
+
+impl Interrupter {
+    /// Makes [`Handle::wait`] return.
+    pub fn interrupt(&self) {
+        // Without a handle nobody waits.
+        let _ = self.sender.send(Event::Interrupted);
+    }
+}
+
+/// Starts weir: binds its ports, starts its threads.
+///
+/// # Errors
+/// A port is in use or not ours, the CA file cannot be used, the I/O driver that was asked for is
+/// refused, a thread cannot be started. Nothing is left running.
+pub fn start(config: Config) -> Result<Handle, StartError> {
+    let (driver, refusal) = runtime::choose(config.io_driver).map_err(StartError::RingRefused)?;
+    match refusal {
+        Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
+        None => tracing::debug!(?driver, "I/O driver"),
+    }
+    let target = target(&config)?;
+    let address = SocketAddr::new(config.bind_ip, config.port);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = config.worker_count(cores);
+    let listeners = accept::bind(address, workers)
+        .map_err(|source| StartError::listening("PORT", address, source))?;
+    let proxy_addr = listeners[0]
+        .local_addr()
+        .map_err(|source| StartError::listening("PORT", address, source))?;
+    // The same in all tables, so that they can be merged.
+    let seeds = std::array::from_fn(|_| ambient_seed());
+    let process = Arc::new(Process {
+        mesh: Mesh::new(&settings(&config), workers),
+        keys: Keys::with_seeds(std::array::from_fn(|_| ambient_seed())),
+        target,
+        metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
+        connections: AtomicUsize::new(0),
+        draining: AtomicBool::new(false),
+        aborting: AtomicBool::new(false),
+        config,
+    });
+    let admin = if process.config.enable_metrics {
+        Some(AdminServer::start(&process)?)
+    } else {
+        None
+    };
+    let (sender, events) = mpsc::channel();
+    let mut handle = Handle {
+        process,
+        proxy_addr,
+        admin,
+        workers: Vec::new(),
+        sender,
+        events,
+    };
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let process = handle.process.clone();
+        let sender = handle.sender.clone();
+        let thread = thread::Builder::new()
+            .name(format!("weir-{index}"))
+            .spawn(move || {
+                let result = worker::run(index, process, listener, driver);
+                // Nobody listens any more only if the handle is gone, and then nobody cares.
+                let _ = sender.send(Event::WorkerEnded {
+                    worker: index,
+                    result,
+                });
+            })
+            .map_err(StartError::Thread)?;
+        handle.workers.push(thread);
+    }
+    tracing::info!(
+        proxy = %handle.proxy_addr,
+        metrics = ?handle.metrics_addr(),
+        upstream = &*handle.process.target.authority,
+        workers,
+        driver = ?driver,
+        "weir serves"
+    );
+    Ok(handle)
+}
+
+impl Handle {
+    /// Where clients connect to.
+    pub fn proxy_addr(&self) -> SocketAddr {
+        self.proxy_addr
+    }
+
+    /// Where metrics are scraped; `None` with `ENABLE_METRICS=false`.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminServer::addr)
+    }
+
+    /// Stops accepting, ends idle connections, lets requests under way finish for up to
+    /// `deadline`, then ends. True if all of them finished.
+    pub fn shutdown(mut self, deadline: Duration) -> bool {
+        self.stop(deadline)
+    }
+
+    /// Blocks until a worker fails or [`Handle::interrupter`] is used.
+    pub fn wait(&self) -> Event {
+        // The handle holds a sender itself, so the channel never closes.
+        self.events.recv().unwrap_or(Event::Interrupted)
+    }
+
+    /// Something to end [`Handle::wait`] with, from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter {
+            sender: self.sender.clone(),
+        }
+    }
+
+    fn stop(&mut self, deadline: Duration) -> bool {
+        self.process.draining.store(true, Ordering::SeqCst);
+        self.nudge();
+        let until = clock::now() + deadline;
+        while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
+            let left = until.saturating_duration_since(clock::now());
+            // Woken by each worker that ends.
+            let _ = self
+                .events
+                .recv_timeout(left.min(Duration::from_millis(50)));
+        }
+        let finished = self.workers.iter().all(JoinHandle::is_finished);
+        self.process.aborting.store(true, Ordering::SeqCst);
+        self.nudge();
+        for thread in self.workers.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+        self.admin = None;
+        finished
+    }
+
+    fn nudge(&self) {
+        for worker in 0..self.workers.len() {
+            self.process.mesh.nudge(worker);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.workers.is_empty() {
+            self.stop(Duration::ZERO);
+        }
+    }
+}
+
+fn target(config: &Config) -> Result<Target, StartError> {
+    let upstream = &config.upstream;
+    let tls = if upstream.tls {
+        let name = upstream.host.trim_matches(['[', ']']).to_owned();
+        let name = name.try_into().map_err(|_| StartError::UpstreamName {
+            host: upstream.host.clone(),
+        })?;
+        Some((
+            name,
+            trust::client_config(config.upstream_ca_file.as_deref())?,
+        ))
+    } else {
+        None
+    };
+    Ok(Target {
+        authority: upstream.host_header().into(),
+        tls,
+        resolver: Arc::new(Resolver::start(&upstream.host, upstream.port)),
+        outbound: config.outbound_ip,
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        global_overrides: config
+            .bot_ratelimit_overrides
+            .iter()
+            .map(|(&id, &limit)| (id, limit))
+            .collect(),
+        waiting_per_bucket_max: u32::try_from(config.max_waiting_per_bucket).unwrap_or(u32::MAX),
+        waiting_max: config.max_waiting,
+        buckets_max: config.max_buckets,
+        max_bearers: config.max_bearer_count,
+        disable_401_lock: config.disable_401_lock,
+        ..Settings::default()
+    }
+}
+
+/// A seed that nobody outside can guess, so that nobody can choose keys that collide.
+fn ambient_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

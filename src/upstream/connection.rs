@@ -1,0 +1,250 @@
+//! One connection to the upstream: a socket, perhaps TLS on it, and the bytes in between.
+//!
+//! It is used as two sides at once, because an answer may begin while the request's body is still
+//! on its way: [`Connection::split`] borrows a [`Sender`] and a [`Receiver`] that share the TLS
+//! session and nothing else.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+
+use monoio::io::{OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::net::TcpStream;
+
+use super::tls::{Handshake, Session};
+use crate::error::{Error, Kind};
+use crate::io::Buf;
+use crate::io::socket::{Peek, peek, read_some, write_all};
+
+/// Room asked for before a read. Small, because a read takes all the spare room there is; a larger
+/// demand would make the buffer grow when a nearly complete record lies in it.
+const READ_ROOM: usize = 1024;
+
+/// A connection to the upstream.
+pub struct Connection {
+    fd: RawFd,
+    reader: OwnedReadHalf<TcpStream>,
+    writer: OwnedWriteHalf<TcpStream>,
+    /// `None` when the upstream speaks plain HTTP.
+    session: Option<RefCell<Session>>,
+    /// Bytes from the socket that are not decrypted yet; unused without TLS.
+    incoming: Buf,
+    /// Decrypted bytes that nobody has taken yet.
+    plain: Buf,
+    /// Bytes on their way to the socket.
+    outgoing: Buf,
+    /// What TLS itself owes the peer; goes out before the next record.
+    owed: RefCell<Buf>,
+    /// Counts connections that were closed.
+    closed: Rc<Cell<u64>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.closed.set(self.closed.get() + 1);
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl Connection {
+    /// A connection over `stream`; with a session, [`Connection::handshake`] comes next.
+    /// `closed` is counted up when it ends.
+    pub fn new(stream: TcpStream, session: Option<Session>, closed: Rc<Cell<u64>>) -> Self {
+        let fd = stream.as_raw_fd();
+        let (reader, writer) = stream.into_split();
+        Self {
+            fd,
+            reader,
+            writer,
+            session: session.map(RefCell::new),
+            incoming: Buf::new(),
+            plain: Buf::new(),
+            outgoing: Buf::new(),
+            owed: RefCell::new(Buf::new()),
+            closed,
+        }
+    }
+
+    /// Shakes hands; returns whether an earlier session was resumed.
+    ///
+    /// # Errors
+    /// The peer is not whom it should be, or went away.
+    pub async fn handshake(&mut self) -> Result<bool, Error> {
+        let Some(session) = &mut self.session else {
+            return Ok(false);
+        };
+        let session = session.get_mut();
+        loop {
+            match session.handshake(&mut self.incoming, &mut self.outgoing)? {
+                Handshake::Send => write_all(&mut self.writer, &mut self.outgoing)
+                    .await
+                    .map_err(|error| Error::with(Kind::TlsHandshake, error))?,
+                Handshake::Receive => {
+                    let count = read_some(&mut self.reader, &mut self.incoming, READ_ROOM)
+                        .await
+                        .map_err(|error| Error::with(Kind::TlsHandshake, error))?;
+                    if count == 0 {
+                        return Err(Error::with(
+                            Kind::TlsHandshake,
+                            io::ErrorKind::UnexpectedEof.into(),
+                        ));
+                    }
+                }
+                Handshake::Done => return Ok(session.resumed()),
+            }
+        }
+    }
+
+    /// Borrows both sides at once.
+    pub fn split(&mut self) -> (Sender<'_>, Receiver<'_>) {
+        let session = self.session.as_ref();
+        (
+            Sender {
+                fd: self.fd,
+                half: &mut self.writer,
+                session,
+                outgoing: &mut self.outgoing,
+                owed: &self.owed,
+            },
+            Receiver {
+                fd: self.fd,
+                half: &mut self.reader,
+                session,
+                incoming: &mut self.incoming,
+                plain: &mut self.plain,
+                owed: &self.owed,
+            },
+        )
+    }
+
+    /// Whether an idle connection can carry another request. Session tickets that came while it
+    /// idled are taken in; anything else means that it is over.
+    pub async fn is_alive(&mut self) -> bool {
+        match peek(self) {
+            Peek::Quiet => true,
+            Peek::Ended | Peek::Broken => false,
+            Peek::Bytes => {
+                if self.session.is_none() {
+                    return false;
+                }
+                let (_, mut receiver) = self.split();
+                receiver.receive().await.is_ok_and(|count| count > 0)
+                    && self.plain.is_empty()
+                    && self
+                        .session
+                        .as_ref()
+                        .is_some_and(|s| !s.borrow().peer_closed())
+                    && peek(self) == Peek::Quiet
+            }
+        }
+    }
+
+    /// Gives its buffers back for the time it idles. False if bytes are left over that no
+    /// exchange owns: such a connection must not be used again.
+    pub fn rest(&mut self) -> bool {
+        self.incoming.release();
+        self.plain.release();
+        self.outgoing.release();
+        self.plain.is_empty()
+    }
+}
+
+/// The sending side of a connection.
+pub struct Sender<'c> {
+    fd: RawFd,
+    half: &'c mut OwnedWriteHalf<TcpStream>,
+    session: Option<&'c RefCell<Session>>,
+    outgoing: &'c mut Buf,
+    owed: &'c RefCell<Buf>,
+}
+
+impl AsRawFd for Sender<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl AsRawFd for Receiver<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl Sender<'_> {
+    /// Puts `plain` behind what waits to be sent.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn queue(&mut self, plain: &[u8]) -> Result<(), Error> {
+        let Some(session) = self.session else {
+            self.outgoing.push(plain);
+            return Ok(());
+        };
+        let mut owed = self.owed.borrow_mut();
+        if !owed.is_empty() {
+            self.outgoing.push(owed.as_slice());
+            owed.clear();
+            owed.release();
+        }
+        session.borrow_mut().encrypt(plain, self.outgoing)
+    }
+
+    /// Sends what was queued.
+    ///
+    /// # Errors
+    /// Whatever the socket says.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        write_all(self.half, self.outgoing).await
+    }
+}
+
+/// The receiving side of a connection.
+pub struct Receiver<'c> {
+    fd: RawFd,
+    half: &'c mut OwnedReadHalf<TcpStream>,
+    session: Option<&'c RefCell<Session>>,
+    incoming: &'c mut Buf,
+    plain: &'c mut Buf,
+    owed: &'c RefCell<Buf>,
+}
+
+impl Receiver<'_> {
+    /// Reads from the socket once and decrypts what is complete, into [`Receiver::plain`].
+    /// Returns the bytes read from the socket; 0 is the end of the stream, be it by close_notify
+    /// or by FIN.
+    ///
+    /// # Errors
+    /// Whatever the socket or TLS says.
+    pub async fn receive(&mut self) -> Result<usize, Error> {
+        let Some(session) = self.session else {
+            return read_some(self.half, self.plain, READ_ROOM)
+                .await
+                .map_err(Error::exchanging);
+        };
+        if session.borrow().peer_closed() {
+            return Ok(0);
+        }
+        let count = read_some(self.half, self.incoming, READ_ROOM)
+            .await
+            .map_err(Error::exchanging)?;
+        let before = self.plain.len();
+        session
+            .borrow_mut()
+            .decrypt(self.incoming, self.plain, &mut self.owed.borrow_mut())?;
+        if session.borrow().peer_closed() && self.plain.len() == before {
+            return Ok(0);
+        }
+        Ok(count)
+    }
+
+    /// Received and not yet taken.
+    pub fn plain(&mut self) -> &mut Buf {
+        self.plain
+    }
+}

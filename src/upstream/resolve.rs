@@ -1,0 +1,153 @@
+//! The upstream's addresses, looked up away from the workers.
+//!
+//! A thread of its own asks the system's resolver every [`REFRESH`] and publishes what it says;
+//! workers read the published list and never wait for DNS. When the resolver fails, the last good
+//! answer goes on.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Time between two look-ups: Cloudflare's answers for discord.com live 300 s; half a minute
+/// notices a change early and is no load on a resolver.
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// Time between look-ups while none has succeeded yet.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Addresses kept from one answer: each is tried at a dial, so more would only lengthen an outage.
+const ADDRESSES_MAX: usize = 8;
+
+/// The addresses of one upstream, refreshed in the background.
+pub struct Resolver {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    host: String,
+    port: u16,
+    addresses: Mutex<Arc<[SocketAddr]>>,
+    stopping: AtomicBool,
+}
+
+impl Resolver {
+    /// Looks `host` up once, then keeps refreshing on a thread of its own. A literal address
+    /// needs neither. If the first look-up fails weir starts all the same: requests get 502 until
+    /// one succeeds.
+    pub fn start(host: &str, port: u16) -> Self {
+        let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let shared = Arc::new(Shared {
+            host: host.to_owned(),
+            port,
+            addresses: Mutex::new(
+                literal
+                    .map(|ip| SocketAddr::new(ip, port))
+                    .into_iter()
+                    .collect(),
+            ),
+            stopping: AtomicBool::new(false),
+        });
+        let thread = literal.is_none().then(|| {
+            shared.refresh();
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name("weir-dns".to_owned())
+                .spawn(move || shared.run())
+        });
+        let thread = thread.and_then(|spawned| {
+            spawned
+                .inspect_err(|error| tracing::error!(%error, "no thread to refresh DNS with"))
+                .ok()
+        });
+        Self {
+            shared,
+            thread: Mutex::new(thread),
+        }
+    }
+
+    /// The last good answer; empty if there never was one.
+    pub fn addresses(&self) -> Arc<[SocketAddr]> {
+        self.shared
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // Not joined: it may be inside a look-up that takes long, and it holds nothing.
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut known = !self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
+        while !self.stopping.load(Ordering::Relaxed) {
+            thread::park_timeout(if known { REFRESH } else { RETRY });
+            known |= self.refresh();
+        }
+    }
+
+    fn refresh(&self) -> bool {
+        match (self.host.as_str(), self.port).to_socket_addrs() {
+            Ok(found) => {
+                let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
+                if found.is_empty() {
+                    return false;
+                }
+                *self
+                    .addresses
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = found;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(host = self.host, %error, "DNS look-up failed; the last good addresses go on");
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_address_needs_no_resolver() {
+        let v4 = Resolver::start("127.0.0.1", 443);
+        assert_eq!(*v4.addresses(), ["127.0.0.1:443".parse().unwrap()]);
+        let v6 = Resolver::start("[::1]", 1);
+        assert_eq!(*v6.addresses(), ["[::1]:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_failed_look_up_keeps_the_last_good_addresses() {
+        let shared = Shared {
+            host: "does-not-exist.invalid".to_owned(),
+            port: 1,
+            addresses: Mutex::new(["127.0.0.1:1".parse().unwrap()].into()),
+            stopping: AtomicBool::new(false),
+        };
+        assert!(!shared.refresh());
+        assert_eq!(shared.addresses.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,234 @@
+//! One client connection: a head, its exchange, the next head.
+//!
+//! Requests of one connection are taken one after the other, as HTTP/1.1 has them answered; what a
+//! pipelining client sends ahead stays in the socket and the buffer until its turn.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+
+use super::proxy;
+use super::registry::Registered;
+use super::request::Request;
+use super::{Worker, reply};
+use crate::clock;
+use crate::http1::{
+    BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
+};
+use crate::io::Buf;
+use crate::io::socket::{Half, read_some, shut, write_all};
+use crate::metrics::Refusal;
+
+/// Room asked for before a read of a head: most heads are below 1 KiB.
+const READ_ROOM: usize = 1024;
+
+/// Bytes and time granted to a client that still sends when its connection is to be closed: a
+/// close with unread bytes would reset it, and it could lose the answer that says why (RFC 9112
+/// 9.6).
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A client connection and what has been read from it.
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    /// Read and not yet taken.
+    pub(super) inbuf: Buf,
+    /// On its way to the client; empty between two answers.
+    pub(super) outbuf: Buf,
+}
+
+/// How an exchange left the client's connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Ready for the next request.
+    Request,
+    /// To be closed; the client has sent all it was to send.
+    Close,
+    /// To be closed; the client may still be sending.
+    Linger,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
+    let mut client = Client {
+        stream,
+        inbuf: Buf::new(),
+        outbuf: Buf::new(),
+    };
+    let registered = worker.registry.enter(&client.stream);
+    let next = loop {
+        match requests(&worker, &mut client, &registered).await {
+            Next::Request => {}
+            ended => break ended,
+        }
+    };
+    registered.set_idle(false);
+    if next == Next::Linger {
+        linger(&worker, &mut client).await;
+    }
+    drop(registered);
+}
+
+/// Takes one request from the connection and answers it.
+async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registered) -> Next {
+    let request = match read_request(worker, client, registered).await {
+        Ok(Some(request)) => request,
+        Ok(None) => return Next::Close,
+        Err(unread) => {
+            worker.metrics().own.refuse(Refusal::Malformed);
+            let reply = match unread {
+                Unread::Bad(bad) => Reply::bad_request(bad),
+                Unread::Slow => Reply::error(408, "the request head did not come in time"),
+            };
+            // The connection ends either way.
+            let _ = reply::send(worker, client, &reply, false).await;
+            return Next::Linger;
+        }
+    };
+    match request {
+        Taken::Health {
+            version,
+            keep_alive,
+            head_only,
+        } => {
+            let draining = worker.process.is_draining();
+            let (status, text) = if draining {
+                (503, "draining\n")
+            } else {
+                (200, "ok\n")
+            };
+            let goes_on = keep_alive && !draining;
+            let reply = Reply::text(status, text)
+                .version(version)
+                .keep_alive(goes_on);
+            let sent = reply::send(worker, client, &reply, head_only).await;
+            if goes_on && sent.is_ok() {
+                Next::Request
+            } else {
+                Next::Close
+            }
+        }
+        Taken::Request(request) => proxy::serve(worker, client, request).await,
+    }
+}
+
+/// What was asked for.
+enum Taken {
+    Health {
+        version: Version,
+        keep_alive: bool,
+        head_only: bool,
+    },
+    Request(Request),
+}
+
+/// Why a head was not taken.
+enum Unread {
+    /// It is not one that weir accepts.
+    Bad(BadRequest),
+    /// It began and did not end within `CLIENT_HEADER_TIMEOUT`.
+    Slow,
+}
+
+/// Reads a head. `None` if the connection ended, or idled too long, before one began.
+async fn read_request(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    registered: &Registered,
+) -> Result<Option<Taken>, Unread> {
+    let config = &worker.process.config;
+    if client.inbuf.is_empty() && !await_bytes(worker, client, registered).await {
+        return Ok(None);
+    }
+    let mut seen = 0;
+    let deadline = clock::now() + config.client_header_timeout;
+    loop {
+        let bytes = client.inbuf.as_slice();
+        if may_complete(bytes, seen) {
+            match parse_request(bytes) {
+                Parse::Complete(head) => {
+                    let taken = if is_health(head.target) {
+                        // A body would be the next request's beginning: it is not asked for here.
+                        let bodiless = matches!(head.framing, Framing::None | Framing::Length(0));
+                        Taken::Health {
+                            version: head.version,
+                            keep_alive: head.keep_alive && bodiless,
+                            head_only: head.method == Method::Head,
+                        }
+                    } else {
+                        Taken::Request(Request::new(worker, &head, clock::now()))
+                    };
+                    let len = head.len;
+                    client.inbuf.consume(len);
+                    return Ok(Some(taken));
+                }
+                Parse::Invalid(bad) => return Err(Unread::Bad(bad)),
+                Parse::Partial => {}
+            }
+        }
+        seen = bytes.len();
+        let armed = worker.deadlines.arm(&client.stream, Half::Read, deadline);
+        let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
+        if armed.expired() {
+            tracing::debug!("a client did not finish its request head in time");
+            return Err(Unread::Slow);
+        }
+        if !matches!(count, Ok(1..)) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Waits, holding no buffer, until the client says something. False if it does not.
+async fn await_bytes(worker: &Worker, client: &mut Client, registered: &Registered) -> bool {
+    client.inbuf.release();
+    client.outbuf.release();
+    if !registered.set_idle(true) {
+        return false;
+    }
+    let idle = worker.process.config.client_idle_timeout;
+    let armed = worker.deadlines.arm_after(&client.stream, Half::Read, idle);
+    let readable = client.stream.readable(false).await;
+    registered.set_idle(false);
+    if armed.expired() || readable.is_err() {
+        return false;
+    }
+    matches!(
+        read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await,
+        Ok(1..)
+    )
+}
+
+fn is_health(target: &[u8]) -> bool {
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or(target);
+    path == b"/nirn/healthz"
+}
+
+/// Lets the client finish sending, within bounds, after the answer that ends its connection.
+async fn linger(worker: &Worker, client: &mut Client) {
+    shut(&client.stream, Half::Write);
+    let deadline = worker
+        .deadlines
+        .arm_after(&client.stream, Half::Both, LINGER);
+    let mut drained = 0;
+    while drained < LINGER_BYTES_MAX {
+        client.inbuf.clear();
+        match read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await {
+            Ok(count @ 1..) => drained += count,
+            _ => break,
+        }
+    }
+    drop(deadline);
+}
+
+impl Client {
+    /// Sends what is in `outbuf`; a client that takes nothing for the idle timeout is given up.
+    pub(super) async fn flush(&mut self, worker: &Worker) -> std::io::Result<()> {
+        let stall = worker.process.config.client_idle_timeout;
+        let armed = worker.deadlines.arm_after(&self.stream, Half::Both, stall);
+        let result = write_all(&mut self.stream, &mut self.outbuf).await;
+        drop(armed);
+        result
+    }
+}

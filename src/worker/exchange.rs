@@ -1,0 +1,238 @@
+//! One exchange on one connection: the request out, the answer back, both bodies streamed.
+//!
+//! ```text
+//! client.inbuf ─▶ flight/encrypt ─▶ upstream          a body that came with its head: one write
+//! client.inbuf ═▶ pump ═══════════▶ upstream          a longer one: beside the wait for the answer
+//! client.outbuf ◀─ head, body ◀──── upstream.plain    head and what came with it: one write
+//! ```
+//!
+//! Memory per exchange is these few pooled buffers, whatever the bodies' sizes: a side that cannot
+//! send does not read.
+
+use std::os::fd::AsRawFd;
+use std::pin::pin;
+use std::rc::Rc;
+
+use super::conn::{Client, Next};
+use super::proxy::Outcome;
+use super::relay::{self, Head};
+use super::request::Request;
+use super::wait::{First, first};
+use super::{Worker, upload};
+use crate::clock;
+use crate::error::{Error, Kind};
+use crate::http1::{BodyTracker, CONTINUE};
+use crate::io::Buf;
+use crate::io::socket::Half;
+use crate::mesh::Grant;
+use crate::upstream::Lease;
+use crate::upstream::connection::Receiver;
+
+/// Why an exchange gave the client no answer.
+pub(super) enum Failure {
+    /// A pooled connection turned out dead before anything was answered, and sending again is
+    /// safe: the permit is still good.
+    Stale(Grant),
+    /// The upstream gave no answer.
+    Upstream(Error),
+    /// The client is gone.
+    Client,
+}
+
+/// The parts of a request that its attempts share.
+pub(super) struct Exchange<'r> {
+    request: &'r Request,
+    /// The request's head, and its body as far as it came along.
+    flight: Buf,
+    /// Where in the body the flight ends.
+    body: BodyTracker,
+    /// The body's framing is broken: found before anything was sent.
+    malformed: bool,
+}
+
+impl<'r> Exchange<'r> {
+    /// Takes as much of the body as is at hand into the first flight, so that a small request is
+    /// one record and one write.
+    pub(super) fn new(request: &'r Request, client: &mut Client) -> Self {
+        let mut body = BodyTracker::new(request.framing);
+        let mut flight = Buf::new();
+        flight.push(request.flight.as_slice());
+        let taken = body.take(client.inbuf.as_slice());
+        let malformed = taken.is_err();
+        if let Ok(progress) = taken {
+            flight.push(&client.inbuf.as_slice()[..progress.consumed]);
+            client.inbuf.consume(progress.consumed);
+        }
+        Self {
+            request,
+            flight,
+            body,
+            malformed,
+        }
+    }
+
+    /// Whether the whole request can be sent a second time.
+    fn repeatable(&self) -> bool {
+        self.body.done() && self.request.method.is_safe()
+    }
+
+    /// Sends the request and relays its answer.
+    ///
+    /// # Errors
+    /// See [`Failure`]. After the answer's head has gone to the client there is none: what fails
+    /// then ends the client's connection.
+    pub(super) async fn run(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        mut lease: Lease,
+        mut grant: Grant,
+    ) -> Result<(Outcome, Next), Failure> {
+        if self.malformed {
+            return Err(Failure::Upstream(Error::new(Kind::BadRequest)));
+        }
+        let reused = lease.reused;
+        let began = clock::now();
+        let sent = self.send(worker, client, &mut lease, &mut grant).await;
+        let head = match sent {
+            Ok(head) => head,
+            Err(Attempt::Client) => return Err(Failure::Client),
+            Err(Attempt::Upstream(error)) => {
+                if reused
+                    && self.repeatable()
+                    && matches!(error.kind, Kind::ClosedBeforeAnswer | Kind::Reset)
+                {
+                    return Err(Failure::Stale(grant));
+                }
+                return Err(Failure::Upstream(error));
+            }
+        };
+        grant.report(&head.answer);
+        worker.count_answer(&head.answer);
+        let sent_whole = self.body.done();
+        let outcome = Outcome::Answered {
+            status: head.answer.status,
+            shared: head.is_shared(),
+            took: clock::now().saturating_duration_since(began),
+        };
+        let goes_on = self.request.keep_alive
+            && sent_whole
+            && head.can_keep_alive()
+            && !worker.process.is_draining();
+        let (_, mut receiver) = lease.connection.split();
+        let relayed =
+            relay::answer(worker, client, &mut receiver, self.request, &head, goes_on).await;
+        let Ok(clean) = relayed else {
+            return Ok((outcome, Next::Close));
+        };
+        if clean && sent_whole && head.keep_alive {
+            worker.upstream.give_back(lease);
+        }
+        let next = match (clean && goes_on, sent_whole) {
+            (true, _) => Next::Request,
+            (false, true) => Next::Close,
+            (false, false) => Next::Linger,
+        };
+        Ok((outcome, next))
+    }
+
+    /// Sends head and body and waits for the answer's head.
+    async fn send(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        lease: &mut Lease,
+        grant: &mut Grant,
+    ) -> Result<Head, Attempt> {
+        let timeout = worker.process.config.request_timeout;
+        // The deadline guard borrows nothing: the descriptor outlives it in `lease`.
+        let armed = worker
+            .deadlines
+            .arm_after(&lease.connection, Half::Both, timeout);
+        let (mut sender, mut receiver) = lease.connection.split();
+        sender.queue(self.flight.as_slice())?;
+        grant.mark_sent();
+        if let Err(error) = sender.flush().await {
+            return Err(timed_out(armed.expired(), Error::exchanging(error)).into());
+        }
+        if self.body.done() {
+            let head = relay::head(worker, client, &mut receiver, self.request).await;
+            let expired = armed.expired();
+            return head.map_err(|attempt| attempt.timed_out(expired));
+        }
+        drop(armed);
+        if self.request.expect_continue && client.inbuf.is_empty() {
+            client.outbuf.push(CONTINUE);
+            client.flush(worker).await.map_err(|_| Attempt::Client)?;
+        }
+        self.stream(worker, client, sender, &mut receiver).await
+    }
+
+    /// Sends the rest of a body while looking out for an answer that comes before its end.
+    async fn stream(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        sender: crate::upstream::connection::Sender<'_>,
+        receiver: &mut Receiver<'_>,
+    ) -> Result<Head, Attempt> {
+        let mut interim = Buf::new();
+        let fd = receiver.as_raw_fd();
+        let timeout = worker.process.config.request_timeout;
+        let outcome = {
+            let mut upload = pin!(upload::pump(worker, client, &mut self.body, sender));
+            let mut head = pin!(relay::head_into(&mut interim, receiver, self.request));
+            match first(upload.as_mut(), head.as_mut()).await {
+                First::Right(head) => head,
+                First::Left(Ok(())) => {
+                    let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
+                    let head = head.await;
+                    let expired = armed.expired();
+                    head.map_err(|attempt| attempt.timed_out(expired))
+                }
+                First::Left(Err(Attempt::Client)) => Err(Attempt::Client),
+                // The upstream takes no more: perhaps because it has answered.
+                First::Left(Err(Attempt::Upstream(error))) => {
+                    match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
+                        First::Left(Ok(head)) => Ok(head),
+                        First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
+                    }
+                }
+            }
+        };
+        client.outbuf.push(interim.as_slice());
+        outcome
+    }
+}
+
+/// Why an attempt brought no head.
+pub(super) enum Attempt {
+    /// The client is gone, or broke its body's framing.
+    Client,
+    /// The upstream failed.
+    Upstream(Error),
+}
+
+impl Attempt {
+    /// The same, told apart from a deadline that ended it.
+    fn timed_out(self, expired: bool) -> Self {
+        match self {
+            Self::Upstream(error) => Self::Upstream(timed_out(expired, error)),
+            Self::Client => Self::Client,
+        }
+    }
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+fn timed_out(expired: bool, error: Error) -> Error {
+    if expired {
+        Error::new(Kind::AnswerTimeout)
+    } else {
+        error
+    }
+}

@@ -1,0 +1,228 @@
+//! A worker: one thread, one core, one runtime, one listener, one shard, one pool.
+//!
+//! Follow a request: [`accept`] takes its connection in, [`conn`] reads its head, `request` keeps
+//! what outlives the head, `proxy` gets a permit from the [`mesh`](crate::mesh) and a connection
+//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back.
+//!
+//! Beside the connections a worker runs one task, the *ticker*, which sleeps until the earliest of
+//! all its deadlines: the shard's, the sockets', the idle connections'.
+
+pub mod accept;
+mod conn;
+mod exchange;
+mod proxy;
+mod registry;
+mod relay;
+mod reply;
+mod request;
+mod upload;
+mod wait;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use monoio::io::Canceller;
+use monoio::net::TcpListener;
+
+use self::registry::Registry;
+use crate::clock::{self, Instant};
+use crate::io::deadline::{Alarm, Deadlines};
+use crate::io::runtime::{Chosen, WorkerRuntime, pin};
+use crate::limit::{self, Answer, Reason};
+use crate::mesh::Local;
+use crate::metrics::{self, Refusal};
+use crate::process::{Metrics, Process};
+use crate::upstream::{Bounds, Upstream};
+
+/// How long opening a connection to the upstream may take, and the handshake after it. A
+/// connect that a lost SYN delays takes 1 s or 3 s (RFC 6298).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How often the wall clock is read; only the age classes of deleted messages need it, and those
+/// are seconds wide.
+const WALL_CLOCK_REFRESH: Duration = Duration::from_millis(200);
+
+/// One worker.
+pub(crate) struct Worker {
+    index: usize,
+    process: Arc<Process>,
+    local: Rc<Local>,
+    upstream: Rc<Upstream>,
+    deadlines: Deadlines,
+    alarm: Rc<Alarm>,
+    registry: Rc<Registry>,
+    accepting: RefCell<Canceller>,
+    drained: Cell<bool>,
+    /// The wall clock's last reading, and when it was taken.
+    wall: Cell<(Instant, u64)>,
+}
+
+/// Runs worker `index` on the calling thread until it has drained.
+///
+/// # Errors
+/// The runtime or the listener cannot be set up.
+pub fn run(
+    index: usize,
+    process: Arc<Process>,
+    listener: std::net::TcpListener,
+    driver: Chosen,
+) -> io::Result<()> {
+    pin(index);
+    let mut runtime = WorkerRuntime::build(driver)?;
+    runtime.block_on(async move {
+        listener.set_nonblocking(driver == Chosen::Epoll)?;
+        let listener = TcpListener::from_std(listener)?;
+        let worker = Worker::new(index, process);
+        monoio::spawn(tick(worker.clone()));
+        let cancel = worker.accepting.borrow().handle();
+        accept::run(worker.clone(), listener, cancel).await;
+        worker.ended().await;
+        worker.upstream.close_idle();
+        worker.local.close();
+        Ok(())
+    })
+}
+
+impl Worker {
+    fn new(index: usize, process: Arc<Process>) -> Rc<Self> {
+        let now = clock::now();
+        let alarm = Rc::new(Alarm::default());
+        let deadlines = Deadlines::new(now, alarm.clone());
+        let bounds = Bounds {
+            connections_max: process.config.upstream_max_connections,
+            idle_timeout: process.config.upstream_idle_timeout,
+            connect_timeout: CONNECT_TIMEOUT,
+        };
+        Rc::new(Self {
+            index,
+            local: Local::new(process.mesh.clone(), index, alarm.clone()),
+            upstream: Upstream::new(process.target.clone(), bounds, deadlines.clone()),
+            deadlines,
+            alarm,
+            registry: Rc::default(),
+            accepting: RefCell::default(),
+            drained: Cell::new(false),
+            wall: Cell::new((now, clock::unix_ms())),
+            process,
+        })
+    }
+
+    /// The wall clock in milliseconds, read now and then.
+    fn unix_ms(&self, now: Instant) -> u64 {
+        let (read, unix_ms) = self.wall.get();
+        if now.saturating_duration_since(read) < WALL_CLOCK_REFRESH {
+            return unix_ms;
+        }
+        let unix_ms = clock::unix_ms();
+        self.wall.set((now, unix_ms));
+        unix_ms
+    }
+
+    /// This worker's metrics; lock them for a moment only.
+    fn metrics(&self) -> MutexGuard<'_, Metrics> {
+        self.process.metrics[self.index].lock()
+    }
+
+    fn count_refusal(&self, reason: Reason) {
+        self.metrics().own.refuse(match reason {
+            Reason::QueueFull => Refusal::BucketFull,
+            Reason::TooManyWaiting => Refusal::WaitingFull,
+            Reason::TooManyTracked => Refusal::BucketsFull,
+            Reason::TooLong => Refusal::WaitTooLong,
+            Reason::Unauthorized => Refusal::TokenLocked,
+            Reason::DeadWebhook => Refusal::WebhookDead,
+            Reason::Breaker => Refusal::Breaker,
+            Reason::Budget => Refusal::InvalidBudget,
+        });
+    }
+
+    /// Counts what an answer of Discord's says about limits.
+    fn count_answer(&self, answer: &Answer) {
+        match answer.status {
+            429 => {
+                let scope = match (answer.headers.via, answer.headers.scope) {
+                    (false, _) => metrics::Scope::Cloudflare,
+                    (true, limit::Scope::User) => metrics::Scope::User,
+                    (true, limit::Scope::Global) => metrics::Scope::Global,
+                    (true, limit::Scope::Shared) => metrics::Scope::Shared,
+                    (true, limit::Scope::None) => metrics::Scope::None,
+                };
+                self.metrics().own.receive_429(scope);
+            }
+            401 | 403 => self.metrics().own.receive(answer.status),
+            _ => {}
+        }
+    }
+
+    /// Sleeps a while; true if the worker is to stop.
+    async fn pause(&self, duration: Duration) -> bool {
+        monoio::time::sleep(duration).await;
+        self.process.is_draining()
+    }
+
+    /// Stops accepting and ends the connections that idle; those under way finish.
+    fn drain(&self) {
+        if !self.drained.replace(true) {
+            let canceller = self.accepting.take();
+            self.accepting.replace(canceller.cancel());
+            self.registry.drain();
+        }
+    }
+
+    /// Waits until all connections have ended, or must.
+    async fn ended(&self) {
+        let emptied = self.registry.emptied();
+        let aborted = async {
+            while !self.process.aborting.load(Ordering::Relaxed) {
+                monoio::time::sleep(ABORT_CHECK).await;
+            }
+        };
+        match wait::first(emptied, aborted).await {
+            wait::First::Left(()) => {}
+            wait::First::Right(()) => {
+                tracing::warn!(
+                    worker = self.index,
+                    connections = self.registry.len(),
+                    "the shutdown deadline passed; connections are cut"
+                );
+            }
+        }
+    }
+
+    /// Brings the counts that are kept elsewhere into the metrics.
+    fn publish(&self, metrics: &mut Metrics) {
+        let upstream = self.upstream.counts();
+        metrics.own.upstream_opened = upstream.opened;
+        metrics.own.upstream_reused = upstream.reused;
+        metrics.own.upstream_closed = upstream.closed;
+        metrics.own.held_back = self.local.held_back();
+    }
+}
+
+/// How often a draining worker looks whether it must end now.
+const ABORT_CHECK: Duration = Duration::from_millis(20);
+
+/// The ticker: does what is due, then sleeps until something is.
+async fn tick(worker: Rc<Worker>) {
+    loop {
+        let now = clock::now();
+        if worker.process.is_draining() {
+            worker.drain();
+        }
+        worker.deadlines.expire(now);
+        let idle = worker.upstream.expire(now);
+        let shard = worker.local.turn(now);
+        let next = [worker.deadlines.next(), idle, shard]
+            .into_iter()
+            .flatten()
+            .min();
+        worker
+            .alarm
+            .sleep_until(next, |waker| worker.local.wake_by(waker))
+            .await;
+    }
+}

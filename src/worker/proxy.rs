@@ -1,0 +1,222 @@
+//! One request from its head to the end of its answer: permit, connection, exchange, report.
+//!
+//! ```text
+//! Request ─▶ permit (limiter: go | wait | refuse) ─▶ lease (pooled connection) ─▶ exchange
+//!                                                        ▲                           │
+//!                                                        └── fresh, once, if a pooled one
+//!                                                            was dead and it is safe ─┘
+//! ```
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::conn::{Client, Next};
+use super::exchange::{Exchange, Failure};
+use super::request::Request;
+use super::{Worker, reply, wait};
+use crate::clock;
+use crate::error::Error;
+use crate::http1::{Framing, Reply};
+use crate::mesh::{Asked, Grant};
+use crate::metrics::{OpenSlot, SeriesKey};
+
+/// Serves one request; its head has been taken from the client's buffer.
+pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, request: Request) -> Next {
+    let open = Open::new(worker, &request);
+    let (outcome, next) = answer(worker, client, &request).await;
+    open.close(outcome);
+    next
+}
+
+/// What the metrics are told of a request.
+#[derive(Clone, Copy)]
+pub(super) enum Outcome {
+    /// Discord answered, this long after the request was sent.
+    Answered {
+        status: u16,
+        shared: bool,
+        took: Duration,
+    },
+    /// weir answered in Discord's place, or the client left before there was an answer.
+    Unanswered,
+}
+
+async fn answer(worker: &Rc<Worker>, client: &mut Client, request: &Request) -> (Outcome, Next) {
+    let mut grant = match permit(worker, client, request).await {
+        Ok(grant) => grant,
+        Err(wait::NoPermit::Left) => return (Outcome::Unanswered, Next::Close),
+        Err(wait::NoPermit::Refused(refusal)) => {
+            worker.count_refusal(refusal.reason);
+            return own_answer(worker, client, request, reply::refused(refusal)).await;
+        }
+    };
+    let mut exchange = Exchange::new(request, client);
+    let mut fresh = false;
+    loop {
+        let lease = match worker.upstream.lease(fresh).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                drop(grant);
+                return failed(worker, client, request, &error).await;
+            }
+        };
+        match exchange.run(worker, client, lease, grant).await {
+            Ok(done) => return done,
+            Err(Failure::Stale(unsent)) => {
+                grant = unsent;
+                fresh = true;
+            }
+            Err(Failure::Upstream(error)) => return failed(worker, client, request, &error).await,
+            Err(Failure::Client) => return (Outcome::Unanswered, Next::Close),
+        }
+    }
+}
+
+async fn permit(
+    worker: &Rc<Worker>,
+    client: &Client,
+    request: &Request,
+) -> Result<Grant, wait::NoPermit> {
+    match worker.local.ask(request.began, request.ask) {
+        Asked::Go(grant) => Ok(grant),
+        Asked::Refuse(refusal) => Err(wait::NoPermit::Refused(refusal)),
+        Asked::Wait(waiting) => {
+            let counted = Waits::new(worker, request);
+            let permit = wait::turn(&client.stream, waiting).await;
+            drop(counted);
+            permit
+        }
+    }
+}
+
+/// Counts a request as waiting until dropped.
+struct Waits<'r> {
+    worker: &'r Rc<Worker>,
+    request: &'r Request,
+}
+
+impl<'r> Waits<'r> {
+    fn new(worker: &'r Rc<Worker>, request: &'r Request) -> Self {
+        let mut metrics = worker.metrics();
+        metrics.own.waiting += 1;
+        metrics.own.waited += 1;
+        Self { worker, request }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let waited = clock::now().saturating_duration_since(self.request.began);
+        let mut metrics = self.worker.metrics();
+        metrics.own.waiting -= 1;
+        metrics.own.waited_micros += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+    }
+}
+
+async fn failed(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    error: &Error,
+) -> (Outcome, Next) {
+    tracing::debug!(%error, "no answer from the upstream");
+    {
+        let mut metrics = worker.metrics();
+        metrics.requests.record_error();
+        metrics.own.fail(error.kind);
+    }
+    own_answer(worker, client, request, reply::failed(error)).await
+}
+
+/// Answers in Discord's place. The connection goes on only if the request's body has come whole.
+async fn own_answer(
+    worker: &Worker,
+    client: &mut Client,
+    request: &Request,
+    reply: Reply<'_>,
+) -> (Outcome, Next) {
+    let body_is_read = match request.framing {
+        Framing::None | Framing::Length(0) => true,
+        Framing::Length(length) => {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let whole = client.inbuf.len() >= length;
+            if whole {
+                client.inbuf.consume(length);
+            }
+            whole
+        }
+        Framing::Chunked | Framing::UntilClose => false,
+    };
+    let goes_on = request.keep_alive && body_is_read && !worker.process.is_draining();
+    let reply = reply.version(request.version).keep_alive(goes_on);
+    let sent = reply::send(worker, client, &reply, request.wants_head_only()).await;
+    let next = match (sent, goes_on, body_is_read) {
+        (Err(_), ..) => Next::Close,
+        (Ok(()), true, _) => Next::Request,
+        (Ok(()), false, true) => Next::Close,
+        (Ok(()), false, false) => Next::Linger,
+    };
+    (Outcome::Unanswered, next)
+}
+
+/// Counts a request as open until it is closed, even if its task panics or is dropped.
+struct Open<'r> {
+    worker: &'r Rc<Worker>,
+    request: &'r Request,
+    /// `None` once closed.
+    slot: Option<OpenSlot>,
+}
+
+impl<'r> Open<'r> {
+    fn new(worker: &'r Rc<Worker>, request: &'r Request) -> Self {
+        let label = || request.label.as_str().to_owned();
+        let method = request.method.as_str();
+        let slot = worker
+            .metrics()
+            .requests
+            .open(method, request.label_key, label);
+        Self {
+            worker,
+            request,
+            slot: Some(slot),
+        }
+    }
+
+    fn close(mut self, outcome: Outcome) {
+        let request = self.request;
+        let mut metrics = self.worker.metrics();
+        if let Some(slot) = self.slot.take() {
+            metrics.requests.close(slot);
+        }
+        if let Outcome::Answered {
+            status,
+            shared,
+            took,
+        } = outcome
+        {
+            let key = SeriesKey {
+                method: request.method.as_str(),
+                status,
+                shared,
+                route: request.label_key,
+                client: request.sender.key(),
+            };
+            let labels = || {
+                (
+                    request.label.as_str().to_owned(),
+                    request.sender.to_string(),
+                )
+            };
+            metrics.requests.record(key, labels, took);
+        }
+        self.worker.publish(&mut metrics);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.worker.metrics().requests.close(slot);
+        }
+    }
+}

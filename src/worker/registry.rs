@@ -1,0 +1,100 @@
+//! The client connections of one worker, so that draining can end those that idle.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use slab::Slab;
+
+use crate::io::socket::{Half, shut};
+
+/// The connections that are open now.
+#[derive(Default)]
+pub(super) struct Registry {
+    entries: RefCell<Slab<Rc<Entry>>>,
+    draining: Cell<bool>,
+    empty: RefCell<Option<Waker>>,
+}
+
+struct Entry {
+    fd: RawFd,
+    idle: Cell<bool>,
+}
+
+impl AsRawFd for Entry {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+/// One connection's entry, struck off when dropped. Must be dropped before its socket.
+pub(super) struct Registered {
+    registry: Rc<Registry>,
+    key: usize,
+    entry: Rc<Entry>,
+}
+
+impl Registry {
+    /// Enters a connection.
+    pub(super) fn enter(self: &Rc<Self>, socket: &impl AsRawFd) -> Registered {
+        let entry = Rc::new(Entry {
+            fd: socket.as_raw_fd(),
+            idle: Cell::new(false),
+        });
+        let key = self.entries.borrow_mut().insert(entry.clone());
+        Registered {
+            registry: self.clone(),
+            key,
+            entry,
+        }
+    }
+
+    /// Ends the connections that idle now, and those that would idle from now on.
+    pub(super) fn drain(&self) {
+        self.draining.set(true);
+        for (_, entry) in self.entries.borrow().iter() {
+            if entry.idle.get() {
+                shut(&**entry, Half::Read);
+            }
+        }
+    }
+
+    /// How many connections are open.
+    pub(super) fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    /// Waits until none is open.
+    pub(super) async fn emptied(&self) {
+        poll_fn(|cx| {
+            if self.entries.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.empty.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Registered {
+    /// Says whether the connection is between two requests. False if it should end now instead.
+    pub(super) fn set_idle(&self, idle: bool) -> bool {
+        self.entry.idle.set(idle);
+        !(idle && self.registry.draining.get())
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut entries = self.registry.entries.borrow_mut();
+        entries.remove(self.key);
+        if entries.is_empty()
+            && let Some(waker) = self.registry.empty.take()
+        {
+            waker.wake();
+        }
+    }
+}

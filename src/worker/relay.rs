@@ -1,0 +1,193 @@
+//! The answer's way back: its head, what the limiter learns from it, its body.
+
+use std::io;
+use std::rc::Rc;
+
+use super::Worker;
+use super::conn::Client;
+use super::exchange::Attempt;
+use super::request::Request;
+use crate::error::{Error, Kind};
+use crate::http1::{
+    BodyTracker, ClientSide, Framing, Parse, ResponseHead, Version, parse_response,
+};
+use crate::io::Buf;
+use crate::io::socket::Half;
+use crate::limit::{Answer, Scope};
+use crate::upstream::connection::Receiver;
+
+/// Error bodies up to this size are read before the limiter is told, since they say more precisely
+/// than the headers how long to wait and what was wrong. Discord's are below 1 KiB.
+const ERROR_BODY_BYTES_MAX: u64 = 8 * 1024;
+
+/// What stays known of an answer's head; the head itself is still at the front of
+/// [`Receiver::plain`].
+pub(super) struct Head {
+    /// What the limiter is told.
+    pub(super) answer: Answer,
+    /// Whether the upstream keeps the connection open.
+    pub(super) keep_alive: bool,
+    framing: Framing,
+}
+
+impl Head {
+    /// Whether the end of the body can be seen without the connection's end.
+    pub(super) fn can_keep_alive(&self) -> bool {
+        self.framing != Framing::UntilClose
+    }
+
+    /// Whether it is a 429 for a resource that others use up as well.
+    pub(super) fn is_shared(&self) -> bool {
+        self.answer.status == 429 && self.answer.headers.scope == Scope::Shared
+    }
+}
+
+/// Waits for the answer's head; interim answers (1xx) go to the client as they come.
+pub(super) async fn head(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    receiver: &mut Receiver<'_>,
+    request: &Request,
+) -> Result<Head, Attempt> {
+    loop {
+        if let Some(head) = look(&mut client.outbuf, receiver, request)? {
+            return Ok(head);
+        }
+        if !client.outbuf.is_empty() {
+            client.flush(worker).await.map_err(|_| Attempt::Client)?;
+        }
+        receive(receiver).await?;
+    }
+}
+
+/// [`head`] for when the client's connection is busy: interim answers are kept in `interim`.
+pub(super) async fn head_into(
+    interim: &mut Buf,
+    receiver: &mut Receiver<'_>,
+    request: &Request,
+) -> Result<Head, Attempt> {
+    loop {
+        if let Some(head) = look(interim, receiver, request)? {
+            return Ok(head);
+        }
+        receive(receiver).await?;
+    }
+}
+
+async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
+    let began = !receiver.plain().is_empty();
+    match receiver.receive().await? {
+        0 if began => Err(Error::new(Kind::ClosedBeforeAnswer)),
+        0 => Err(Error::new(Kind::ClosedBeforeAnswer)),
+        _ => Ok(()),
+    }
+}
+
+/// The head, if it and what must be read of its body has come.
+fn look(
+    interim: &mut Buf,
+    receiver: &mut Receiver<'_>,
+    request: &Request,
+) -> Result<Option<Head>, Error> {
+    loop {
+        let plain = receiver.plain();
+        if plain.is_empty() {
+            return Ok(None);
+        }
+        let bytes = plain.as_slice();
+        let head = match parse_response(bytes, request.method) {
+            Parse::Complete(head) => head,
+            Parse::Partial => return Ok(None),
+            Parse::Invalid(_) => return Err(Error::new(Kind::GarbageAnswer)),
+        };
+        if (100..200).contains(&head.status) {
+            // 100 answers an expectation that weir has already met itself.
+            if head.status != 100 && request.version == Version::Http11 {
+                interim.push(&bytes[..head.len]);
+            }
+            let len = head.len;
+            plain.consume(len);
+            continue;
+        }
+        return Ok(learn(&head, bytes));
+    }
+}
+
+/// Reads what the limiter wants to know; `None` if the error body it lies in is not complete.
+fn learn(head: &ResponseHead<'_>, bytes: &[u8]) -> Option<Head> {
+    let mut answer = Answer::new(head.status);
+    for (name, value) in head.headers() {
+        answer.header(name, value);
+    }
+    if matches!(head.status, 401 | 403 | 404 | 429)
+        && let Framing::Length(length) = head.framing
+        && length <= ERROR_BODY_BYTES_MAX
+    {
+        let end = head.len + usize::try_from(length).unwrap_or(usize::MAX);
+        answer.error_body(bytes.get(head.len..end)?);
+    }
+    Some(Head {
+        answer,
+        keep_alive: head.keep_alive,
+        framing: head.framing,
+    })
+}
+
+/// Sends the answer that begins at the front of the receiver's bytes to the client. True if the
+/// body has come whole and both connections can go on as they were told to.
+///
+/// # Errors
+/// The client is gone. An upstream that broke off is no error here: the client sees its connection
+/// end inside the body.
+pub(super) async fn answer(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    receiver: &mut Receiver<'_>,
+    request: &Request,
+    head: &Head,
+    goes_on: bool,
+) -> io::Result<bool> {
+    let Parse::Complete(parsed) = parse_response(receiver.plain().as_slice(), request.method)
+    else {
+        return Ok(false);
+    };
+    let side = ClientSide {
+        version: request.version,
+        keep_alive: goes_on,
+    };
+    let relay = parsed.encode(side, client.outbuf.writable());
+    let len = parsed.len;
+    receiver.plain().consume(len);
+    let mut body = BodyTracker::new(head.framing);
+    let stall = worker.process.config.request_timeout;
+    loop {
+        let plain = receiver.plain();
+        let bytes = plain.as_slice();
+        let out = &mut client.outbuf;
+        let taken = if relay.dechunk {
+            body.decode(bytes, |range| out.push(&bytes[range]))
+        } else {
+            body.take(bytes)
+                .inspect(|progress| out.push(&bytes[..progress.consumed]))
+        };
+        let broken = taken.is_err();
+        if let Ok(progress) = taken {
+            plain.consume(progress.consumed);
+        }
+        client.flush(worker).await?;
+        if broken {
+            return Ok(false);
+        }
+        if body.done() {
+            return Ok(relay.keep_alive == goes_on);
+        }
+        let armed = worker.deadlines.arm_after(receiver, Half::Both, stall);
+        let received = receiver.receive().await;
+        match (armed.expired(), received) {
+            // The end of a body that lasts until the end, or of one that was cut off.
+            (false, Ok(0)) => return Ok(false),
+            (false, Ok(_)) => {}
+            (true, _) | (_, Err(_)) => return Ok(false),
+        }
+    }
+}

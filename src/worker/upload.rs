@@ -1,0 +1,59 @@
+//! Streaming a request's body: read what the client sends, send it on, never more than a buffer
+//! ahead.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Worker;
+use super::conn::Client;
+use super::exchange::Attempt;
+use crate::error::{Error, Kind};
+use crate::http1::BodyTracker;
+use crate::io::socket::{Half, read_some};
+use crate::upstream::connection::Sender;
+
+/// How long an upstream that stopped taking the body is given to say why.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Room asked for before a read of a body: read in large pieces, so that each becomes few records.
+const READ_ROOM: usize = 4096;
+
+/// Sends the rest of the body.
+///
+/// Dropped when an answer comes early; the client's connection then ends after that answer, so the
+/// bytes of a read that was under way are of no more use.
+pub(super) async fn pump(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    body: &mut BodyTracker,
+    mut sender: Sender<'_>,
+) -> Result<(), Attempt> {
+    let config = &worker.process.config;
+    while !body.done() {
+        if client.inbuf.is_empty() {
+            let armed =
+                worker
+                    .deadlines
+                    .arm_after(&client.stream, Half::Read, config.client_idle_timeout);
+            let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
+            drop(armed);
+            if !matches!(count, Ok(1..)) {
+                return Err(Attempt::Client);
+            }
+        }
+        let progress = body
+            .take(client.inbuf.as_slice())
+            .map_err(|_| Attempt::Client)?;
+        sender.queue(&client.inbuf.as_slice()[..progress.consumed])?;
+        client.inbuf.consume(progress.consumed);
+        let armed = worker
+            .deadlines
+            .arm_after(&sender, Half::Both, config.request_timeout);
+        let flushed = sender.flush().await;
+        if armed.expired() {
+            return Err(Error::new(Kind::AnswerTimeout).into());
+        }
+        flushed.map_err(Error::exchanging)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Waiting for a permit while watching whether the client is still there.
+//!
+//! A client that gives up must not cost its bucket a slot, so the socket is watched while its
+//! request waits. TCP cannot say whether a FIN means "I am gone" or "I have nothing more to ask":
+//! one that comes together with the request (within [`HALF_CLOSE_GRACE`]) is taken as a half-close
+//! and its client is answered; one that comes later is a client that left.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+
+use crate::clock;
+use crate::io::socket::{Peek, peek};
+use crate::limit::Refusal;
+use crate::mesh::{Grant, Waiting};
+
+/// How soon after the request a FIN must come to be taken as a half-close: the FIN of
+/// `shutdown(SHUT_WR)` after the last write travels right behind it, while no client library gives
+/// up within a tenth of a second.
+const HALF_CLOSE_GRACE: Duration = Duration::from_millis(100);
+
+/// Why there is no permit.
+pub(super) enum NoPermit {
+    /// The client is gone: nobody is left to be answered.
+    Left,
+    /// The limiter refuses.
+    Refused(Refusal),
+}
+
+/// Waits until `waiting` is granted, refused, or its client has left.
+pub(super) async fn turn(stream: &TcpStream, mut waiting: Waiting) -> Result<Grant, NoPermit> {
+    let since = clock::now();
+    let mut half_closed = false;
+    let mut watch = true;
+    let verdict = loop {
+        if !watch {
+            break waiting.verdict().await;
+        }
+        match first(waiting.verdict(), stream.readable(false)).await {
+            First::Left(verdict) => break verdict,
+            First::Right(_) => match peek(stream) {
+                Peek::Quiet => {}
+                // The next request, or this one's body: the FIN behind it is looked for below.
+                Peek::Bytes => watch = false,
+                Peek::Broken => return Err(NoPermit::Left),
+                Peek::Ended => {
+                    let waited = clock::now().saturating_duration_since(since);
+                    if waited > HALF_CLOSE_GRACE {
+                        return Err(NoPermit::Left);
+                    }
+                    half_closed = true;
+                    watch = false;
+                }
+            },
+        }
+    };
+    let grant = verdict.map_err(NoPermit::Refused)?;
+    if !half_closed && has_ended(stream).unwrap_or(true) {
+        return Err(NoPermit::Left);
+    }
+    Ok(grant)
+}
+
+/// Whether the peer has ended its stream, even with unread bytes before the end.
+fn has_ended(stream: &TcpStream) -> io::Result<bool> {
+    // SAFETY: an all-zero tcp_info is a valid value of this plain C structure.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
+    // SAFETY: the descriptor is open while `stream` is borrowed; the pointers name `info` and its
+    // size, which outlive the call.
+    let failed = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    } != 0;
+    if failed {
+        return Err(io::Error::last_os_error());
+    }
+    /// `TCP_ESTABLISHED` of the kernel's `tcp_states.h`; every other state has seen a FIN or RST.
+    const ESTABLISHED: u8 = 1;
+    Ok(info.tcpi_state != ESTABLISHED)
+}
+
+/// Which of two futures ended first.
+pub(super) enum First<A, B> {
+    Left(A),
+    Right(B),
+}
+
+/// Runs two futures until one ends; the other is dropped.
+pub(super) async fn first<A: Future, B: Future>(left: A, right: B) -> First<A::Output, B::Output> {
+    let mut left = pin!(left);
+    let mut right = pin!(right);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = left.as_mut().poll(cx) {
+            return Poll::Ready(First::Left(output));
+        }
+        if let Poll::Ready(output) = right.as_mut().poll(cx) {
+            return Poll::Ready(First::Right(output));
+        }
+        Poll::Pending
+    })
+    .await
+}

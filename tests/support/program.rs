@@ -1,0 +1,183 @@
+//! The `weir` program itself, as a process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use loadtest::mock::MockHandle;
+
+use super::{ca_file, resident_bytes};
+
+/// A running `weir`; killed when dropped.
+pub struct Program {
+    pub proxy: SocketAddr,
+    pub metrics: SocketAddr,
+    child: Child,
+    log: mpsc::Receiver<String>,
+}
+
+/// A `weir` command with no environment but what is given.
+pub fn command(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.env_clear().current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command.envs([
+        ("PORT", "0"),
+        ("METRICS_PORT", "0"),
+        ("BIND_IP", "127.0.0.1"),
+    ]);
+    command.envs(variables.iter().copied());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Program {
+    /// Starts weir before `mock`.
+    pub fn start(mock: &MockHandle, variables: &[(&str, &str)]) -> Self {
+        let url = mock.url();
+        let ca = ca_file(mock).map(|path| path.to_string_lossy().into_owned());
+        let mut all = vec![("UPSTREAM_URL", url.as_str()), ("LOG_FORMAT", "json")];
+        if let Some(ca) = &ca {
+            all.push(("UPSTREAM_CA_FILE", ca));
+        }
+        all.extend_from_slice(variables);
+        let mut child = command(&all).spawn().expect("weir starts");
+        let (lines, log) = mpsc::channel();
+        for output in [
+            child
+                .stdout
+                .take()
+                .map(|out| Box::new(out) as Box<dyn std::io::Read + Send>),
+            child
+                .stderr
+                .take()
+                .map(|err| Box::new(err) as Box<dyn std::io::Read + Send>),
+        ] {
+            let lines = lines.clone();
+            let output = output.expect("a pipe");
+            thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if lines.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut seen = Vec::new();
+        let (proxy, metrics) = loop {
+            let line = log
+                .recv_timeout(Duration::from_secs(20))
+                .unwrap_or_else(|_| {
+                    panic!("weir did not say that it serves: {seen:#?}");
+                });
+            if line.contains("weir serves") {
+                break (address(&line, "\"proxy\":"), address(&line, "\"metrics\":"));
+            }
+            seen.push(line);
+        };
+        Self {
+            proxy,
+            metrics,
+            child,
+            log,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
+        let until = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(
+                Instant::now() < until,
+                "weir did not end: {:#?}",
+                self.log_lines()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What weir has logged since it said that it serves.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+
+    /// Watches the process's resident memory.
+    pub fn watch_memory(&self) -> Peak {
+        let (peak, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let pid = self.pid();
+        let thread = thread::spawn({
+            let (peak, stop) = (peak.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    peak.fetch_max(resident_bytes(pid), Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        Peak { peak, stop, thread }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The highest resident memory seen.
+pub struct Peak {
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Peak {
+    /// Stops watching.
+    pub fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the watcher");
+        self.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// The address behind `key` in a line of the JSON log.
+fn address(line: &str, key: &str) -> SocketAddr {
+    let rest = line
+        .split(key)
+        .nth(1)
+        .unwrap_or_else(|| panic!("{key} in {line}"));
+    let text: String = rest
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit() && *c != '[')
+        .take_while(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']'))
+        .collect();
+    text.parse()
+        .unwrap_or_else(|_| panic!("an address in {line}"))
+}
