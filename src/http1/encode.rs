@@ -106,6 +106,7 @@ pub struct ClientSide {
 }
 
 /// How the body has to follow an encoded response head.
+#[must_use = "the head just written promises this framing"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Relay {
     /// Only the data of the chunks is to be sent, see [`super::BodyTracker::decode`]; otherwise

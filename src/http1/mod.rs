@@ -29,6 +29,7 @@ mod hop;
 mod reply;
 mod request;
 mod response;
+mod target;
 
 #[cfg(test)]
 mod tests;

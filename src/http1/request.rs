@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use super::fields::Fields;
 use super::framing::{self, BadFraming, Framing};
 use super::hop::{self, Role};
+use super::target::{is_authority, split_target};
 use super::{
     HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, Method, Parse, TARGET_BYTES_MAX, Version,
 };
@@ -266,7 +267,7 @@ fn check<'b>(
     };
     let method_bytes = method.as_bytes();
     let method = check_method(method_bytes)?;
-    let (authority, target) = split_target(method, target.as_bytes())?;
+    let (authority, target) = split_target(method, target.as_bytes()).ok_or(BadRequest::Target)?;
     let connection = hop::apply_connection(&mut fields);
     if connection.invalid {
         return Err(BadRequest::Connection);
@@ -304,52 +305,6 @@ fn check_method(bytes: &[u8]) -> Result<Method, BadRequest> {
         }
         method => Ok(method),
     }
-}
-
-/// Authority (of an absolute-form target only), and path and query (RFC 9112 3.2).
-fn split_target(method: Method, target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), BadRequest> {
-    // A fragment is never sent; readers differ on whether it belongs to the path.
-    if target.contains(&b'#') {
-        return Err(BadRequest::Target);
-    }
-    match target {
-        [b'/', ..] => return Ok((None, target)),
-        b"*" if method == Method::Options => return Ok((None, target)),
-        _ => {}
-    }
-    let rest = strip_scheme(target).ok_or(BadRequest::Target)?;
-    let end = rest
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    if authority.is_empty() || !is_authority(authority) {
-        return Err(BadRequest::Target);
-    }
-    match path.first() {
-        Some(b'/') => Ok((Some(authority), path)),
-        // An empty path stands for the server itself (RFC 9112 3.2.4) or for its root.
-        None if method == Method::Options => Ok((Some(authority), b"*")),
-        None => Ok((Some(authority), b"/")),
-        // A query on an empty path: allowed by RFC 3986, sent by nobody.
-        Some(_) => Err(BadRequest::Target),
-    }
-}
-
-fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
-    [&b"http://"[..], b"https://"]
-        .into_iter()
-        .find_map(|scheme| {
-            let (start, rest) = target.split_at_checked(scheme.len())?;
-            start.eq_ignore_ascii_case(scheme).then_some(rest)
-        })
-}
-
-/// Whether these bytes can be `host[:port]`: no blanks, no user, nothing of a path.
-fn is_authority(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
 }
 
 /// What the header lines say to weir itself.

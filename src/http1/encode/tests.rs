@@ -240,7 +240,7 @@ fn a_reason_of_other_bytes_than_ascii_goes_on() {
         panic!()
     };
     let mut out = Vec::new();
-    head.encode(OPEN, &mut out);
+    let _ = head.encode(OPEN, &mut out);
     assert_eq!(out, b"HTTP/1.1 200 Tr\xe8s bien\r\n\r\n");
 }
 
