@@ -38,7 +38,6 @@ pub mod http1;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod limit;
-#[cfg(feature = "io")]
 pub mod mesh;
 pub mod metrics;
 #[cfg(feature = "io")]
@@ -46,7 +45,6 @@ pub mod process;
 pub mod route;
 #[cfg(feature = "io")]
 pub mod server;
-#[cfg(feature = "io")]
 pub mod upstream;
 #[cfg(feature = "io")]
 pub mod worker;

@@ -292,7 +292,7 @@ fn an_upstream_that_hangs_is_answered_for_with_408_and_one_that_is_down_with_502
         thread::sleep(Duration::from_secs(5));
     });
     let weir = before(&recorder, |config| {
-        config.request_timeout = Duration::from_millis(300)
+        config.request_timeout = Duration::from_millis(300);
     });
     let mut client = Client::connect(weir.proxy_addr());
     let answer = client.ask(&request("GET", "/api/v10/users/@me", ""));

@@ -17,71 +17,17 @@
 //! This module is the only place that knows of locks and mailboxes; [`Local`] is what a worker
 //! sees of it.
 
+#[cfg(feature = "io")]
 pub mod local;
+#[cfg(feature = "io")]
 pub mod mailbox;
 pub mod owner;
+#[cfg(feature = "io")]
+pub mod shards;
+#[cfg(feature = "io")]
 pub mod waiting;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use self::mailbox::Mailbox;
-use crate::clock::Instant;
-use crate::limit::{Latch, Latches, Limiter, Output, Settings};
-
-pub use self::local::{Asked, Grant, Local, Request, Waiting};
-
-/// A shard's lock, on cache lines of its own.
-#[repr(align(128))]
-pub struct Locked<T>(Mutex<T>);
-
-/// The latches of production: [`Locked`].
-pub enum Locks {}
-
-impl Latches for Locks {
-    type Latch<T> = Locked<T>;
-}
-
-impl<T> Latch<T> for Locked<T> {
-    fn new(value: T) -> Self {
-        Self(Mutex::new(value))
-    }
-
-    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // A panic under the lock is contained at its task's edge. The shard's state is plain
-        // counters and lists that are sound between any two statements, so it stays in use.
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// What all workers share: the limiter's shards and everybody's mailbox.
-pub struct Mesh {
-    limiter: Limiter<Locks>,
-    mailboxes: Box<[Mailbox]>,
-}
-
-impl Mesh {
-    /// A mesh of `workers`, each with a shard and a mailbox.
-    pub fn new(settings: &Settings, workers: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limiter: Limiter::new(settings, workers),
-            mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
-        })
-    }
-
-    /// Messages between workers so far, and how many of them woke a core.
-    pub fn counts(&self) -> (u64, u64) {
-        self.mailboxes
-            .iter()
-            .map(Mailbox::counts)
-            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
-    }
-
-    /// Wakes a worker, whatever it sleeps on.
-    pub fn nudge(&self, worker: usize) {
-        let word = Output::Deadline {
-            shard: worker,
-            at: Instant::ZERO,
-        };
-        self.mailboxes[worker].put(std::iter::once(word));
-    }
-}
+#[cfg(feature = "io")]
+pub use local::{Asked, Grant, Local, Request, Waiting};
+#[cfg(feature = "io")]
+pub use shards::Mesh;

@@ -114,6 +114,10 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registe
 }
 
 /// What was asked for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one move, on the task's own frame"
+)]
 enum Taken {
     Health {
         version: Version,

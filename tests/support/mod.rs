@@ -1,6 +1,10 @@
 //! What the end-to-end tests share: a mock Discord, a weir in front of it, and a client that shows
 //! every byte.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 pub mod http;
 pub mod program;

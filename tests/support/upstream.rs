@@ -35,7 +35,7 @@ impl Recorder {
                     .set_read_timeout(Some(Duration::from_secs(30)))
                     .expect("a timeout");
                 let number = {
-                    let mut seen = shared.lock().unwrap();
+                    let mut seen = shared.lock().expect("no script panics with it");
                     seen.push(Vec::new());
                     seen.len() - 1
                 };
@@ -58,7 +58,7 @@ impl Recorder {
 
     /// What came over each connection so far.
     pub fn seen(&self) -> Vec<String> {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.seen.lock().expect("no script panics with it");
         seen.iter()
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .collect()
@@ -80,7 +80,8 @@ impl Peer {
                 return false;
             };
             fresh.extend_from_slice(&byte[..count]);
-            self.seen.lock().unwrap()[self.number].extend_from_slice(&byte[..count]);
+            self.seen.lock().expect("no script panics with it")[self.number]
+                .extend_from_slice(&byte[..count]);
         }
         true
     }
@@ -94,7 +95,8 @@ impl Peer {
                 return false;
             };
             fresh.extend_from_slice(&bytes[..count]);
-            self.seen.lock().unwrap()[self.number].extend_from_slice(&bytes[..count]);
+            self.seen.lock().expect("no script panics with it")[self.number]
+                .extend_from_slice(&bytes[..count]);
         }
         true
     }

@@ -267,6 +267,22 @@ impl Writer {
                 };
                 objects::message(out, parts, cx.body);
             }
+            Endpoint::Callback => {
+                let parts = MessageParts {
+                    id: self.ids.next(unix_ms),
+                    channel_id: 0,
+                    author_id: outcome.bot_id,
+                    webhook_id: 0,
+                };
+                put!(
+                    out,
+                    r#"{{"interaction":{{"id":"{}","type":2,"response_message_id":"{}","response_message_loading":false,"response_message_ephemeral":false}},"resource":{{"type":4,"message":"#,
+                    nth(0),
+                    parts.id
+                );
+                objects::message(out, parts, cx.body);
+                out.extend_from_slice(b"}}");
+            }
             Endpoint::Messages => {
                 out.push(b'[');
                 let (channel_id, author_id) = (nth(0), outcome.bot_id);
