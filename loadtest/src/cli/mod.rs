@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod demo;
 mod load;
 mod mock;
 
@@ -21,12 +22,15 @@ enum Command {
     Mock(mock::Args),
     /// Load a server on a loopback address and print what came of it.
     Load(load::Args),
+    /// Show bots, weir and a mock Discord at work for some seconds.
+    Demo(demo::Args),
 }
 
 pub(crate) fn run(cli: Cli) -> io::Result<()> {
     match cli.command {
         Command::Mock(args) => mock::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 
