@@ -1,0 +1,43 @@
+//! The subcommands.
+
+mod demo;
+mod load;
+mod mock;
+
+use std::io;
+
+use clap::{Parser, Subcommand};
+
+/// A mock Discord with an oracle, and the load that drives weir against it.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a mock Discord until stdin closes.
+    Mock(mock::Args),
+    /// Load a server on a loopback address and print what came of it.
+    Load(load::Args),
+    /// Show bots, weir and a mock Discord at work for some seconds.
+    Demo(demo::Args),
+}
+
+pub(crate) fn run(cli: Cli) -> io::Result<()> {
+    match cli.command {
+        Command::Mock(args) => mock::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    }
+}
+
+/// Prints one line; a closed stdout is an error, not a panic.
+fn say(text: &str) -> io::Result<()> {
+    use std::io::Write;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
