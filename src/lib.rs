@@ -2,3 +2,5 @@
 
 pub mod clock;
 pub mod limit;
+#[cfg(test)]
+mod sim;

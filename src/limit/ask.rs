@@ -198,8 +198,8 @@ pub enum Output {
         /// Why, and when to try again.
         refusal: Refusal,
     },
-    /// The shard's earliest deadline is now before the one that `next_deadline` told: its owner must
-    /// wake at `at` and call `tick`.
+    /// One of the shard's deadlines is now before the one that `next_deadline` told: its owner must
+    /// wake at `at`, unless it wakes before anyway, and call `tick`.
     Deadline {
         /// The shard.
         shard: usize,

@@ -162,6 +162,8 @@ impl Bucket {
     pub(super) const ALONE: u8 = 8;
     /// `remaining` was lowered by guess since the newest answer.
     const GUESSED: u8 = 16;
+    /// A route that pointed here points elsewhere now; answers to it may still come.
+    pub(super) const LEFT: u8 = 32;
 
     pub(super) const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0

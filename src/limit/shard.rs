@@ -64,6 +64,8 @@ pub(super) struct Shard {
     wheel: Wheel<u32>,
     /// Lanes in which somebody waits; nonzero makes answers look for theirs.
     lanes_waiting: u32,
+    /// Buckets between which waiters were moved, to be pumped before the call ends.
+    moved: Vec<u32>,
     sweep_hand: u32,
     sweep_at: Instant,
     /// The deadline that the owner knows of.
@@ -82,6 +84,7 @@ impl Shard {
             tickets: HashMap::default(),
             wheel: Wheel::new(Instant::ZERO),
             lanes_waiting: 0,
+            moved: Vec::new(),
             sweep_hand: 0,
             sweep_at: Instant::FAR,
             announced: Instant::FAR,
@@ -128,9 +131,7 @@ impl Shard {
     ) -> Option<Hint> {
         let (target, hint) = self.take_in(now, permit, answer, out);
         self.after_release(now, permit, out);
-        if let Some(bucket) = target.filter(|&bucket| bucket != permit.bucket) {
-            self.pump(now, bucket, out);
-        }
+        self.pump_others(now, permit.bucket, target, out);
         self.check_invariants();
         hint
     }
@@ -161,9 +162,7 @@ impl Shard {
             .push_front(&mut self.actives[active].queue, waiter);
         self.tickets.insert(ask.ticket, node);
         self.after_release(now, permit, out);
-        if bucket != permit.bucket {
-            self.pump(now, bucket, out);
-        }
+        self.pump_others(now, permit.bucket, Some(bucket), out);
         self.check_invariants();
         hint
     }
@@ -327,6 +326,21 @@ impl Shard {
         }
     }
 
+    /// Pumps the bucket that an answer spoke of, if it is not the permit's, and those between which
+    /// waiters moved.
+    fn pump_others(&mut self, now: Instant, own: u32, target: Option<u32>, out: &mut Outputs) {
+        if let Some(bucket) = target.filter(|&bucket| bucket != own) {
+            self.pump(now, bucket, out);
+        }
+        self.pump_moved(now, out);
+    }
+
+    fn pump_moved(&mut self, now: Instant, out: &mut Outputs) {
+        while let Some(bucket) = self.moved.pop() {
+            self.pump(now, bucket, out);
+        }
+    }
+
     fn enqueue(
         &mut self,
         now: Instant,
@@ -471,7 +485,9 @@ impl Shard {
                 let b = &mut self.buckets[bucket];
                 b.set(Bucket::ALONE, hint.alone);
                 b.hint(hint.kind);
-                self.point(learn::route_key(key), bucket);
+                // Those who came when nobody knew the route go first.
+                self.redirect(key, bucket);
+                self.pump_moved(now, out);
                 Some(bucket)
             }
         }
@@ -505,13 +521,27 @@ impl Shard {
         Some(bucket)
     }
 
-    /// Lets a route's key point to `bucket`, wherever it pointed before.
-    fn point(&mut self, route: u64, bucket: u32) {
-        match self.index.insert(route, bucket) {
-            Some(old) if old == bucket => return,
-            Some(old) if self.buckets[old].route_key == route => self.buckets[old].route_key = 0,
-            Some(old) => self.index.drop_route(old, route),
-            None => {}
+    /// Lets the route of `key` point to `bucket`, wherever it pointed before, and takes along those
+    /// who wait for it there or in the lane.
+    fn redirect(&mut self, key: &BucketKey, bucket: u32) {
+        let route = learn::route_key(key);
+        let old = self.index.insert(route, bucket);
+        if old == Some(bucket) {
+            return;
+        }
+        if let Some(old) = old {
+            if self.buckets[old].route_key == route {
+                self.buckets[old].route_key = 0;
+            } else {
+                self.index.drop_route(old, route);
+            }
+            self.buckets[old].set(Bucket::LEFT, true);
+            self.move_waiters(old, key.route, bucket);
+        }
+        if self.lanes_waiting > 0
+            && let Some(lane) = self.index.get(learn::lane_key(key))
+        {
+            self.move_waiters(lane, key.route, bucket);
         }
         let b = &mut self.buckets[bucket];
         if b.route_key == 0 {
@@ -539,30 +569,24 @@ impl Shard {
                 self.buckets[permit.bucket].set_free();
                 return Some(permit.bucket);
             }
-            let route = learn::route_key(&permit.key);
-            let bucket = match self.index.get(route) {
+            let bucket = match self.index.get(learn::route_key(&permit.key)) {
                 Some(bucket) => bucket,
                 None => self.create(now, Kind::Free, out)?,
             };
-            self.point(route, bucket);
-            self.move_waiters(permit, bucket);
+            self.redirect(&permit.key, bucket);
             return Some(bucket);
         };
         let name = learn::name_key(&permit.key, name);
-        if b.name_key == name && b.kind() != Kind::Lane || b.is(Bucket::ALONE) {
+        let own = b.name_key == name && b.kind() != Kind::Lane || b.is(Bucket::ALONE);
+        if own && !b.is(Bucket::LEFT) {
             return Some(permit.bucket);
         }
-        let route = learn::route_key(&permit.key);
-        if let Some(current) = self
-            .index
-            .get(route)
-            .filter(|&current| self.buckets[current].is(Bucket::ALONE))
-        {
-            return Some(current);
+        let current = self.index.get(learn::route_key(&permit.key));
+        if let Some(alone) = current.filter(|&current| self.buckets[current].is(Bucket::ALONE)) {
+            return Some(alone);
         }
         let bucket = self.named(now, Some(name), out)?;
-        self.point(route, bucket);
-        self.move_waiters(permit, bucket);
+        self.redirect(&permit.key, bucket);
         let lane = &mut self.buckets[permit.bucket];
         if lane.kind() == Kind::Lane {
             lane.set(Bucket::SUSPICIOUS, lane.name_key == name);
@@ -571,20 +595,21 @@ impl Shard {
         Some(bucket)
     }
 
-    /// Moves those that wait with the permit's route from its bucket to another, in order.
-    fn move_waiters(&mut self, permit: &Permit, to: u32) {
-        let from = self.buckets[permit.bucket].active;
-        if from == NONE || to == permit.bucket {
+    /// Moves those that wait for `route` from one bucket to another, in order.
+    fn move_waiters(&mut self, from: u32, route: u64, to: u32) {
+        let source = self.buckets[from].active;
+        if source == NONE || to == from {
             return;
         }
-        let mut next = self.actives[from].queue.front();
+        self.moved.extend([from, to]);
+        let mut next = self.actives[source].queue.front();
         while let Some(node) = next {
             next = self.waiters.after(node);
-            if self.waiters.get(node).permit.key.route == permit.key.route {
+            if self.waiters.get(node).permit.key.route == route {
                 let target = self.activate(to);
-                let (mut source, mut sink) = (self.actives[from].queue, self.actives[target].queue);
-                self.waiters.transfer(&mut source, &mut sink, node);
-                (self.actives[from].queue, self.actives[target].queue) = (source, sink);
+                let (mut old, mut new) = (self.actives[source].queue, self.actives[target].queue);
+                self.waiters.transfer(&mut old, &mut new, node);
+                (self.actives[source].queue, self.actives[target].queue) = (old, new);
                 self.waiters.get_mut(node).active = target;
             }
         }
@@ -661,10 +686,7 @@ impl Shard {
         let kind = self.buckets[from].kind();
         self.buckets[bucket].set(Bucket::ALONE, true);
         self.buckets[bucket].hint(kind);
-        self.point(learn::route_key(&permit.key), bucket);
-        if permit.bucket == from {
-            self.move_waiters(permit, bucket);
-        }
+        self.redirect(&permit.key, bucket);
         self.buckets[bucket].answer(
             now,
             permit.sent,
