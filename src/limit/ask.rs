@@ -121,6 +121,8 @@ pub struct Permit {
     pub(super) global_tick: u32,
     /// A second bucket that an unknown route also holds a slot of, or `u32::MAX`.
     pub(super) suspect: u32,
+    /// Orders the permits of a shard, modulo 2^32.
+    pub(super) serial: u32,
     pub(super) shard: u16,
     pub(super) flags: u8,
 }
@@ -160,6 +162,7 @@ impl Permit {
             identity: u32::MAX,
             global_tick: 0,
             suspect: u32::MAX,
+            serial: 0,
             shard: 0,
             flags: class | serial | global,
         }

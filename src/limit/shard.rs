@@ -42,6 +42,15 @@ struct Active {
     timer: Option<(TimerKey, Instant)>,
 }
 
+/// A bucket that waits for what is under way from another: its newest answer does not know of it.
+struct Hold {
+    from: u32,
+    to: u32,
+    /// Permits of `from` up to this one are meant.
+    serial: u32,
+    left: u16,
+}
+
 /// What became of an ask.
 pub(super) enum Step {
     /// It holds its slot and goes on to the next stage.
@@ -64,6 +73,8 @@ pub(super) struct Shard {
     wheel: Wheel<u32>,
     /// Lanes in which somebody waits; nonzero makes answers look for theirs.
     lanes_waiting: u32,
+    serial: u32,
+    holds: Vec<Hold>,
     /// Buckets between which waiters were moved, to be pumped before the call ends.
     moved: Vec<u32>,
     sweep_hand: u32,
@@ -84,6 +95,8 @@ impl Shard {
             tickets: HashMap::default(),
             wheel: Wheel::new(Instant::ZERO),
             lanes_waiting: 0,
+            serial: 0,
+            holds: Vec::new(),
             moved: Vec::new(),
             sweep_hand: 0,
             sweep_at: Instant::FAR,
@@ -206,6 +219,7 @@ impl Shard {
             self.buckets[permit.bucket].count_lost(now);
         }
         self.after_release(now, permit, out);
+        self.pump_moved(now, out);
         self.check_invariants();
     }
 
@@ -300,6 +314,8 @@ impl Shard {
         if suspect != NONE {
             self.buckets[suspect].take(now, false);
         }
+        self.serial = self.serial.wrapping_add(1);
+        permit.serial = self.serial;
         permit.bucket = bucket;
         permit.suspect = suspect;
         permit.sent = now;
@@ -310,6 +326,42 @@ impl Shard {
         if permit.suspect != NONE {
             self.buckets[permit.suspect].release(now, false);
         }
+        if !self.holds.is_empty() {
+            self.release_holds(permit);
+        }
+    }
+
+    /// Lets `to` wait until all that is under way from `from` has come back.
+    fn hold(&mut self, from: u32, to: u32) {
+        let left = self.buckets[from].in_flight();
+        if left > 0 && self.buckets[to].kind() != Kind::Free {
+            let serial = self.serial;
+            self.holds.push(Hold {
+                from,
+                to,
+                serial,
+                left,
+            });
+            self.buckets[to].set(Bucket::HELD, true);
+        }
+    }
+
+    fn release_holds(&mut self, permit: &Permit) {
+        let (holds, buckets, moved) = (&mut self.holds, &mut self.buckets, &mut self.moved);
+        for hold in holds.iter_mut() {
+            let meant = (hold.serial.wrapping_sub(permit.serial) as i32) >= 0;
+            if meant && (hold.from == permit.bucket || hold.from == permit.suspect) {
+                hold.left -= 1;
+                if hold.left == 0 {
+                    buckets[hold.to].set(Bucket::HELD, false);
+                    moved.push(hold.to);
+                }
+            }
+        }
+        holds.retain(|hold| hold.left > 0);
+        holds
+            .iter()
+            .for_each(|hold| buckets[hold.to].set(Bucket::HELD, true));
     }
 
     fn after_release(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) {
@@ -537,11 +589,10 @@ impl Shard {
             }
             self.buckets[old].set(Bucket::LEFT, true);
             self.move_waiters(old, key.route, bucket);
-        }
-        if self.lanes_waiting > 0
-            && let Some(lane) = self.index.get(learn::lane_key(key))
-        {
+            self.hold(old, bucket);
+        } else if let Some(lane) = self.index.get(learn::lane_key(key)) {
             self.move_waiters(lane, key.route, bucket);
+            self.hold(lane, bucket);
         }
         let b = &mut self.buckets[bucket];
         if b.route_key == 0 {
@@ -761,7 +812,10 @@ impl Shard {
                 "a bucket without waiters has no queue"
             );
             assert!(
-                active.timer.is_some() || b.in_flight() > 0 || self.waits_for_suspect(b),
+                active.timer.is_some()
+                    || b.in_flight() > 0
+                    || b.is(Bucket::HELD)
+                    || self.waits_for_suspect(b),
                 "whoever waits will be woken: {b:?}"
             );
         }

@@ -8,7 +8,7 @@ use crate::limit::{Census, Settings};
 use std::time::Duration;
 
 /// Runs of the mixed scenario in `cargo test`.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1500;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -156,7 +156,8 @@ fn check_rest(world: &World) {
         },
         "nothing leaks"
     );
-    if let Some(complaint) = &world.discord.complaint {
+    if let Some((complaint, request)) = &world.discord.complaint {
+        println!("{}", world.history(request.bot, request.major));
         panic!("an avoidable 429: {complaint}");
     }
     assert!(report.ok > 0 && report.refused == 0, "{report:?}");

@@ -83,7 +83,7 @@ pub(super) struct Discord {
     pub(super) accepted_first: Instant,
     pub(super) accepted_last: Instant,
     /// The first refusal that should not have been, for the report.
-    pub(super) complaint: Option<String>,
+    pub(super) complaint: Option<(String, Request)>,
 }
 
 struct State {
@@ -187,7 +187,10 @@ impl Discord {
         *self.refusals.entry(why).or_default() += 1;
         if matches!(why, Refusal::Avoidable | Refusal::Global) && self.complaint.is_none() {
             let route = self.routes[request.route];
-            self.complaint = Some(format!("{what} at {now:?}: {request:?} {route:?}"));
+            self.complaint = Some((
+                format!("{what} at {now:?}: {request:?} {route:?}"),
+                *request,
+            ));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::limit::{
     Settings, Ticket, Unlocked, Verdict,
 };
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 /// The network between weir and Discord.
@@ -80,6 +80,8 @@ pub(super) struct World {
     last_sent: HashMap<(u64, u64, usize), u64>,
     /// Each route's key; two routes may be one to the limiter's user.
     keys: u64,
+    /// The last events of each bot and major, for the report of a failure.
+    history: HashMap<(u64, u64), VecDeque<String>>,
 }
 
 impl World {
@@ -107,6 +109,7 @@ impl World {
             armed: vec![Instant::FAR; shards],
             last_sent: HashMap::new(),
             keys,
+            history: HashMap::new(),
         }
     }
 
@@ -153,6 +156,29 @@ impl World {
         self.limiter.census(self.now)
     }
 
+    /// What happened around a bot's channel last, one line an event.
+    pub(super) fn history(&self, bot: u64, major: u64) -> String {
+        let lines = self.history.get(&(bot, major)).into_iter().flatten();
+        lines.fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    fn note(&mut self, request: &Request, what: &str) {
+        let lines = self
+            .history
+            .entry((request.bot, request.major))
+            .or_default();
+        if self.discord.complaint.is_none() {
+            let ms = self.now.as_nanos() / 10_000;
+            lines.push_back(format!(
+                "{ms} #{} route {} {what}",
+                request.id, request.route
+            ));
+        }
+        if lines.len() > 120 {
+            lines.pop_front();
+        }
+    }
+
     fn schedule(&mut self, at: Instant, event: Event) {
         self.serial += 1;
         self.events.push(Reverse((at, self.serial)));
@@ -166,6 +192,7 @@ impl World {
             Event::Answered(id, answer) => self.answered(id, &answer),
             Event::Lost(id, sent) => {
                 if let Some(permit) = self.permit(id) {
+                    self.note(&self.clients[&id].request.clone(), "lost");
                     self.limiter
                         .no_answer(self.now, permit, sent, &mut self.out);
                 }
@@ -250,6 +277,7 @@ impl World {
         if let Some(client) = self.clients.get_mut(&id) {
             client.state = State::Sent(permit, known);
         }
+        self.note(&request, "sent");
         let arrival = self.now + self.delay();
         if self.seed.permille(self.network.loss_permille) {
             self.schedule(arrival, Event::Lost(id, true));
@@ -267,6 +295,14 @@ impl World {
         let answer = self
             .discord
             .handle(self.now, &request, known, &mut self.seed);
+        let h = answer.headers;
+        self.note(
+            &request,
+            &format!(
+                "counted {} {:?}/{:?} {:?}",
+                answer.status, h.remaining, h.limit, h.reset_after
+            ),
+        );
         let back = self.now + self.delay();
         if self.seed.permille(self.network.loss_permille) {
             self.schedule(back, Event::Lost(id, true));
@@ -280,6 +316,7 @@ impl World {
             panic!("one answer a request")
         };
         let request = self.clients[&id].request;
+        self.note(&request, "answered");
         self.discord
             .met
             .insert((request.bot, request.major, request.route));
