@@ -45,6 +45,8 @@ pub mod process;
 pub mod route;
 #[cfg(feature = "io")]
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod upstream;
 #[cfg(feature = "io")]
 pub mod worker;

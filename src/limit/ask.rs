@@ -111,6 +111,8 @@ pub struct Permit {
     pub(super) global_tick: u32,
     /// A second bucket that an unknown route also holds a slot of, or `u32::MAX`.
     pub(super) suspect: u32,
+    /// Orders the permits of a shard, modulo 2^32.
+    pub(super) serial: u32,
     pub(super) shard: u16,
     pub(super) flags: u8,
 }
@@ -150,6 +152,7 @@ impl Permit {
             identity: u32::MAX,
             global_tick: 0,
             suspect: u32::MAX,
+            serial: 0,
             shard: 0,
             flags: class | serial | global,
         }
@@ -188,8 +191,8 @@ pub enum Output {
         /// Why, and when to try again.
         refusal: Refusal,
     },
-    /// The shard's earliest deadline is now before the one that `next_deadline` told: its owner must
-    /// wake at `at` and call `tick`.
+    /// One of the shard's deadlines is now before the one that `next_deadline` told: its owner must
+    /// wake at `at`, unless it wakes before anyway, and call `tick`.
     Deadline {
         /// The shard.
         shard: usize,

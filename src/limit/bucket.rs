@@ -9,7 +9,8 @@
 //!
 //! They are told apart by proof, not by likelihood: if an answer was counted while an earlier
 //! answer's window still ran, a fixed window must show the same `Reset` (± 50 ms) and a sliding one
-//! must not.
+//! must not. Answers for different routes prove nothing of the kind, since two routes of one name
+//! may still count alone; they prove just that, when they contradict both readings.
 //!
 //! # Requests under way
 //! An answer cannot know of requests that were counted after it. So every request that is under
@@ -73,6 +74,21 @@ pub(super) enum Learned {
     CountsAlone,
 }
 
+/// An answer beside what was known when it came.
+struct Seen {
+    /// Its request was sent after the newest answer had come.
+    newer: bool,
+    /// How much later its `Reset` is than the newest answer's, milliseconds.
+    moved: i32,
+    /// How long the newest answer's window still ran when it was counted, milliseconds.
+    old_window_left: i32,
+    /// The newest answer was for the same route.
+    own_route: bool,
+    remaining: u16,
+    /// It took a slot.
+    counted: bool,
+}
+
 /// A bucket. Times of the wall are milliseconds modulo 2^32: a bucket lives 10 idle minutes, they
 /// wrap in 49 days.
 #[derive(Clone, Debug)]
@@ -102,8 +118,10 @@ pub(super) struct Bucket {
     /// The queue of those that wait here, or `u32::MAX`.
     pub(super) active: u32,
     limit: u16,
-    /// `Remaining` of the newest answer, less what was lost since.
+    /// `Remaining` of the newest answer.
     remaining: u16,
+    /// Requests without an answer since that may have been counted.
+    lost: u16,
     in_flight: u16,
     kind: Kind,
     /// What the bucket's kind is to be after its first answer.
@@ -137,6 +155,7 @@ impl Bucket {
             active: u32::MAX,
             limit: 1,
             remaining: 1,
+            lost: 0,
             in_flight: 0,
             kind,
             hinted: Kind::Careful,
@@ -160,8 +179,10 @@ impl Bucket {
     pub(super) const SUSPICIOUS: u8 = 4;
     /// Its route was seen to count alone: its bucket's name says nothing.
     pub(super) const ALONE: u8 = 8;
-    /// `remaining` was lowered by guess since the newest answer.
-    const GUESSED: u8 = 16;
+    /// A route that pointed here points elsewhere now; answers to it may still come.
+    pub(super) const LEFT: u8 = 32;
+    /// Requests of a route that points here since lately are under way from where it pointed before.
+    pub(super) const HELD: u8 = 64;
 
     pub(super) const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -179,6 +200,7 @@ impl Bucket {
     /// nothing but its name.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.in_flight == 0
+            && !self.is(Self::HELD)
             && self.active == u32::MAX
             && self.reset <= now
             && self.paused_until <= now
@@ -192,6 +214,9 @@ impl Bucket {
     pub(super) fn slot(&self, now: Instant, lane_width: u16) -> Slot {
         if self.paused_until > now {
             return Slot::At(self.paused_until);
+        }
+        if self.is(Self::HELD) {
+            return Slot::AfterAnswer;
         }
         let width = match self.kind {
             Kind::Free => return Slot::Now,
@@ -208,19 +233,21 @@ impl Bucket {
     }
 
     fn slot_in_window(&self, now: Instant) -> Slot {
-        if self.remaining > self.in_flight {
+        let used = self.in_flight.saturating_add(self.lost);
+        if self.remaining > used {
             return Slot::Now;
         }
         if self.in_flight >= self.limit {
             return Slot::AfterAnswer;
         }
         let at = match self.kind {
-            Kind::Sliding => {
-                let ahead =
-                    u64::from(self.limit - self.in_flight - 1) * u64::from(self.slot_us) * 1000;
+            Kind::Sliding if used < self.limit => {
+                let ahead = u64::from(self.limit - used - 1) * u64::from(self.slot_us) * 1000;
                 Instant::from_nanos(self.reset.as_nanos().saturating_sub(ahead))
             }
-            Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed => self.reset,
+            Kind::Sliding | Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed => {
+                self.reset
+            }
         };
         if at <= now { Slot::Now } else { Slot::At(at) }
     }
@@ -228,7 +255,7 @@ impl Bucket {
     /// How long the request behind `ahead` others would wait, if answers come at once.
     pub(super) fn predicted_wait(&self, now: Instant, ahead: u32) -> Duration {
         let pause = self.paused_until.saturating_duration_since(now);
-        let n = u64::from(ahead) + u64::from(self.in_flight);
+        let n = u64::from(ahead) + u64::from(self.in_flight) + u64::from(self.lost);
         let limit = u64::from(self.limit.max(1));
         let left = self.reset.saturating_duration_since(now);
         let wait = match self.kind {
@@ -276,27 +303,27 @@ impl Bucket {
         self.used_ms = wall_ms(now);
     }
 
-    /// A request was sent, but no answer says how it was counted (already released): count it.
+    /// A request was sent, but no answer says whether it was counted (already released): it counts
+    /// until an answer comes to a request that was sent later, or until the window ends.
     pub(super) fn count_lost(&mut self, now: Instant) {
-        self.set(Self::GUESSED, true);
-        match self.kind {
-            Kind::Lane | Kind::Fresh | Kind::Free => {}
-            Kind::Sliding => {
-                self.reset = self.reset.max(now)
-                    + Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
-                self.remaining = self.remaining.saturating_sub(1);
-            }
-            Kind::Careful | Kind::Fixed => {
-                if self.reset <= now {
-                    self.remaining = self.limit;
-                }
-                self.remaining = self.remaining.saturating_sub(1);
-                if self.reset <= now + Duration::from_millis(WINDOW_END_MS as u64) {
-                    // It may have opened the next window.
-                    let window = Duration::from_millis(u64::from(self.window_ms));
-                    self.reset = now + window.max(UNKNOWN_WINDOW);
-                }
-            }
+        if matches!(self.kind, Kind::Lane | Kind::Fresh | Kind::Free) {
+            return;
+        }
+        if self.reset <= now {
+            self.remaining = self.limit;
+            self.lost = 0;
+        }
+        self.lost = self.lost.saturating_add(1);
+        self.newest_ms = wall_ms(now);
+        let ends_soon = self.reset <= now + Duration::from_millis(WINDOW_END_MS as u64);
+        if self.kind != Kind::Fixed {
+            let slot = Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
+            self.reset = self.reset.max(now) + slot;
+        }
+        if self.kind != Kind::Sliding && ends_soon {
+            // It may have opened the next window.
+            let window = Duration::from_millis(u64::from(self.window_ms));
+            self.reset = self.reset.max(now + window.max(UNKNOWN_WINDOW));
         }
     }
 
@@ -359,27 +386,35 @@ impl Bucket {
         let server_reset = reset_ms.map_or_else(|| wall_ms(reset), |ms| ms as u32);
         let counted_at = server_reset.wrapping_sub(reset_after.as_millis() as u32);
 
-        let newer = !known || after_ms(wall_ms(sent), self.newest_ms) > 0;
-        let moved = after_ms(server_reset, self.reset_server_ms);
-        if known && limit == self.limit {
-            let old_window_ran = after_ms(self.reset_server_ms, counted_at) > WINDOW_END_MS;
-            if old_window_ran && counted {
-                if newer && self.counts_alone(route, moved, remaining) {
-                    return Learned::CountsAlone;
-                }
-                self.tell_apart(moved, remaining, limit, reset_after);
-            }
-            if !newer && moved < -SAME_RESET_MS {
-                return Learned::Nothing;
-            }
-        } else if limit != self.limit {
+        let same_limit = known && limit == self.limit;
+        let seen = Seen {
+            newer: !known || after_ms(wall_ms(sent), self.newest_ms) > 0,
+            moved: after_ms(server_reset, self.reset_server_ms),
+            old_window_left: if same_limit {
+                after_ms(self.reset_server_ms, counted_at)
+            } else {
+                0
+            },
+            own_route: route == self.newest_route,
+            remaining,
+            counted,
+        };
+        if !same_limit && known {
             self.slot_us = 0;
             self.window_ms = 0;
         }
+        if self.counts_alone(&seen) {
+            return Learned::CountsAlone;
+        }
+        self.tell_apart(&seen, limit, reset_after);
+        if same_limit && !seen.newer && seen.moved < -SAME_RESET_MS {
+            return Learned::Nothing;
+        }
         self.learn_slot(limit - remaining, reset_after);
         self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
-        let same_window = known && limit == self.limit && moved.abs() <= SAME_RESET_MS;
-        if same_window && !newer {
+        let same_window = same_limit && seen.moved.abs() <= SAME_RESET_MS;
+        if seen.old_window_left > 0 && !seen.own_route || same_window && !seen.newer {
+            // Two routes may yet turn out to count alone: until then the least of both holds.
             self.remaining = self.remaining.min(remaining);
             self.reset = self.reset.max(reset);
         } else {
@@ -390,38 +425,45 @@ impl Bucket {
             // While undecided, the first `Reset` of the window stays: small steps add up to proof.
             self.reset_server_ms = server_reset;
         }
+        if seen.newer {
+            self.lost = 0;
+        }
         self.limit = limit;
         self.newest_ms = wall_ms(now);
         self.newest_route = route;
         if !known {
             self.kind = self.hinted;
         }
-        self.set(Self::GUESSED, false);
         Learned::Nothing
     }
 
-    /// Whether an answer that is newer than the newest one shows a counter of its own: in a shared
-    /// one, either `Reset` would have moved (sliding) or `Remaining` fallen (fixed).
-    fn counts_alone(&self, route: u32, moved: i32, remaining: u16) -> bool {
-        let slot_ms = (self.slot_us / 2000).min(SAME_RESET_MS as u32) as i32;
-        let stays = if self.kind == Kind::Sliding {
-            moved < slot_ms
-        } else {
-            moved < SAME_RESET_MS
-        };
-        let slots_show = self.slot_us > 2000 * SAME_RESET_MS as u32 && !self.is(Self::GUESSED);
-        route != self.newest_route && slots_show && stays && remaining >= self.remaining
+    /// Whether an answer proves that its route has a counter of its own. In a shared one, `Reset`
+    /// would have moved by a slot at least (sliding), or `Remaining` fallen and `Reset` stayed (fixed).
+    fn counts_alone(&self, seen: &Seen) -> bool {
+        let proves = seen.counted && seen.newer && !seen.own_route && self.lost == 0;
+        if !proves || seen.old_window_left <= WINDOW_END_MS {
+            return false;
+        }
+        let slot_ms = (self.slot_us / 1000) as i32;
+        let backwards = seen.moved < -SAME_RESET_MS;
+        let between = seen.moved > SAME_RESET_MS && seen.moved < slot_ms - SAME_RESET_MS;
+        let stays = seen.moved.abs() <= SAME_RESET_MS && slot_ms > 2 * SAME_RESET_MS;
+        backwards || between || stays && seen.remaining >= self.remaining
     }
 
-    /// Judges an answer that was counted while the window of the newest one still ran.
-    fn tell_apart(&mut self, moved: i32, remaining: u16, limit: u16, reset_after: Duration) {
-        if moved > SAME_RESET_MS {
+    /// Fixed or sliding? Judges an answer that was counted while the window of the newest one still
+    /// ran, and for the same route: two that count alone prove nothing about each other.
+    fn tell_apart(&mut self, seen: &Seen, limit: u16, reset_after: Duration) {
+        if !seen.counted || !seen.own_route || seen.old_window_left <= WINDOW_END_MS {
+            return;
+        }
+        if seen.moved > SAME_RESET_MS {
             self.kind = Kind::Sliding;
             return;
         }
-        let fallen = u64::from(self.remaining.saturating_sub(remaining));
-        let slot_ms = reset_after.as_millis() as u64 / u64::from((limit - remaining).max(1));
-        if moved.abs() <= SAME_RESET_MS && fallen * slot_ms > 2 * SAME_RESET_MS as u64 {
+        let fallen = u64::from(self.remaining.saturating_sub(seen.remaining));
+        let slot_ms = reset_after.as_millis() as u64 / u64::from((limit - seen.remaining).max(1));
+        if seen.moved.abs() <= SAME_RESET_MS && fallen * slot_ms > 2 * SAME_RESET_MS as u64 {
             self.kind = Kind::Fixed;
         }
     }

@@ -42,6 +42,15 @@ struct Active {
     timer: Option<(TimerKey, Instant)>,
 }
 
+/// A bucket that waits for what is under way from another: its newest answer does not know of it.
+struct Hold {
+    from: u32,
+    to: u32,
+    /// Permits of `from` up to this one are meant.
+    serial: u32,
+    left: u16,
+}
+
 /// What became of an ask.
 pub(super) enum Step {
     /// It holds its slot and goes on to the next stage.
@@ -64,6 +73,10 @@ pub(super) struct Shard {
     wheel: Wheel<u32>,
     /// Lanes in which somebody waits; nonzero makes answers look for theirs.
     lanes_waiting: u32,
+    serial: u32,
+    holds: Vec<Hold>,
+    /// Buckets between which waiters were moved, to be pumped before the call ends.
+    moved: Vec<u32>,
     sweep_hand: u32,
     sweep_at: Instant,
     /// The deadline that the owner knows of.
@@ -82,6 +95,9 @@ impl Shard {
             tickets: HashMap::default(),
             wheel: Wheel::new(Instant::ZERO),
             lanes_waiting: 0,
+            serial: 0,
+            holds: Vec::new(),
+            moved: Vec::new(),
             sweep_hand: 0,
             sweep_at: Instant::FAR,
             announced: Instant::FAR,
@@ -128,9 +144,7 @@ impl Shard {
     ) -> Option<Hint> {
         let (target, hint) = self.take_in(now, permit, answer, out);
         self.after_release(now, permit, out);
-        if let Some(bucket) = target.filter(|&bucket| bucket != permit.bucket) {
-            self.pump(now, bucket, out);
-        }
+        self.pump_others(now, permit.bucket, target, out);
         self.check_invariants();
         hint
     }
@@ -161,9 +175,7 @@ impl Shard {
             .push_front(&mut self.actives[active].queue, waiter);
         self.tickets.insert(ask.ticket, node);
         self.after_release(now, permit, out);
-        if bucket != permit.bucket {
-            self.pump(now, bucket, out);
-        }
+        self.pump_others(now, permit.bucket, Some(bucket), out);
         self.check_invariants();
         hint
     }
@@ -207,6 +219,7 @@ impl Shard {
             self.buckets[permit.bucket].count_lost(now);
         }
         self.after_release(now, permit, out);
+        self.pump_moved(now, out);
         self.check_invariants();
     }
 
@@ -301,6 +314,8 @@ impl Shard {
         if suspect != NONE {
             self.buckets[suspect].take(now, false);
         }
+        self.serial = self.serial.wrapping_add(1);
+        permit.serial = self.serial;
         permit.bucket = bucket;
         permit.suspect = suspect;
         permit.sent = now;
@@ -311,6 +326,42 @@ impl Shard {
         if permit.suspect != NONE {
             self.buckets[permit.suspect].release(now, false);
         }
+        if !self.holds.is_empty() {
+            self.release_holds(permit);
+        }
+    }
+
+    /// Lets `to` wait until all that is under way from `from` has come back.
+    fn hold(&mut self, from: u32, to: u32) {
+        let left = self.buckets[from].in_flight();
+        if left > 0 && self.buckets[to].kind() != Kind::Free {
+            let serial = self.serial;
+            self.holds.push(Hold {
+                from,
+                to,
+                serial,
+                left,
+            });
+            self.buckets[to].set(Bucket::HELD, true);
+        }
+    }
+
+    fn release_holds(&mut self, permit: &Permit) {
+        let (holds, buckets, moved) = (&mut self.holds, &mut self.buckets, &mut self.moved);
+        for hold in holds.iter_mut() {
+            let meant = (hold.serial.wrapping_sub(permit.serial) as i32) >= 0;
+            if meant && (hold.from == permit.bucket || hold.from == permit.suspect) {
+                hold.left -= 1;
+                if hold.left == 0 {
+                    buckets[hold.to].set(Bucket::HELD, false);
+                    moved.push(hold.to);
+                }
+            }
+        }
+        holds.retain(|hold| hold.left > 0);
+        holds
+            .iter()
+            .for_each(|hold| buckets[hold.to].set(Bucket::HELD, true));
     }
 
     fn after_release(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) {
@@ -324,6 +375,21 @@ impl Shard {
         self.pump(now, permit.bucket, out);
         if permit.suspect != NONE {
             self.pump(now, permit.suspect, out);
+        }
+    }
+
+    /// Pumps the bucket that an answer spoke of, if it is not the permit's, and those between which
+    /// waiters moved.
+    fn pump_others(&mut self, now: Instant, own: u32, target: Option<u32>, out: &mut Outputs) {
+        if let Some(bucket) = target.filter(|&bucket| bucket != own) {
+            self.pump(now, bucket, out);
+        }
+        self.pump_moved(now, out);
+    }
+
+    fn pump_moved(&mut self, now: Instant, out: &mut Outputs) {
+        while let Some(bucket) = self.moved.pop() {
+            self.pump(now, bucket, out);
         }
     }
 
@@ -471,7 +537,9 @@ impl Shard {
                 let b = &mut self.buckets[bucket];
                 b.set(Bucket::ALONE, hint.alone);
                 b.hint(hint.kind);
-                self.point(learn::route_key(key), bucket);
+                // Those who came when nobody knew the route go first.
+                self.redirect(key, bucket);
+                self.pump_moved(now, out);
                 Some(bucket)
             }
         }
@@ -505,13 +573,26 @@ impl Shard {
         Some(bucket)
     }
 
-    /// Lets a route's key point to `bucket`, wherever it pointed before.
-    fn point(&mut self, route: u64, bucket: u32) {
-        match self.index.insert(route, bucket) {
-            Some(old) if old == bucket => return,
-            Some(old) if self.buckets[old].route_key == route => self.buckets[old].route_key = 0,
-            Some(old) => self.index.drop_route(old, route),
-            None => {}
+    /// Lets the route of `key` point to `bucket`, wherever it pointed before, and takes along those
+    /// who wait for it there or in the lane.
+    fn redirect(&mut self, key: &BucketKey, bucket: u32) {
+        let route = learn::route_key(key);
+        let old = self.index.insert(route, bucket);
+        if old == Some(bucket) {
+            return;
+        }
+        if let Some(old) = old {
+            if self.buckets[old].route_key == route {
+                self.buckets[old].route_key = 0;
+            } else {
+                self.index.drop_route(old, route);
+            }
+            self.buckets[old].set(Bucket::LEFT, true);
+            self.move_waiters(old, key.route, bucket);
+            self.hold(old, bucket);
+        } else if let Some(lane) = self.index.get(learn::lane_key(key)) {
+            self.move_waiters(lane, key.route, bucket);
+            self.hold(lane, bucket);
         }
         let b = &mut self.buckets[bucket];
         if b.route_key == 0 {
@@ -539,30 +620,24 @@ impl Shard {
                 self.buckets[permit.bucket].set_free();
                 return Some(permit.bucket);
             }
-            let route = learn::route_key(&permit.key);
-            let bucket = match self.index.get(route) {
+            let bucket = match self.index.get(learn::route_key(&permit.key)) {
                 Some(bucket) => bucket,
                 None => self.create(now, Kind::Free, out)?,
             };
-            self.point(route, bucket);
-            self.move_waiters(permit, bucket);
+            self.redirect(&permit.key, bucket);
             return Some(bucket);
         };
         let name = learn::name_key(&permit.key, name);
-        if b.name_key == name && b.kind() != Kind::Lane || b.is(Bucket::ALONE) {
+        let own = b.name_key == name && b.kind() != Kind::Lane || b.is(Bucket::ALONE);
+        if own && !b.is(Bucket::LEFT) {
             return Some(permit.bucket);
         }
-        let route = learn::route_key(&permit.key);
-        if let Some(current) = self
-            .index
-            .get(route)
-            .filter(|&current| self.buckets[current].is(Bucket::ALONE))
-        {
-            return Some(current);
+        let current = self.index.get(learn::route_key(&permit.key));
+        if let Some(alone) = current.filter(|&current| self.buckets[current].is(Bucket::ALONE)) {
+            return Some(alone);
         }
         let bucket = self.named(now, Some(name), out)?;
-        self.point(route, bucket);
-        self.move_waiters(permit, bucket);
+        self.redirect(&permit.key, bucket);
         let lane = &mut self.buckets[permit.bucket];
         if lane.kind() == Kind::Lane {
             lane.set(Bucket::SUSPICIOUS, lane.name_key == name);
@@ -571,20 +646,21 @@ impl Shard {
         Some(bucket)
     }
 
-    /// Moves those that wait with the permit's route from its bucket to another, in order.
-    fn move_waiters(&mut self, permit: &Permit, to: u32) {
-        let from = self.buckets[permit.bucket].active;
-        if from == NONE || to == permit.bucket {
+    /// Moves those that wait for `route` from one bucket to another, in order.
+    fn move_waiters(&mut self, from: u32, route: u64, to: u32) {
+        let source = self.buckets[from].active;
+        if source == NONE || to == from {
             return;
         }
-        let mut next = self.actives[from].queue.front();
+        self.moved.extend([from, to]);
+        let mut next = self.actives[source].queue.front();
         while let Some(node) = next {
             next = self.waiters.after(node);
-            if self.waiters.get(node).permit.key.route == permit.key.route {
+            if self.waiters.get(node).permit.key.route == route {
                 let target = self.activate(to);
-                let (mut source, mut sink) = (self.actives[from].queue, self.actives[target].queue);
-                self.waiters.transfer(&mut source, &mut sink, node);
-                (self.actives[from].queue, self.actives[target].queue) = (source, sink);
+                let (mut old, mut new) = (self.actives[source].queue, self.actives[target].queue);
+                self.waiters.transfer(&mut old, &mut new, node);
+                (self.actives[source].queue, self.actives[target].queue) = (old, new);
                 self.waiters.get_mut(node).active = target;
             }
         }
@@ -661,10 +737,7 @@ impl Shard {
         let kind = self.buckets[from].kind();
         self.buckets[bucket].set(Bucket::ALONE, true);
         self.buckets[bucket].hint(kind);
-        self.point(learn::route_key(&permit.key), bucket);
-        if permit.bucket == from {
-            self.move_waiters(permit, bucket);
-        }
+        self.redirect(&permit.key, bucket);
         self.buckets[bucket].answer(
             now,
             permit.sent,
@@ -739,7 +812,10 @@ impl Shard {
                 "a bucket without waiters has no queue"
             );
             assert!(
-                active.timer.is_some() || b.in_flight() > 0 || self.waits_for_suspect(b),
+                active.timer.is_some()
+                    || b.in_flight() > 0
+                    || b.is(Bucket::HELD)
+                    || self.waits_for_suspect(b),
                 "whoever waits will be woken: {b:?}"
             );
         }
