@@ -21,7 +21,7 @@ fn request<'a>(method: Method, target: &'a str) -> Request<'a> {
 
 fn status(world: &mut World, now_ns: u64, request: &Request<'_>) -> u16 {
     match world.judge(now_ns, 1_700_000_000_000, request).reply {
-        Reply::Serve(endpoint) => endpoint.status(request.method, request.target),
+        Reply::Serve(endpoint) => endpoint.status(request.target),
         Reply::Limited(..) => 429,
         Reply::Error(status, ..) => status,
     }
