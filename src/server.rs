@@ -22,7 +22,7 @@ use crate::mesh::Mesh;
 use crate::process::{Process, Table};
 use crate::route::Keys;
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Target, trust};
+use crate::upstream::{Target, Trust, trust};
 use crate::worker::{self, accept};
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
@@ -74,7 +74,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
         None => tracing::debug!(?driver, "I/O driver"),
     }
-    let target = target(&config)?;
+    let tls = trust(&config)?;
     let address = SocketAddr::new(config.bind_ip, config.port);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.worker_count(cores);
@@ -88,7 +88,12 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config), workers),
         keys: Keys::with_seeds(std::array::from_fn(|_| ambient_seed())),
-        target,
+        target: Target {
+            authority: config.upstream.host_header().into(),
+            tls,
+            resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
+            outbound: config.outbound_ip,
+        },
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         connections: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
@@ -204,26 +209,18 @@ impl Drop for Handle {
     }
 }
 
-fn target(config: &Config) -> Result<Target, StartError> {
-    let upstream = &config.upstream;
-    let tls = if upstream.tls {
-        let name = upstream.host.trim_matches(['[', ']']).to_owned();
-        let name = name.try_into().map_err(|_| StartError::UpstreamName {
-            host: upstream.host.clone(),
-        })?;
-        Some((
-            name,
-            trust::client_config(config.upstream_ca_file.as_deref())?,
-        ))
-    } else {
-        None
-    };
-    Ok(Target {
-        authority: upstream.host_header().into(),
-        tls,
-        resolver: Arc::new(Resolver::start(&upstream.host, upstream.port)),
-        outbound: config.outbound_ip,
-    })
+/// Whom the upstream must prove to be, and to whose satisfaction; `None` for plain HTTP.
+fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+    if !config.upstream.tls {
+        return Ok(None);
+    }
+    let host = config.upstream.host.trim_matches(['[', ']']).to_owned();
+    let name = host
+        .clone()
+        .try_into()
+        .map_err(|_| StartError::UpstreamName { host })?;
+    let client = trust::client_config(config.upstream_ca_file.as_deref())?;
+    Ok(Some((name, client)))
 }
 
 fn settings(config: &Config) -> Settings {

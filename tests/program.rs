@@ -34,14 +34,27 @@ fn fails(variables: &[(&str, &str)]) -> Output {
 fn complaint(variables: &[(&str, &str)]) -> (String, i32) {
     let output = fails(variables);
     let text = String::from_utf8(output.stderr).expect("UTF-8");
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     assert_eq!(lines.len(), 1, "one clear line: {text}");
-    (lines[0].to_owned(), output.status.code().expect("an exit code"))
+    (
+        lines[0].to_owned(),
+        output.status.code().expect("an exit code"),
+    )
 }
 
 fn slow_mock(latency_ms: f64) -> MockHandle {
-    let settings = Settings { latency_ms, ..Settings::default() };
-    mock::start(MockConfig { settings, ..MockConfig::default() }).expect("the mock starts")
+    let settings = Settings {
+        latency_ms,
+        ..Settings::default()
+    };
+    mock::start(MockConfig {
+        settings,
+        ..MockConfig::default()
+    })
+    .expect("the mock starts")
 }
 
 #[test]
@@ -69,7 +82,10 @@ fn a_wrong_setting_stops_the_start_with_one_line_and_status_2() {
 fn a_ca_file_that_cannot_be_used_stops_the_start() {
     let (line, code) = complaint(&[("UPSTREAM_CA_FILE", "/nowhere/ca.pem")]);
     assert_eq!(code, 2);
-    assert!(line.contains("UPSTREAM_CA_FILE") && line.contains("/nowhere/ca.pem"), "{line}");
+    assert!(
+        line.contains("UPSTREAM_CA_FILE") && line.contains("/nowhere/ca.pem"),
+        "{line}"
+    );
     let empty = format!("{}/empty.pem", env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(&empty, "no certificate").expect("a file");
     let (line, code) = complaint(&[("UPSTREAM_CA_FILE", &empty)]);
@@ -90,7 +106,10 @@ fn a_port_in_use_is_found_out_even_if_its_owner_would_share_it() {
     }
     let (line, code) = complaint(&[("METRICS_PORT", &weir.metrics.port().to_string())]);
     assert_eq!(code, 1, "{line}");
-    assert!(line.contains("METRICS_PORT") && line.contains("in use"), "{line}");
+    assert!(
+        line.contains("METRICS_PORT") && line.contains("in use"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -100,7 +119,11 @@ fn sigterm_lets_running_exchanges_finish_and_ends_with_0() {
         let mut weir = Program::start(&mock, &[("WORKERS", "2"), ("IO_DRIVER", driver)]);
         let mut running: Vec<_> = (0..8).map(|_| Client::connect(weir.proxy)).collect();
         let mut idle = Client::connect(weir.proxy);
-        assert_eq!(idle.ask("GET /nirn/healthz HTTP/1.1\r\nHost: x\r\n\r\n").status, 200);
+        assert_eq!(
+            idle.ask("GET /nirn/healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                .status,
+            200
+        );
         for (number, client) in (0..).zip(&mut running) {
             let path = format!("/api/v10/channels/{}/messages", CHANNEL + number * 10);
             client.send(request("POST", &path, r#"{"content":"x"}"#));
@@ -113,8 +136,15 @@ fn sigterm_lets_running_exchanges_finish_and_ends_with_0() {
             assert_eq!(answer.status, 200);
             assert_eq!(answer.header("connection"), Some("close"));
         }
-        assert!(std::net::TcpStream::connect(weir.proxy).is_err(), "no new connections");
-        assert_eq!(weir.wait(Duration::from_secs(5)).code(), Some(0), "{driver}");
+        assert!(
+            std::net::TcpStream::connect(weir.proxy).is_err(),
+            "no new connections"
+        );
+        assert_eq!(
+            weir.wait(Duration::from_secs(5)).code(),
+            Some(0),
+            "{driver}"
+        );
         assert_eq!(mock.oracle().violations, 0);
     }
 }
@@ -122,10 +152,10 @@ fn sigterm_lets_running_exchanges_finish_and_ends_with_0() {
 #[test]
 fn the_shutdown_deadline_and_a_second_signal_cut_what_still_runs() {
     let mock = slow_mock(20_000.0);
-    let mut weir = Program::start(&mock, &[
-        ("SHUTDOWN_TIMEOUT", "300"),
-        ("REQUEST_TIMEOUT", "60000"),
-    ]);
+    let mut weir = Program::start(
+        &mock,
+        &[("SHUTDOWN_TIMEOUT", "300"), ("REQUEST_TIMEOUT", "60000")],
+    );
     let mut client = Client::connect(weir.proxy);
     client.send(request("GET", "/api/v10/gateway", ""));
     thread::sleep(Duration::from_millis(200));
@@ -159,7 +189,12 @@ fn requests_that_wait_when_draining_begins_are_still_served() {
     for (number, client) in clients.iter_mut().enumerate() {
         let answer = client.try_answer(false);
         let status = answer.map(|answer| answer.status);
-        assert_eq!(status, Some(200), "request {number}: {:#?}", weir.log_lines());
+        assert_eq!(
+            status,
+            Some(200),
+            "request {number}: {:#?}",
+            weir.log_lines()
+        );
     }
     assert_eq!(weir.wait(Duration::from_secs(5)).code(), Some(0));
     assert_eq!(mock.oracle().violations, 0);
@@ -183,7 +218,10 @@ fn metrics_have_nirns_names_and_labels_and_no_token() {
         "# TYPE nirn_proxy_requests histogram",
         "# TYPE nirn_proxy_open_connections gauge",
     ] {
-        assert!(text.lines().any(|found| found == line), "{line:?} is missing:\n{text}");
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line:?} is missing:\n{text}"
+        );
     }
     let count = text
         .lines()
@@ -207,7 +245,9 @@ fn metrics_have_nirns_names_and_labels_and_no_token() {
     let log = weir.log_lines().join("\n");
     assert!(!log.contains(secret), "the token is in the log");
     assert_eq!(
-        Client::connect(weir.metrics).ask("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").status,
+        Client::connect(weir.metrics)
+            .ask("GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            .status,
         404
     );
 }
@@ -219,16 +259,27 @@ fn io_uring_refused_falls_back_to_epoll_and_says_so_in_one_line() {
     let mock = slow_mock(0.0);
     let weir = Program::start(&mock, &[("IO_DRIVER", "epoll")]);
     assert_eq!(
-        Client::connect(weir.proxy).ask(&request("GET", "/api/v10/gateway", "")).status,
+        Client::connect(weir.proxy)
+            .ask(&request("GET", "/api/v10/gateway", ""))
+            .status,
         200
     );
 }
 
 #[test]
 fn help_names_every_variable_and_flag() {
-    let mut child = command(&[]).arg("--help").stdout(Stdio::piped()).spawn().expect("weir runs");
+    let mut child = command(&[])
+        .arg("--help")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("weir runs");
     let mut help = String::new();
-    child.stdout.take().expect("a pipe").read_to_string(&mut help).expect("UTF-8");
+    child
+        .stdout
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut help)
+        .expect("UTF-8");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     for name in [
         "LOG_LEVEL",

@@ -1,4 +1,13 @@
 //! A mock Discord with an oracle, and the load that drives weir against it.
+//!
+//! - [`mock`]: Discord's side of the rules over real TLS and HTTP/1.1, with faults on demand and an
+//!   oracle that counts every violation. In process by [`mock::start`], as a program by
+//!   `loadtest mock`.
+//! - [`load`]: an open- and closed-loop generator (`loadtest load`).
+//! - [`client`]: a blocking client that shows what happened on the wire, for tests.
+//! - [`demo`]: bots, weir and the mock at work (`loadtest demo`).
+//!
+//! The rules are written from Discord's side and share no code with weir's limiter.
 
 pub mod client;
 pub mod demo;

@@ -1,8 +1,4 @@
 //! The demonstration without weir: the bots run into the limits, and the tally foretells it.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, too"
-)]
 
 use std::time::Duration;
 

@@ -20,13 +20,16 @@ use crate::error::Error;
 use crate::io::Deadlines;
 use crate::io::socket::Half;
 
+/// The name that a certificate must carry, and how it is checked.
+pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
+
 /// Where the upstream is and how to speak to it.
 #[derive(Clone)]
 pub struct Target {
     /// The name to put into `Host`, with the port unless it is the scheme's own.
     pub authority: Arc<str>,
     /// The name the certificate must carry, and the trust in it; `None` for plain HTTP.
-    pub tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    pub tls: Option<Trust>,
     /// Its addresses.
     pub resolver: Arc<Resolver>,
     /// The local address to connect from.

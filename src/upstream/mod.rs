@@ -21,4 +21,4 @@ pub mod tls;
 pub mod trust;
 
 #[cfg(feature = "io")]
-pub use lease::{Bounds, Counts, Lease, Target, Upstream};
+pub use lease::{Bounds, Counts, Lease, Target, Trust, Upstream};

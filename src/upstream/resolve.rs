@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ const REFRESH: Duration = Duration::from_secs(30);
 
 /// Time between look-ups while none has succeeded yet.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a start waits for the first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Addresses kept from one answer: each is tried at a dial, so more would only lengthen an outage.
 const ADDRESSES_MAX: usize = 8;
@@ -34,32 +37,33 @@ struct Shared {
 }
 
 impl Resolver {
-    /// Looks `host` up once, then keeps refreshing on a thread of its own. A literal address
-    /// needs neither. If the first look-up fails weir starts all the same: requests get 502 until
-    /// one succeeds.
+    /// Looks `host` up and keeps refreshing, on a thread of its own; a literal address needs
+    /// neither. Waits a moment for the first answer. If there is none weir starts all the same:
+    /// requests get 502 until a look-up succeeds.
     pub fn start(host: &str, port: u16) -> Self {
         let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let addresses = literal.map(|ip| SocketAddr::new(ip, port));
         let shared = Arc::new(Shared {
             host: host.to_owned(),
             port,
-            addresses: Mutex::new(
-                literal
-                    .map(|ip| SocketAddr::new(ip, port))
-                    .into_iter()
-                    .collect(),
-            ),
+            addresses: Mutex::new(addresses.into_iter().collect()),
             stopping: AtomicBool::new(false),
         });
         let thread = literal.is_none().then(|| {
-            shared.refresh();
-            let shared = shared.clone();
-            thread::Builder::new()
-                .name("weir-dns".to_owned())
-                .spawn(move || shared.run())
+            let (first, answered) = mpsc::channel();
+            let thread = thread::Builder::new().name("weir-dns".to_owned()).spawn({
+                let shared = shared.clone();
+                move || shared.run(&first)
+            });
+            if thread.is_ok() {
+                // No answer in time is no error: the thread goes on asking.
+                let _ = answered.recv_timeout(FIRST_ANSWER);
+            }
+            thread
         });
         let thread = thread.and_then(|spawned| {
             spawned
-                .inspect_err(|error| tracing::error!(%error, "no thread to refresh DNS with"))
+                .inspect_err(|error| tracing::error!(%error, "no thread to look up DNS with"))
                 .ok()
         });
         Self {
@@ -94,12 +98,10 @@ impl Drop for Resolver {
 }
 
 impl Shared {
-    fn run(&self) {
-        let mut known = !self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty();
+    fn run(&self, first: &mpsc::Sender<()>) {
+        let mut known = self.refresh();
+        // Nobody waits for it any more if it took long.
+        let _ = first.send(());
         while !self.stopping.load(Ordering::Relaxed) {
             thread::park_timeout(if known { REFRESH } else { RETRY });
             known |= self.refresh();

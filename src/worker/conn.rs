@@ -23,6 +23,10 @@ use crate::metrics::Refusal;
 /// Room asked for before a read of a head: most heads are below 1 KiB.
 const READ_ROOM: usize = 1024;
 
+/// How long a connection may stay without a request while weir drains: as long as one takes that
+/// was sent before its client could see the connection end.
+const DRAINING_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Bytes and time granted to a client that still sends when its connection is to be closed: a
 /// close with unread bytes would reset it, and it could lose the answer that says why (RFC 9112
 /// 9.6).
@@ -188,11 +192,15 @@ async fn read_request(
 async fn await_bytes(worker: &Worker, client: &mut Client, registered: &Registered) -> bool {
     client.inbuf.release();
     client.outbuf.release();
-    if !registered.set_idle(true) {
-        return false;
-    }
-    let idle = worker.process.config.client_idle_timeout;
-    let armed = worker.deadlines.arm_after(&client.stream, Half::Read, idle);
+    let patience = if registered.set_idle(true) {
+        worker.process.config.client_idle_timeout
+    } else {
+        // Draining: a request that is on its way already is still served.
+        DRAINING_PATIENCE
+    };
+    let armed = worker
+        .deadlines
+        .arm_after(&client.stream, Half::Read, patience);
     let readable = client.stream.readable(false).await;
     registered.set_idle(false);
     if armed.expired() || readable.is_err() {

@@ -80,7 +80,7 @@ impl Registry {
 }
 
 impl Registered {
-    /// Says whether the connection is between two requests. False if it should end now instead.
+    /// Says whether the connection is between two requests. False if it should end soon instead.
     pub(super) fn set_idle(&self, idle: bool) -> bool {
         self.entry.idle.set(idle);
         !(idle && self.registry.draining.get())

@@ -88,7 +88,7 @@ impl Writer {
             }
             Reply::Serve(endpoint) => {
                 self.endpoint_body(cx, *endpoint, outcome);
-                endpoint.status(cx.head.method, cx.head.target())
+                endpoint.status(cx.head.target())
             }
         };
         self.start(out, cx.unix_ns, status);

@@ -33,8 +33,6 @@ pub enum Endpoint {
     Webhook,
     /// A webhook is executed.
     Execute,
-    /// An interaction is answered.
-    Callback,
     /// A list without entries.
     List,
     /// Any other object that is read or changed.
@@ -77,8 +75,7 @@ impl Endpoint {
             (Post, "/webhooks/!/!" | "/webhooks/!/!/github" | "/webhooks/!/!/slack") => {
                 Self::Execute
             }
-            (Post, "/interactions/!/!/callback") => Self::Callback,
-            (Post, "/channels/!/typing") => Self::NoContent,
+            (Post, "/interactions/!/!/callback" | "/channels/!/typing") => Self::NoContent,
             // A last segment in the plural names a collection.
             (Get, t) if t.ends_with('s') => Self::List,
             (Put | Delete, _) => Self::NoContent,
@@ -92,21 +89,19 @@ impl Endpoint {
     }
 
     /// The status of its answer.
-    pub fn status(self, _method: Method, target: &str) -> u16 {
+    pub fn status(self, target: &str) -> u16 {
         let query = target.split_once('?').map_or("", |(_, q)| q);
         let param = |name: &str| {
             query
                 .split('&')
                 .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
         };
-        // discord.py writes booleans as numbers.
-        let is_true = |name: &str| matches!(param(name), Some("true" | "1"));
         match self {
             Self::NoContent => 204,
             // A follow-up always shows its message, a webhook's execution on demand.
-            Self::Execute if is_true("wait") || is_interaction(target) => 200,
-            Self::Callback if is_true("with_response") => 200,
-            Self::Execute | Self::Callback => 204,
+            Self::Execute if matches!(param("wait"), Some("true" | "True" | "1")) => 200,
+            Self::Execute if is_interaction(target) => 200,
+            Self::Execute => 204,
             Self::Echo => param("status").and_then(|s| s.parse().ok()).unwrap_or(200),
             Self::User
             | Self::Application
@@ -170,4 +165,70 @@ impl Endpoint {
 
 fn is_interaction(target: &str) -> bool {
     target.contains("/aW50ZXJhY3Rpb246")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_request_has_its_endpoint() {
+        for (method, template, want) in [
+            (Method::Get, "/users/@me", Endpoint::User),
+            (Method::Head, "/gateway/bot", Endpoint::GatewayBot),
+            (Method::Post, "/channels/!/messages", Endpoint::Message),
+            (Method::Get, "/channels/!/messages", Endpoint::Messages),
+            (
+                Method::Delete,
+                "/channels/!/messages/!old",
+                Endpoint::NoContent,
+            ),
+            (
+                Method::Put,
+                "/channels/!/messages/!/reactions/!",
+                Endpoint::NoContent,
+            ),
+            (
+                Method::Get,
+                "/channels/!/messages/!/reactions/!",
+                Endpoint::Users,
+            ),
+            (
+                Method::Post,
+                "/interactions/!/!/callback",
+                Endpoint::NoContent,
+            ),
+            (
+                Method::Patch,
+                "/webhooks/!/!/messages/@original",
+                Endpoint::Message,
+            ),
+            (Method::Get, "/guilds/!/roles", Endpoint::List),
+            (Method::Get, "/new-thing/!", Endpoint::Object),
+        ] {
+            assert_eq!(
+                Endpoint::of(method, template),
+                want,
+                "{method:?} {template}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_webhook_answers_with_its_message_only_when_asked() {
+        let status = |target: &str| Endpoint::Execute.status(target);
+        assert_eq!(status("/api/v10/webhooks/1/t"), 204);
+        assert_eq!(status("/api/v10/webhooks/1/t?wait=false"), 204);
+        assert_eq!(status("/api/v10/webhooks/1/t?wait=true"), 200);
+        // As discord.py writes it.
+        assert_eq!(
+            status("/api/v10/webhooks/1/t?wait=1&with_components=0"),
+            200
+        );
+        assert_eq!(
+            status("/api/v10/webhooks/1/aW50ZXJhY3Rpb246x"),
+            200,
+            "a follow-up"
+        );
+    }
 }

@@ -275,7 +275,7 @@ impl World {
         bot_id: u64,
     ) -> Outcome {
         let (status, refused, accepted) = match &reply {
-            Reply::Serve(endpoint) => (endpoint.status(request.method, request.target), None, true),
+            Reply::Serve(endpoint) => (endpoint.status(request.target), None, true),
             Reply::Limited(cause, _) => (429, Some(*cause), false),
             Reply::Error(status, ..) => (*status, None, false),
         };

@@ -267,3 +267,18 @@ fn ten_thousand_invalid_requests_ban_an_address_and_no_other() {
     assert_eq!(invalid.banned_for(b, 600_000 * MS), None);
     assert_eq!(invalid.banned_for(a, 4_200_000 * MS), None);
 }
+
+#[test]
+fn after_a_ban_counting_begins_anew() {
+    let settings = InvalidSettings {
+        threshold: 2,
+        ban_ms: 1000,
+        ..InvalidSettings::default()
+    };
+    let mut invalid = Invalid::default();
+    let source = "127.0.0.1".parse().unwrap();
+    assert!(!invalid.record(&settings, source, 0));
+    assert!(invalid.record(&settings, source, 0));
+    assert!(!invalid.record(&settings, source, 1000 * MS));
+    assert!(invalid.record(&settings, source, 1000 * MS));
+}

@@ -21,7 +21,7 @@ fn request<'a>(method: Method, target: &'a str) -> Request<'a> {
 
 fn status(world: &mut World, now_ns: u64, request: &Request<'_>) -> u16 {
     match world.judge(now_ns, 1_700_000_000_000, request).reply {
-        Reply::Serve(endpoint) => endpoint.status(request.method, request.target),
+        Reply::Serve(endpoint) => endpoint.status(request.target),
         Reply::Limited(..) => 429,
         Reply::Error(status, ..) => status,
     }
@@ -66,6 +66,11 @@ fn interactions_and_webhooks_are_exempt_from_the_global_limit() {
         assert_eq!(status(&mut world, 0, &request(Method::Get, &target)), want);
     }
     assert_eq!(world.report(0).refused[&Cause::Global], 1);
+    // Nor does a webhook have a global limit of its own.
+    for _ in 0..5 {
+        let target = format!("/api/v10/webhooks/{C}/token");
+        assert_eq!(status(&mut world, 0, &request(Method::Post, &target)), 204);
+    }
 }
 
 #[test]
