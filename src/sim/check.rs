@@ -106,6 +106,8 @@ fn mixed(number: u64) -> World {
     let global_limit = *seed.pick(&[50, 50, 20]) as usize;
     let settings = Settings {
         global_default: global_limit as u32,
+        default_bucket: *seed.pick(&[1, 1, 1, 5]),
+        allow_concurrent: seed.permille(250),
         ..Settings::default()
     };
     let discord = Discord::new(routes, global_limit, &mut seed);
