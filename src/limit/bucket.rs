@@ -113,7 +113,7 @@ pub(super) struct Bucket {
     newest_ms: u32,
     /// When the bucket was last asked or answered.
     used_ms: u32,
-    /// Low half of the route that the newest answer was for.
+    /// Low half of the route that the newest answer was for; in a lane, that went last.
     newest_route: u32,
     /// The queue of those that wait here, or `u32::MAX`.
     pub(super) active: u32,
@@ -291,6 +291,17 @@ impl Bucket {
             self.set(Self::SERIAL, true);
         }
         self.used_ms = wall_ms(now);
+    }
+
+    /// In a lane: the route that goes.
+    pub(super) fn take_unknown(&mut self, route: u64) {
+        self.newest_route = route as u32;
+    }
+
+    /// Whether a request of `route` may be under way from here; `false` is certain.
+    pub(super) fn may_have_under_way(&self, route: u64) -> bool {
+        let other = self.kind == Kind::Lane && self.newest_route != route as u32;
+        self.in_flight > 1 || self.in_flight == 1 && !other
     }
 
     /// A request came back, one way or the other.

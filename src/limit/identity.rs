@@ -85,6 +85,8 @@ pub(super) struct Identities {
     settings: Settings,
     max_bearers: usize,
     map: KeyMap<u32>,
+    /// Global limits that were found out.
+    learned_limits: KeyMap<u32>,
     arena: Arena<Identity>,
     waiters: Nodes<Waiter>,
     tickets: HashMap<Ticket, u32, BuildHasherDefault<AHasher>>,
@@ -104,6 +106,7 @@ impl Identities {
             settings: settings.clone(),
             max_bearers: settings.max_bearers.div_ceil(shards).max(1),
             map: KeyMap::default(),
+            learned_limits: KeyMap::default(),
             arena: Arena::new(),
             waiters: Nodes::new(),
             tickets: HashMap::default(),
@@ -256,8 +259,12 @@ impl Identities {
         };
     }
 
-    /// The identity's global limit was found out.
+    /// The identity's global limit was found out; it stays known when the identity is forgotten.
     pub(super) fn set_limit(&mut self, now: Instant, identity: u64, limit: u32, out: &mut Outputs) {
+        let known = self.learned_limits.contains_key(&key_of(identity));
+        if known || self.learned_limits.len() < self.settings.identities_max {
+            self.learned_limits.insert(key_of(identity), limit);
+        }
         if let Some(number) = self.map.get(&key_of(identity)).copied() {
             self.arena[number].window.set_limit(limit);
             self.pump(now, number, out);
@@ -311,11 +318,11 @@ impl Identities {
                 return None;
             }
         }
-        let overrides = &self.settings.global_overrides;
-        let limit = overrides
-            .get(&permit.user_id)
-            .copied()
-            .unwrap_or(self.settings.global_default);
+        let overridden = self.settings.global_overrides.get(&permit.user_id);
+        let limit = overridden
+            .or_else(|| self.learned_limits.get(&key))
+            .copied();
+        let limit = limit.unwrap_or(self.settings.global_default);
         let mut window = Window::new(now, limit);
         window.set_limit(limit);
         let number = self.arena.insert(Identity {

@@ -314,6 +314,9 @@ impl Shard {
         if suspect != NONE {
             self.buckets[suspect].take(now, false);
         }
+        if self.buckets[bucket].kind() == Kind::Lane {
+            self.buckets[bucket].take_unknown(permit.key.route);
+        }
         self.serial = self.serial.wrapping_add(1);
         permit.serial = self.serial;
         permit.bucket = bucket;
@@ -331,10 +334,11 @@ impl Shard {
         }
     }
 
-    /// Lets `to` wait until all that is under way from `from` has come back.
-    fn hold(&mut self, from: u32, to: u32) {
+    /// If a request of `route` may be under way from `from`: lets `to` wait until all is back that is.
+    fn hold(&mut self, from: u32, route: u64, to: u32) {
         let left = self.buckets[from].in_flight();
-        if left > 0 && self.buckets[to].kind() != Kind::Free {
+        let may = self.buckets[from].may_have_under_way(route);
+        if may && self.buckets[to].kind() != Kind::Free {
             let serial = self.serial;
             self.holds.push(Hold {
                 from,
@@ -589,10 +593,10 @@ impl Shard {
             }
             self.buckets[old].set(Bucket::LEFT, true);
             self.move_waiters(old, key.route, bucket);
-            self.hold(old, bucket);
+            self.hold(old, key.route, bucket);
         } else if let Some(lane) = self.index.get(learn::lane_key(key)) {
             self.move_waiters(lane, key.route, bucket);
-            self.hold(lane, bucket);
+            self.hold(lane, key.route, bucket);
         }
         let b = &mut self.buckets[bucket];
         if b.route_key == 0 {

@@ -161,6 +161,363 @@ fn an_absorbed_429_goes_before_those_that_came_later() {
     assert_eq!(slots, [2]);
 }
 
+/// An answer of `status` with Discord's mark and nothing about limits.
+fn plain(status: u16) -> Answer {
+    let mut answer = Answer::new(status);
+    answer.header(b"Via", b"1.1 google");
+    answer
+}
+
+fn refused(decision: Decision) -> Refusal {
+    match decision {
+        Decision::Refuse(refusal) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The limiter after one answer taught it route 1: 5 slots, 4 left, for 5 seconds.
+fn taught() -> (Local, Outputs) {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let permit = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    limiter.report(ms(1040), permit, &answer(5, 4, 5006.0, 5.0), &mut out);
+    while out.pop().is_some() {}
+    (limiter, out)
+}
+
+#[test]
+fn a_route_that_one_channel_taught_is_known_in_the_next() {
+    let (limiter, mut out) = taught();
+    let other = |slot, route| {
+        let mut ask = ask(slot, route);
+        ask.key.major = 2;
+        ask
+    };
+    // An unknown route holds the lane; the known one need not care, and asks alone in its bucket.
+    let lane = go(limiter.acquire(ms(1100), &other(1, 9), &mut out));
+    let first = go(limiter.acquire(ms(1100), &other(2, 1), &mut out));
+    assert!(matches!(
+        limiter.acquire(ms(1100), &other(3, 1), &mut out),
+        Decision::Wait
+    ));
+    limiter.report(ms(1140), first, &answer(5, 4, 5006.1, 5.0), &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
+    limiter.no_answer(ms(1140), lane, false, &mut out);
+}
+
+#[test]
+fn a_route_without_headers_is_free_after_its_first_answer() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    assert!(matches!(
+        limiter.acquire(ms(1000), &ask(2, 1), &mut out),
+        Decision::Wait
+    ));
+    limiter.report(ms(1040), first, &plain(200), &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
+    let permits: Vec<Permit> = (3..23)
+        .map(|n| go(limiter.acquire(ms(1050), &ask(n, 1), &mut out)))
+        .collect();
+    // The headers can come later.
+    for (n, permit) in permits.into_iter().enumerate() {
+        let left = 19u32.saturating_sub(n as u32);
+        limiter.report(ms(1090), permit, &answer(20, left, 5006.0, 5.0), &mut out);
+    }
+    assert!(matches!(
+        limiter.acquire(ms(1100), &ask(30, 1), &mut out),
+        Decision::Wait
+    ));
+}
+
+#[test]
+fn errors_that_come_from_before_the_limits_do_not_make_a_route_free() {
+    for status in [401, 403, 500, 502] {
+        let (limiter, mut out) = (limiter(), Outputs::new());
+        let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+        limiter.report(ms(1040), first, &plain(status), &mut out);
+        let _held = go(limiter.acquire(ms(1100), &ask(2, 1), &mut out));
+        assert!(
+            matches!(
+                limiter.acquire(ms(1100), &ask(3, 1), &mut out),
+                Decision::Wait
+            ),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_hidden_limit_does_not_pause_its_bucket_and_a_shared_one_does() {
+    for (scope, body, paused) in [("user", "480.0", false), ("shared", "2.0", true)] {
+        let (limiter, mut out) = taught();
+        let permit = go(limiter.acquire(ms(1100), &ask(2, 1), &mut out));
+        let mut limited = answer(5, 3, 5006.0, 4.9);
+        limited.status = 429;
+        limited.header(b"X-RateLimit-Scope", scope.as_bytes());
+        limited.error_body(format!("{{\"retry_after\": {body}}}").as_bytes());
+        limiter.report(ms(1140), permit, &limited, &mut out);
+        let next = limiter.acquire(ms(1150), &ask(3, 1), &mut out);
+        assert_eq!(matches!(next, Decision::Wait), paused, "{scope}");
+    }
+}
+
+#[test]
+fn a_global_429_pauses_the_identity_and_not_its_interactions() {
+    let (limiter, mut out) = taught();
+    let permit = go(limiter.acquire(ms(1100), &ask(2, 1), &mut out));
+    let mut limited = plain(429);
+    limited.header(b"X-RateLimit-Global", b"true");
+    limited.error_body(br#"{"retry_after": 0.8, "global": true}"#);
+    limiter.report(ms(1140), permit, &limited, &mut out);
+    assert!(matches!(
+        limiter.acquire(ms(1150), &ask(3, 1), &mut out),
+        Decision::Wait
+    ));
+    let interaction = Ask {
+        client: ClientClass::Interaction,
+        counts_globally: false,
+        ..ask(4, 7)
+    };
+    let _permit = go(limiter.acquire(ms(1150), &interaction, &mut out));
+    (0..2).for_each(|shard| limiter.tick(ms(1939), shard, &mut out));
+    assert!(goes(&mut out).is_empty());
+    (0..2).for_each(|shard| limiter.tick(ms(1941), shard, &mut out));
+    assert_eq!(goes(&mut out).len(), 1);
+}
+
+#[test]
+fn a_token_is_locked_after_a_confirmed_401_and_probed_when_the_lock_ends() {
+    let (limiter, mut out) = taught();
+    let permit = go(limiter.acquire(ms(1100), &ask(2, 1), &mut out));
+    limiter.report(ms(1140), permit, &plain(401), &mut out);
+    let confirm = std::iter::from_fn(|| out.pop()).find_map(|output| match output {
+        Output::Confirm { identity, .. } => Some(identity),
+        _ => None,
+    });
+    assert_eq!(confirm, Some(1));
+    // Not locked before it is confirmed.
+    let permit = go(limiter.acquire(ms(1150), &ask(3, 1), &mut out));
+    limiter.no_answer(ms(1160), permit, false, &mut out);
+    limiter.confirmed(ms(1200), 1, false);
+    let refusal = refused(limiter.acquire(ms(1300), &ask(4, 1), &mut out));
+    assert_eq!(refusal.reason, Reason::Unauthorized);
+    assert_eq!(refusal.retry_after, Duration::from_millis(299_900));
+    let probe = go(limiter.acquire(ms(301_200), &ask(5, 1), &mut out));
+    assert_eq!(
+        refused(limiter.acquire(ms(301_201), &ask(6, 1), &mut out)).reason,
+        Reason::Unauthorized
+    );
+    limiter.report(ms(301_240), probe, &plain(401), &mut out);
+    assert!(
+        refused(limiter.acquire(ms(600_000), &ask(7, 1), &mut out)).retry_after
+            > Duration::from_secs(300)
+    );
+    let probe = go(limiter.acquire(ms(901_300), &ask(8, 1), &mut out));
+    limiter.report(ms(901_340), probe, &plain(200), &mut out);
+    let _permit = go(limiter.acquire(ms(901_350), &ask(9, 1), &mut out));
+}
+
+#[test]
+fn a_401_to_a_webhook_or_interaction_locks_nobody() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    for client in [ClientClass::Webhook, ClientClass::Interaction] {
+        let ask = Ask {
+            client,
+            counts_globally: false,
+            ..ask(1, 1)
+        };
+        let permit = go(limiter.acquire(ms(1000), &ask, &mut out));
+        limiter.report(ms(1040), permit, &plain(401), &mut out);
+        assert!(!std::iter::from_fn(|| out.pop()).any(|o| matches!(o, Output::Confirm { .. })));
+    }
+}
+
+#[test]
+fn a_webhook_is_dead_only_after_a_404_with_code_10015() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let ask = Ask {
+        client: ClientClass::Webhook,
+        counts_globally: false,
+        ..ask(1, 1)
+    };
+    for (code, dead) in [(10_008, false), (10_015, true)] {
+        let permit = go(limiter.acquire(ms(1000), &ask, &mut out));
+        let mut unknown = plain(404);
+        unknown.error_body(format!("{{\"code\": {code}}}").as_bytes());
+        limiter.report(ms(1040), permit, &unknown, &mut out);
+        match limiter.acquire(ms(2000), &ask, &mut out) {
+            Decision::Refuse(refusal) => assert!(dead && refusal.reason == Reason::DeadWebhook),
+            Decision::Go(permit) => {
+                assert!(!dead);
+                limiter.no_answer(ms(2001), permit, false, &mut out);
+            }
+            Decision::Wait => panic!("nobody is before it"),
+        }
+    }
+}
+
+#[test]
+fn cloudflares_block_stops_everybody_until_one_probe_passes() {
+    let (limiter, mut out) = taught();
+    let permit = go(limiter.acquire(ms(1100), &ask(2, 1), &mut out));
+    let mut blocked = Answer::new(429);
+    blocked.header(b"Retry-After", b"30");
+    blocked.error_body(b"error code: 1015");
+    limiter.report(ms(1140), permit, &blocked, &mut out);
+    let mut stranger = ask(3, 5);
+    stranger.key.identity = 99;
+    let refusal = refused(limiter.acquire(ms(1200), &stranger, &mut out));
+    assert_eq!(
+        (refusal.reason, refusal.retry_after),
+        (Reason::Breaker, Duration::from_millis(29_940))
+    );
+    let probe = go(limiter.acquire(ms(31_140), &ask(4, 1), &mut out));
+    assert_eq!(
+        refused(limiter.acquire(ms(31_150), &stranger, &mut out)).reason,
+        Reason::Breaker
+    );
+    limiter.report(ms(31_180), probe, &answer(5, 4, 5036.0, 5.0), &mut out);
+    let _permit = go(limiter.acquire(ms(31_190), &stranger, &mut out));
+    assert_eq!(limiter.census(ms(31_190)).under_way, 1);
+}
+
+#[test]
+fn the_budget_of_invalid_requests_stops_everything_short_of_the_ban() {
+    let (limiter, mut out) = (
+        Limiter::<Unlocked>::new(
+            &Settings {
+                global_default: 60_000,
+                ..Settings::default()
+            },
+            1,
+        ),
+        Outputs::new(),
+    );
+    for n in 0..BUDGET {
+        let permit = go(limiter.acquire(ms(20_000 + u64::from(n)), &ask(n, 1), &mut out));
+        limiter.report(ms(20_000 + u64::from(n)), permit, &plain(403), &mut out);
+    }
+    let refusal = refused(limiter.acquire(ms(30_000), &ask(0, 2), &mut out));
+    assert_eq!(refusal.reason, Reason::Budget);
+    assert!(refusal.retry_after > Duration::from_secs(590));
+    let _permit = go(limiter.acquire(ms(30_000) + refusal.retry_after, &ask(0, 2), &mut out));
+}
+
+#[test]
+fn a_wait_that_would_be_too_long_is_refused_at_once_and_truthfully() {
+    let (limiter, mut out) = taught();
+    let permits: Vec<Permit> = (2..6)
+        .map(|n| go(limiter.acquire(ms(1100), &ask(n, 1), &mut out)))
+        .collect();
+    let bounded = |max| Ask {
+        max_wait: Some(Duration::from_secs(max)),
+        ..ask(9, 1)
+    };
+    let refusal = refused(limiter.acquire(ms(1100), &bounded(2), &mut out));
+    assert_eq!(refusal.reason, Reason::TooLong);
+    let wait = refusal.retry_after.as_millis();
+    assert!((4_900..5_000).contains(&wait), "{wait}");
+    assert!(matches!(
+        limiter.acquire(ms(1100), &bounded(6), &mut out),
+        Decision::Wait
+    ));
+    assert_eq!(permits.len(), 4);
+}
+
+#[test]
+fn queues_are_bounded() {
+    let settings = Settings {
+        waiting_per_bucket_max: 2,
+        waiting_max: 3,
+        buckets_max: 2,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let of = |slot, major| {
+        let mut ask = ask(slot, 1);
+        ask.key.major = major;
+        ask
+    };
+    let first = [
+        go(limiter.acquire(ms(1000), &of(1, 1), &mut out)),
+        go(limiter.acquire(ms(1000), &of(2, 2), &mut out)),
+    ];
+    for slot in 3..5 {
+        assert!(matches!(
+            limiter.acquire(ms(1000), &of(slot, 1), &mut out),
+            Decision::Wait
+        ));
+    }
+    assert_eq!(
+        refused(limiter.acquire(ms(1000), &of(5, 1), &mut out)).reason,
+        Reason::QueueFull
+    );
+    assert!(matches!(
+        limiter.acquire(ms(1000), &of(6, 2), &mut out),
+        Decision::Wait
+    ));
+    assert_eq!(
+        refused(limiter.acquire(ms(1000), &of(7, 2), &mut out)).reason,
+        Reason::TooManyWaiting
+    );
+    assert_eq!(
+        refused(limiter.acquire(ms(1000), &of(8, 3), &mut out)).reason,
+        Reason::TooManyTracked
+    );
+    assert_eq!(first.len(), 2);
+}
+
+#[test]
+fn the_least_recently_used_bearer_makes_room() {
+    let settings = Settings {
+        max_bearers: 2,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    for identity in [1, 2, 1, 3, 4, 5] {
+        let mut ask = Ask {
+            client: ClientClass::Bearer,
+            ..ask(1, 1)
+        };
+        ask.key.identity = identity;
+        let permit = go(limiter.acquire(ms(1000), &ask, &mut out));
+        limiter.report(ms(1040), permit, &plain(200), &mut out);
+        assert!(limiter.census(ms(1040)).identities <= 2);
+    }
+}
+
+#[test]
+fn overridden_and_learned_global_limits_hold() {
+    let settings = Settings {
+        global_overrides: [(7, 3)].into(),
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let of = |major, identity, user_id| {
+        let mut ask = Ask {
+            client: ClientClass::Bot {
+                user_id: Some(user_id),
+            },
+            ..ask(major, 1)
+        };
+        ask.key.major = u64::from(major);
+        ask.key.identity = identity;
+        ask
+    };
+    limiter.set_global_limit(ms(1000), 2, 60, &mut out);
+    let mut gone = [0; 2];
+    for n in 0..100 {
+        for (which, identity, user) in [(0, 1, 7), (1, 2, 8)] {
+            let decision = limiter.acquire(
+                ms(1000),
+                &of(2 * n + which as u32, identity, user),
+                &mut out,
+            );
+            gone[which] += u32::from(matches!(decision, Decision::Go(_)));
+        }
+    }
+    assert_eq!(gone, [3, 60]);
+}
+
 #[test]
 fn everything_is_forgotten_in_the_end() {
     let (limiter, mut out) = (limiter(), Outputs::new());

@@ -7,6 +7,8 @@ use crate::limit::Answer;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+/// A slot that is promised now may be used so much later: its request waits for the global window.
+const PROMISE: Duration = Duration::from_secs(2);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// How a bucket counts.
@@ -51,7 +53,8 @@ pub(super) struct Request {
 pub(super) enum Refusal {
     /// A bucket whose route was known to the limiter here: must not happen.
     Avoidable,
-    /// Nobody could know: no answer of this route and major had come yet.
+    /// Nobody could know: no answer of this route and major had come yet, or such a request had
+    /// just taken a slot of a bucket that it was not known to share.
     FirstContact,
     Hidden,
     Shared,
@@ -73,6 +76,8 @@ pub(super) struct Discord {
     /// The server's clock minus ours.
     clock_ahead_ns: u64,
     counters: HashMap<(u64, u64, u64), Counter>,
+    /// When a request of a route that was not known yet was counted last.
+    intruders: HashMap<(u64, u64, u64), Instant>,
     hidden: HashMap<(u64, u64, usize), VecDeque<Instant>>,
     global: HashMap<u64, VecDeque<Instant>>,
     /// Routes of which an answer has come back.
@@ -101,6 +106,7 @@ impl Discord {
             global_limit,
             clock_ahead_ns: 1_700_000_000 * SECOND_NS + seed.below(SECOND_NS),
             counters: HashMap::new(),
+            intruders: HashMap::new(),
             hidden: HashMap::new(),
             global: HashMap::new(),
             met: HashSet::new(),
@@ -135,6 +141,14 @@ impl Discord {
             answer.error_body(br#"{"message": "limited", "retry_after": 0.5, "global": true}"#);
             return answer;
         }
+        let counter = (request.bot, request.major, self.counter(request.route));
+        let intruded = self
+            .intruders
+            .get(&counter)
+            .is_some_and(|&at| now < at + PROMISE);
+        if !known {
+            self.intruders.insert(counter, now);
+        }
         let Some(state) = self.take(now, request) else {
             self.accept(now);
             let mut answer = Answer::new(200);
@@ -142,7 +156,7 @@ impl Discord {
             return answer;
         };
         if let Some(wait_ns) = state.refused_ns {
-            let why = if known {
+            let why = if known && !intruded {
                 Refusal::Avoidable
             } else {
                 Refusal::FirstContact
@@ -209,13 +223,18 @@ impl Discord {
         true
     }
 
-    fn take(&mut self, now: Instant, request: &Request) -> Option<State> {
-        let route = self.routes[request.route];
-        let tail = if route.alone {
-            1_000_000 + request.route as u64
+    /// Which counter of a bot's channel a route falls under.
+    fn counter(&self, route: usize) -> u64 {
+        if self.routes[route].alone {
+            1_000_000 + route as u64
         } else {
-            route.name
-        };
+            self.routes[route].name
+        }
+    }
+
+    fn take(&mut self, now: Instant, request: &Request) -> Option<State> {
+        let tail = self.counter(request.route);
+        let route = self.routes[request.route];
         let counter = self
             .counters
             .entry((request.bot, request.major, tail))

@@ -207,3 +207,18 @@ fn the_predicted_wait_of_the_nth_request_is_when_it_would_go() {
     // 1.8 slots are used, the tenth ends at 11.8, of which 5 fit.
     assert!((6780..=6840).contains(&tenth), "{tenth}");
 }
+
+#[test]
+fn answers_for_different_routes_do_not_tell_fixed_from_sliding() {
+    let mut bucket = known(5, 5000);
+    exchange(&mut bucket, 1500, &headers(5, 3, 6000, 1500));
+    assert_eq!(bucket.kind(), Kind::Fixed);
+    // Another route of the same name, whose own window begins shortly before this one ends.
+    bucket.take(ms(5480), false);
+    bucket.release(ms(5520), false);
+    bucket.answer(ms(5520), ms(5480), 2, &headers(5, 4, 10_500, 5500), true);
+    assert_eq!(bucket.kind(), Kind::Fixed);
+    // The least of both holds.
+    assert_eq!(bucket.remaining, 3);
+    assert!(bucket.reset > ms(10_490));
+}
