@@ -33,6 +33,8 @@ pub enum Endpoint {
     Webhook,
     /// A webhook is executed.
     Execute,
+    /// An interaction is answered.
+    Callback,
     /// A list without entries.
     List,
     /// Any other object that is read or changed.
@@ -75,7 +77,8 @@ impl Endpoint {
             (Post, "/webhooks/!/!" | "/webhooks/!/!/github" | "/webhooks/!/!/slack") => {
                 Self::Execute
             }
-            (Post, "/interactions/!/!/callback" | "/channels/!/typing") => Self::NoContent,
+            (Post, "/interactions/!/!/callback") => Self::Callback,
+            (Post, "/channels/!/typing") => Self::NoContent,
             // A last segment in the plural names a collection.
             (Get, t) if t.ends_with('s') => Self::List,
             (Put | Delete, _) => Self::NoContent,
@@ -96,12 +99,14 @@ impl Endpoint {
                 .split('&')
                 .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
         };
+        // discord.py writes booleans as numbers.
+        let is_true = |name: &str| matches!(param(name), Some("true" | "True" | "1"));
         match self {
             Self::NoContent => 204,
             // A follow-up always shows its message, a webhook's execution on demand.
-            Self::Execute if matches!(param("wait"), Some("true" | "True" | "1")) => 200,
-            Self::Execute if is_interaction(target) => 200,
-            Self::Execute => 204,
+            Self::Execute if is_true("wait") || is_interaction(target) => 200,
+            Self::Callback if is_true("with_response") => 200,
+            Self::Execute | Self::Callback => 204,
             Self::Echo => param("status").and_then(|s| s.parse().ok()).unwrap_or(200),
             Self::User
             | Self::Application
