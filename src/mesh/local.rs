@@ -80,13 +80,13 @@ impl Local {
             serial: request.serial,
             max_wait: request.max_wait,
         };
-        let decision = self.limiter_call(|mesh, out| mesh.limiter.acquire(now, &ask, out));
-        match decision {
+        let mut outputs = self.outputs.take();
+        let decision = self.mesh.limiter.acquire(now, &ask, &mut outputs);
+        let asked = match decision {
             Decision::Go(permit) => Asked::Go(self.grant(permit)),
             Decision::Refuse(refusal) => Asked::Refuse(refusal),
             Decision::Wait => {
-                // A permit for it may be in our mailbox already; it is read on this thread only,
-                // so the entry is there before.
+                // Before anything is delivered: the permit may be among the outputs already.
                 self.waiters.borrow_mut().insert();
                 Asked::Wait(Waiting {
                     local: self.clone(),
@@ -95,7 +95,10 @@ impl Local {
                     heard: false,
                 })
             }
-        }
+        };
+        self.deliver(&mut outputs);
+        self.outputs.replace(outputs);
+        asked
     }
 
     /// Does what is due: reads the mailbox and ticks this worker's shard. Returns when to come

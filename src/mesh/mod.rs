@@ -31,3 +31,6 @@ pub mod waiting;
 pub use local::{Asked, Grant, Local, Request, Waiting};
 #[cfg(feature = "io")]
 pub use shards::Mesh;
+
+#[cfg(all(test, feature = "io"))]
+mod tests;
