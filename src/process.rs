@@ -103,6 +103,6 @@ pub struct Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.process.connections.fetch_sub(1, Ordering::Relaxed);
+        self.process.connections.fetch_sub(1, Ordering::Release);
     }
 }

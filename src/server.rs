@@ -5,14 +5,14 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::admin::AdminServer;
+use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::config::Config;
 use crate::error::StartError;
@@ -75,6 +75,10 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         None => tracing::debug!(?driver, "I/O driver"),
     }
     let tls = trust(&config)?;
+    if let Some(ip) = config.outbound_ip {
+        // Found out now rather than at the first request.
+        UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
+    }
     let address = SocketAddr::new(config.bind_ip, config.port);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.worker_count(cores);
@@ -83,6 +87,11 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let proxy_addr = listeners[0]
         .local_addr()
         .map_err(|source| StartError::listening("PORT", address, source))?;
+    let admin = if config.enable_metrics {
+        Some(admin::bind(&config)?)
+    } else {
+        None
+    };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let process = Arc::new(Process {
@@ -100,10 +109,9 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         aborting: AtomicBool::new(false),
         config,
     });
-    let admin = if process.config.enable_metrics {
-        Some(AdminServer::start(&process)?)
-    } else {
-        None
+    let admin = match admin {
+        Some(listener) => Some(AdminServer::start(listener, &process)?),
+        None => None,
     };
     let (sender, events) = mpsc::channel();
     let mut handle = Handle {

@@ -389,6 +389,24 @@ fn health_is_told_on_the_main_port() {
     assert!(recorder.seen().is_empty());
 }
 
+#[test]
+fn requests_go_out_from_the_outbound_ip() {
+    let recorder = Recorder::start(|peer| {
+        let from = peer.stream.peer_addr().expect("connected").ip().to_string();
+        while peer.read_head() {
+            peer.send(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{from}",
+                from.len()
+            ));
+        }
+    });
+    let outbound = "127.0.0.9".parse().expect("an address");
+    let weir = before(&recorder, |config| config.outbound_ip = Some(outbound));
+    let mut client = Client::connect(weir.proxy_addr());
+    let answer = client.ask(&request("GET", "/api/v10/gateway", ""));
+    assert_eq!(answer.text(), "127.0.0.9");
+}
+
 /// Bytes of the large bodies.
 const LARGE: usize = 100 * 1024 * 1024;
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -254,15 +254,86 @@ fn metrics_have_nirns_names_and_labels_and_no_token() {
 
 #[test]
 fn io_uring_refused_falls_back_to_epoll_and_says_so_in_one_line() {
-    // No memory may be locked and no ring be made: what a container's filter does, this does with
-    // the means of a test.
     let mock = slow_mock(0.0);
-    let weir = Program::start(&mock, &[("IO_DRIVER", "epoll")]);
-    assert_eq!(
-        Client::connect(weir.proxy)
-            .ask(&request("GET", "/api/v10/gateway", ""))
-            .status,
-        200
+    let weir = Program::start_with(&mock, &[("WORKERS", "2")], refuse_io_uring);
+    let said: Vec<_> = weir
+        .before_serving
+        .iter()
+        .filter(|line| line.contains("epoll"))
+        .collect();
+    assert_eq!(said.len(), 1, "{:?}", weir.before_serving);
+    assert!(said[0].contains("io_uring is refused"), "{said:?}");
+    let answer = Client::connect(weir.proxy).ask(&request("GET", "/api/v10/gateway", ""));
+    assert_eq!(answer.status, 200);
+
+    // Asked for by name, the refusal is an error.
+    let mut forced = command(&[("IO_DRIVER", "io_uring")]);
+    refuse_io_uring(&mut forced);
+    let output = forced.output().expect("weir runs");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("IO_DRIVER") && text.lines().count() == 1,
+        "{text}"
+    );
+}
+
+/// Has the kernel refuse io_uring to the process, as a container's filter does.
+fn refuse_io_uring(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    const IO_URING_SETUP: u32 = 425;
+    let statement = |code, k| libc::sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let filter = [
+        // Load the number of the system call; if it is io_uring_setup, fail with EPERM.
+        statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0),
+        libc::sock_filter {
+            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+            jt: 0,
+            jf: 1,
+            k: IO_URING_SETUP,
+        },
+        statement(
+            (libc::BPF_RET | libc::BPF_K) as u16,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
+        statement(
+            (libc::BPF_RET | libc::BPF_K) as u16,
+            libc::SECCOMP_RET_ALLOW,
+        ),
+    ];
+    // SAFETY: between fork and exec only prctl is called, on data that was moved in.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog {
+                len: filter.len() as u16,
+                filter: filter.as_ptr().cast_mut(),
+            };
+            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER,
+                    &raw const program,
+                ) != 0
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn an_outbound_ip_of_another_machine_stops_the_start() {
+    let (line, code) = complaint(&[("OUTBOUND_IP", "203.0.113.7")]);
+    assert_eq!(code, 2, "{line}");
+    assert!(
+        line.contains("OUTBOUND_IP") && line.contains("203.0.113.7"),
+        "{line}"
     );
 }
 

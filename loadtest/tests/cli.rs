@@ -75,7 +75,6 @@ fn what_cannot_be_done_is_said_in_one_line() {
     for (args, want) in [
         (["mock", "--settings", r#"{"latensy_ms":1}"#], "latensy_ms"),
         (["load", "192.0.2.1:80", "-w=0"], "no loopback address"),
-        (["demo", "--weir", "/nonexistent/weir"], "/nonexistent/weir"),
     ] {
         let out = Command::new(env!("CARGO_BIN_EXE_loadtest"))
             .args(args)

@@ -1,4 +1,5 @@
-//! The demonstration without weir: the bots run into the limits, and the tally foretells it.
+//! The demonstration: without weir the bots run into the limits, and the tally foretells it; with
+//! weir nothing is refused and nothing lost.
 
 use std::time::Duration;
 
@@ -23,4 +24,26 @@ fn bots_without_a_proxy_draw_the_429s_that_the_tally_foretells() {
     );
     assert_eq!((report.order.inversions, report.malformed), (0, 0));
     assert!(report.order.tagged >= 4);
+}
+
+#[test]
+fn the_same_bots_behind_weir_draw_none() {
+    let mock = demo::discord(false).unwrap();
+    let ca = std::env::temp_dir().join(format!("weir-demo-test-{}.pem", std::process::id()));
+    std::fs::write(&ca, &mock.ca_pem).unwrap();
+    let proxy = demo::Proxy::start(&mock.url(), &ca).unwrap();
+    std::fs::remove_file(&ca).unwrap();
+    let mut ticks = Vec::new();
+    let time = Duration::from_secs(6);
+    let tell = |tick: &demo::Tick, _: &_| ticks.push(*tick);
+    let report = demo::run(&mock, proxy.addr, &Bot::first(3), time, tell).unwrap();
+    let last = ticks.last().unwrap();
+    assert_eq!(
+        (last.waiting, last.failed, last.refused),
+        (0, 0, 0),
+        "{last:?}"
+    );
+    assert_eq!(report.violations, 0, "{report:?}");
+    assert!(last.avoided >= 6, "{last:?}");
+    assert_eq!(report.order.inversions, 0);
 }

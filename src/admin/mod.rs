@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::error::StartError;
 use crate::http1::{Method, Parse, Reply, parse_request};
 use crate::process::Process;
@@ -29,6 +30,16 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Largest request head here.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
+/// Binds `METRICS_PORT`.
+///
+/// # Errors
+/// The port is in use or not ours.
+pub fn bind(config: &Config) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(config.bind_ip, config.metrics_port);
+    TcpListener::bind(address)
+        .map_err(|source| StartError::listening("METRICS_PORT", address, source))
+}
+
 /// The metrics port's listener; it ends when dropped.
 pub struct AdminServer {
     addr: SocketAddr,
@@ -37,15 +48,15 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Binds `METRICS_PORT` and serves it.
+    /// Serves the port that [`bind`] has bound.
     ///
     /// # Errors
-    /// The port is in use, or no thread can be started.
-    pub fn start(process: &Arc<Process>) -> Result<Self, StartError> {
-        let address = SocketAddr::new(process.config.bind_ip, process.config.metrics_port);
-        let bind = |source| StartError::listening("METRICS_PORT", address, source);
-        let listener = TcpListener::bind(address).map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
+    /// No thread can be started.
+    pub fn start(listener: TcpListener, process: &Arc<Process>) -> Result<Self, StartError> {
+        let addr = listener.local_addr().map_err(|source| StartError::System {
+            what: "name the metrics port",
+            source,
+        })?;
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new()
             .name("weir-admin".to_owned())

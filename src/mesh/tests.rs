@@ -191,7 +191,7 @@ fn no_request_is_lost_between_workers() {
                             Asked::Go(grant) => grant.report(&Answer::new(200)),
                             Asked::Refuse(refusal) => panic!("{refusal:?}"),
                             // Every seventh client leaves, some with a permit on its way.
-                            Asked::Wait(request) if number % 7 == 0 => drop(request),
+                            Asked::Wait(request) if number.is_multiple_of(7) => drop(request),
                             Asked::Wait(request) => drop(waiting.insert(number, request)),
                         }
                     }

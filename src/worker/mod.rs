@@ -173,23 +173,19 @@ impl Worker {
         }
     }
 
-    /// Waits until all connections have ended, or must.
+    /// Waits until the connections of all workers have ended, or must: as long as a request waits
+    /// anywhere, this worker's shard may be what it waits for.
     async fn ended(&self) {
-        let emptied = self.registry.emptied();
-        let aborted = async {
-            while !self.process.aborting.load(Ordering::Relaxed) {
-                monoio::time::sleep(ABORT_CHECK).await;
-            }
-        };
-        match wait::first(emptied, aborted).await {
-            wait::First::Left(()) => {}
-            wait::First::Right(()) => {
+        while self.process.connections.load(Ordering::Acquire) > 0 {
+            if self.process.aborting.load(Ordering::Relaxed) {
                 tracing::warn!(
                     worker = self.index,
                     connections = self.registry.len(),
                     "the shutdown deadline passed; connections are cut"
                 );
+                return;
             }
+            monoio::time::sleep(END_CHECK).await;
         }
     }
 
@@ -203,8 +199,8 @@ impl Worker {
     }
 }
 
-/// How often a draining worker looks whether it must end now.
-const ABORT_CHECK: Duration = Duration::from_millis(20);
+/// How often a draining worker looks whether it can end.
+const END_CHECK: Duration = Duration::from_millis(10);
 
 /// The ticker: does what is due, then sleeps until something is.
 async fn tick(worker: Rc<Worker>) {

@@ -1,10 +1,8 @@
 //! The client connections of one worker, so that draining can end those that idle.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 use slab::Slab;
 
@@ -15,7 +13,6 @@ use crate::io::socket::{Half, shut};
 pub(super) struct Registry {
     entries: RefCell<Slab<Rc<Entry>>>,
     draining: Cell<bool>,
-    empty: RefCell<Option<Waker>>,
 }
 
 struct Entry {
@@ -65,18 +62,6 @@ impl Registry {
     pub(super) fn len(&self) -> usize {
         self.entries.borrow().len()
     }
-
-    /// Waits until none is open.
-    pub(super) async fn emptied(&self) {
-        poll_fn(|cx| {
-            if self.entries.borrow().is_empty() {
-                return Poll::Ready(());
-            }
-            *self.empty.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
 }
 
 impl Registered {
@@ -89,12 +74,6 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut entries = self.registry.entries.borrow_mut();
-        entries.remove(self.key);
-        if entries.is_empty()
-            && let Some(waker) = self.registry.empty.take()
-        {
-            waker.wake();
-        }
+        self.registry.entries.borrow_mut().remove(self.key);
     }
 }

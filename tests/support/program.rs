@@ -16,6 +16,8 @@ use super::{ca_file, resident_bytes};
 pub struct Program {
     pub proxy: SocketAddr,
     pub metrics: SocketAddr,
+    /// What it logged before it said that it serves.
+    pub before_serving: Vec<String>,
     child: Child,
     log: mpsc::Receiver<String>,
 }
@@ -40,6 +42,15 @@ pub fn command(variables: &[(&str, &str)]) -> Command {
 impl Program {
     /// Starts weir before `mock`.
     pub fn start(mock: &MockHandle, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(mock, variables, |_| ())
+    }
+
+    /// Starts weir before `mock`, by a command that `change` has the last word on.
+    pub fn start_with(
+        mock: &MockHandle,
+        variables: &[(&str, &str)],
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let url = mock.url();
         let ca = ca_file(mock).map(|path| path.to_string_lossy().into_owned());
         let mut all = vec![("UPSTREAM_URL", url.as_str()), ("LOG_FORMAT", "json")];
@@ -47,7 +58,9 @@ impl Program {
             all.push(("UPSTREAM_CA_FILE", ca));
         }
         all.extend_from_slice(variables);
-        let mut child = command(&all).spawn().expect("weir starts");
+        let mut command = command(&all);
+        change(&mut command);
+        let mut child = command.spawn().expect("weir starts");
         let (lines, log) = mpsc::channel();
         for output in [
             child
@@ -84,6 +97,7 @@ impl Program {
         Self {
             proxy,
             metrics,
+            before_serving: seen,
             child,
             log,
         }

@@ -9,7 +9,7 @@ use loadtest::demo::{self, Bot, Proxy, Tick};
 use loadtest::mock::oracle::OracleReport;
 
 /// Starts a mock Discord, weir before it and some bots, all on loopback, and shows every second
-/// what happens. Fails when the mock had to refuse anything.
+/// what happens. Fails when the mock had to refuse anything or a request failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How long, in seconds.
@@ -18,9 +18,6 @@ pub(crate) struct Args {
     /// How many bots.
     #[arg(long, default_value_t = 3)]
     bots: u64,
-    /// The program to demonstrate; the one beside this program without it.
-    #[arg(long, value_name = "FILE")]
-    weir: Option<PathBuf>,
     /// Leave weir out: what happens to the same bots without it.
     #[arg(long)]
     direct: bool,
@@ -33,12 +30,12 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         super::say("Discord without a proxy:")?;
         None
     } else {
-        let beside = || std::env::current_exe().map(|exe| exe.with_file_name("weir"));
-        let weir = args.weir.clone().map_or_else(beside, Ok)?;
-        let proxy = Proxy::start(&weir, &mock.url(), &ca.0)?;
-        let (here, there, metrics) = (proxy.addr, mock.addr, proxy.metrics_addr);
+        let proxy = Proxy::start(&mock.url(), &ca.0)?;
+        let (here, there) = (proxy.addr, mock.addr);
         super::say(&format!("weir at {here} before a mock Discord at {there}"))?;
-        super::say(&format!("metrics at http://{metrics}/metrics"))?;
+        if let Some(metrics) = proxy.metrics_addr {
+            super::say(&format!("metrics at http://{metrics}/metrics"))?;
+        }
         Some(proxy)
     };
     let target = proxy.as_ref().map_or(mock.addr, |proxy| proxy.addr);
@@ -63,6 +60,9 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         return Err(io::Error::other(format!(
             "{refused} requests were refused upstream"
         )));
+    }
+    if last.failed > 0 && !args.direct {
+        return Err(io::Error::other(format!("{} requests failed", last.failed)));
     }
     Ok(())
 }
