@@ -95,7 +95,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let process = Arc::new(Process {
-        mesh: Mesh::new(&settings(&config), workers),
+        mesh: Mesh::new(&settings(&config, workers), workers),
         keys: Keys::with_seeds(std::array::from_fn(|_| ambient_seed())),
         target: Target {
             authority: config.upstream.host_header().into(),
@@ -231,16 +231,14 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     Ok(Some((name, client)))
 }
 
-fn settings(config: &Config) -> Settings {
+/// The limiter's settings. Its caps hold for each shard, the configuration's for the process.
+fn settings(config: &Config, workers: usize) -> Settings {
+    let overrides = &config.bot_ratelimit_overrides;
     Settings {
-        global_overrides: config
-            .bot_ratelimit_overrides
-            .iter()
-            .map(|(&id, &limit)| (id, limit))
-            .collect(),
+        global_overrides: overrides.iter().map(|(&id, &limit)| (id, limit)).collect(),
         waiting_per_bucket_max: u32::try_from(config.max_waiting_per_bucket).unwrap_or(u32::MAX),
-        waiting_max: config.max_waiting,
-        buckets_max: config.max_buckets,
+        waiting_max: config.max_waiting.div_ceil(workers),
+        buckets_max: config.max_buckets.div_ceil(workers),
         max_bearers: config.max_bearer_count,
         disable_401_lock: config.disable_401_lock,
         ..Settings::default()

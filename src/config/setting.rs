@@ -171,7 +171,7 @@ const LIMITS: &[Setting] = &[
     },
     Setting {
         name: "DISABLE_GLOBAL_RATELIMIT_DETECTION",
-        help: "Never ask /gateway/bot for a bot's global limit",
+        help: "Accepted for nirn-proxy; nothing is detected yet: 50 a second unless overridden",
         default: "false",
         allowed: BOOL_ALLOWED,
         effect: Effect::Switches(|c, v| set(&mut c.disable_global_ratelimit_detection, boolean(v))),
