@@ -124,6 +124,11 @@ impl<L: Latches> Limiter<L> {
             step = shard.with(|shard| shard.acquire(now, ask, Some(hint), out));
         }
         let decision = match step {
+            // Others who waited for the same route were let go by this very ask: they go first.
+            shard::Step::Ready(permit) if !out.ready.is_empty() => {
+                out.ready.push_back((ask.ticket, permit));
+                Decision::Wait
+            }
             shard::Step::Ready(permit) => self.send(now, ask.ticket, permit, out),
             shard::Step::Refused(refusal) => Decision::Refuse(refusal),
             shard::Step::Waits | shard::Step::Unknown => Decision::Wait,
