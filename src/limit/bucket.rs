@@ -424,6 +424,13 @@ impl Bucket {
         self.learn_slot(limit - remaining, reset_after);
         self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
         let same_window = same_limit && seen.moved.abs() <= SAME_RESET_MS;
+        if seen.newer {
+            self.lost = 0;
+        } else if self.lost > 0 && self.kind != Kind::Fixed {
+            // What was lost may have been counted after this one.
+            let slot = Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
+            reset = self.reset.max(reset + slot * u32::from(self.lost));
+        }
         if seen.old_window_left > 0 && !seen.own_route || same_window && !seen.newer {
             // Two routes may yet turn out to count alone: until then the least of both holds.
             self.remaining = self.remaining.min(remaining);
@@ -435,9 +442,6 @@ impl Bucket {
         if !(same_window && self.kind == Kind::Careful) {
             // While undecided, the first `Reset` of the window stays: small steps add up to proof.
             self.reset_server_ms = server_reset;
-        }
-        if seen.newer {
-            self.lost = 0;
         }
         self.limit = limit;
         self.newest_ms = wall_ms(now);

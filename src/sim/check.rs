@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Runs of the mixed scenario in `cargo test`.
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 150;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
