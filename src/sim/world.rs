@@ -33,6 +33,7 @@ enum Event {
     Lost(u64, bool),
     Leaves(u64),
     Tick(usize),
+    Confirmed(u64),
 }
 
 enum State {
@@ -203,6 +204,10 @@ impl World {
                 }
             }
             Event::Leaves(id) => self.leaves(id),
+            Event::Confirmed(bot) => {
+                let valid = !self.discord.dead(self.now, bot);
+                self.limiter.confirmed(self.now, self.keys ^ bot, valid);
+            }
             Event::Tick(shard) => {
                 if self.armed[shard] <= self.now {
                     self.limiter.tick(self.now, shard, &mut self.out);
@@ -400,7 +405,12 @@ impl World {
                         self.schedule(at.max(self.now), Event::Tick(shard));
                     }
                 }
-                Output::Confirm { .. } => {}
+                Output::Confirm { identity, key } => {
+                    assert_eq!(identity, key.identity);
+                    let bot = identity ^ self.keys;
+                    let back = self.now + self.delay() + self.delay();
+                    self.schedule(back, Event::Confirmed(bot));
+                }
             }
         }
     }
