@@ -1,10 +1,6 @@
 //! What the limiter costs a request: acquire and report, without latches' contention.
 //!
 //! Run with `cargo bench --bench limiter`. Numbers and the machine they come from are in PERF.md.
-#![expect(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

@@ -36,6 +36,7 @@ mod queue;
 mod settings;
 mod shard;
 pub mod timer;
+mod token;
 
 pub use ask::{
     Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Refusal, Ticket,
