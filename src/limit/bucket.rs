@@ -24,13 +24,14 @@
 //! # Cost
 //! 88 bytes; no allocation; a decision is a handful of comparisons.
 
-use super::headers::RateLimitHeaders;
+mod reading;
+
+pub(super) use reading::Learned;
+
 use super::offset::Offset;
 use crate::clock::Instant;
 use std::time::Duration;
 
-/// Two `Reset` values of one fixed window differ by no more (observed by hikari).
-const SAME_RESET_MS: i32 = 50;
 /// A window that ends sooner than this after an answer was counted proves nothing about `Reset`
 /// values that come later: it may have ended meanwhile.
 const WINDOW_END_MS: i32 = 100;
@@ -64,29 +65,6 @@ pub(super) enum Slot {
     At(Instant),
     /// Only an answer to a request under way can tell.
     AfterAnswer,
-}
-
-/// What an answer showed beyond the bucket's new state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Learned {
-    Nothing,
-    /// The route that was just answered does not share this bucket's counter.
-    CountsAlone,
-}
-
-/// An answer beside what was known when it came.
-struct Seen {
-    /// Its request was sent after the newest answer had come.
-    newer: bool,
-    /// How much later its `Reset` is than the newest answer's, milliseconds.
-    moved: i32,
-    /// How long the newest answer's window still ran when it was counted, milliseconds.
-    old_window_left: i32,
-    /// The newest answer was for the same route.
-    own_route: bool,
-    remaining: u16,
-    /// It took a slot.
-    counted: bool,
 }
 
 /// A bucket. Times of the wall are milliseconds modulo 2^32: a bucket lives 10 idle minutes, they
@@ -362,133 +340,6 @@ impl Bucket {
     pub(super) fn hint(&mut self, kind: Kind) {
         if matches!(kind, Kind::Fixed | Kind::Sliding) {
             self.hinted = kind;
-        }
-    }
-
-    /// Takes in the headers of an answer to a request sent at `sent` (already released). `counted`:
-    /// it was not a 429, so it took a slot.
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        route: u32,
-        headers: &RateLimitHeaders,
-        counted: bool,
-    ) -> Learned {
-        let (Some(limit), Some(remaining), Some(reset_after)) =
-            (headers.limit, headers.remaining, headers.reset_after)
-        else {
-            self.count_lost(now);
-            return Learned::Nothing;
-        };
-        let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
-        let remaining = remaining.min(limit);
-        let idle = Duration::from_millis(after_ms(wall_ms(now), self.newest_ms).max(0) as u64);
-        let mut reset = now + reset_after + Duration::from_micros(ROUNDING_US);
-        let reset_ms = headers
-            .reset_ms
-            .filter(|&ms| ms > reset_after.as_millis() as u64);
-        if let Some(ms) = reset_ms {
-            self.offset
-                .sample(ms - reset_after.as_millis() as u64, sent, now, idle);
-            reset = self.offset.aim(ms).map_or(reset, |aimed| aimed.min(reset));
-        }
-        // A server that gives no clock is read by ours.
-        let server_reset = reset_ms.map_or_else(|| wall_ms(reset), |ms| ms as u32);
-        let counted_at = server_reset.wrapping_sub(reset_after.as_millis() as u32);
-
-        let same_limit = known && limit == self.limit;
-        let seen = Seen {
-            newer: !known || after_ms(wall_ms(sent), self.newest_ms) > 0,
-            moved: after_ms(server_reset, self.reset_server_ms),
-            old_window_left: if same_limit {
-                after_ms(self.reset_server_ms, counted_at)
-            } else {
-                0
-            },
-            own_route: route == self.newest_route,
-            remaining,
-            counted,
-        };
-        if !same_limit && known {
-            self.slot_us = 0;
-            self.window_ms = 0;
-        }
-        if self.counts_alone(&seen) {
-            return Learned::CountsAlone;
-        }
-        self.tell_apart(&seen, limit, reset_after);
-        if same_limit && !seen.newer && seen.moved < -SAME_RESET_MS {
-            return Learned::Nothing;
-        }
-        self.learn_slot(limit - remaining, reset_after);
-        self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
-        let same_window = same_limit && seen.moved.abs() <= SAME_RESET_MS;
-        if seen.old_window_left > 0 && !seen.own_route || same_window && !seen.newer {
-            // Two routes may yet turn out to count alone: until then the least of both holds.
-            self.remaining = self.remaining.min(remaining);
-            self.reset = self.reset.max(reset);
-        } else {
-            self.remaining = remaining;
-            self.reset = reset;
-        }
-        if !(same_window && self.kind == Kind::Careful) {
-            // While undecided, the first `Reset` of the window stays: small steps add up to proof.
-            self.reset_server_ms = server_reset;
-        }
-        if seen.newer {
-            self.lost = 0;
-        }
-        self.limit = limit;
-        self.newest_ms = wall_ms(now);
-        self.newest_route = route;
-        if !known {
-            self.kind = self.hinted;
-        }
-        Learned::Nothing
-    }
-
-    /// Whether an answer proves that its route has a counter of its own. In a shared one, `Reset`
-    /// would have moved by a slot at least (sliding), or `Remaining` fallen and `Reset` stayed (fixed).
-    fn counts_alone(&self, seen: &Seen) -> bool {
-        let proves = seen.counted && seen.newer && !seen.own_route && self.lost == 0;
-        if !proves || seen.old_window_left <= WINDOW_END_MS {
-            return false;
-        }
-        let slot_ms = (self.slot_us / 1000) as i32;
-        let backwards = seen.moved < -SAME_RESET_MS;
-        let between = seen.moved > SAME_RESET_MS && seen.moved < slot_ms - SAME_RESET_MS;
-        let stays = seen.moved.abs() <= SAME_RESET_MS && slot_ms > 2 * SAME_RESET_MS;
-        backwards || between || stays && seen.remaining >= self.remaining
-    }
-
-    /// Fixed or sliding? Judges an answer that was counted while the window of the newest one still
-    /// ran, and for the same route: two that count alone prove nothing about each other.
-    fn tell_apart(&mut self, seen: &Seen, limit: u16, reset_after: Duration) {
-        if !seen.counted || !seen.own_route || seen.old_window_left <= WINDOW_END_MS {
-            return;
-        }
-        if seen.moved > SAME_RESET_MS {
-            self.kind = Kind::Sliding;
-            return;
-        }
-        let fallen = u64::from(self.remaining.saturating_sub(seen.remaining));
-        let slot_ms = reset_after.as_millis() as u64 / u64::from((limit - seen.remaining).max(1));
-        if seen.moved.abs() <= SAME_RESET_MS && fallen * slot_ms > 2 * SAME_RESET_MS as u64 {
-            self.kind = Kind::Fixed;
-        }
-    }
-
-    /// `Reset-After` of a sliding bucket lies between `used − 1` and `used` slots.
-    fn learn_slot(&mut self, used: u16, reset_after: Duration) {
-        let Some(used) = std::num::NonZeroU64::new(u64::from(used)) else {
-            return;
-        };
-        let micros = reset_after.as_micros() as u64;
-        let at_least = micros.saturating_sub(ROUNDING_US) / used;
-        let at_most = (micros + ROUNDING_US) / (used.get() - 1).max(1);
-        if u64::from(self.slot_us) < at_least || u64::from(self.slot_us) > at_most {
-            self.slot_us = u32::try_from(at_least).unwrap_or(u32::MAX);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
+use super::breaker::Passage;
 use super::global::Window;
 use super::headers::{Answer, Limited};
 use super::learn::KeyMap;
@@ -13,6 +14,7 @@ use super::offset::Offset;
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::timer::{TimerKey, Wheel};
+use super::token::Token;
 use crate::clock::Instant;
 use ahash::AHasher;
 use std::collections::HashMap;
@@ -26,30 +28,6 @@ const IDLE: Duration = Duration::from_secs(600);
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 /// Identities that one sweep looks at.
 const SWEEP_BATCH: u32 = 1_024;
-/// A 401 asks for confirmation at most this often.
-const CONFIRM_PAUSE: Duration = Duration::from_secs(10);
-/// A locked identity's probe without an answer for so long is given up.
-const PROBE_PATIENCE: Duration = Duration::from_secs(30);
-/// Locks grow no longer: a token that was reset works again within the hour.
-const LOCK_MAX: Duration = Duration::from_secs(3_600);
-
-/// Whether the identity's token is believed to work.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Token {
-    Good,
-    /// A 401 came; no second question before this.
-    Doubtful(Instant),
-    /// Refused until then; afterwards one probe goes.
-    Locked {
-        until: Instant,
-        times: u32,
-    },
-    /// A probe goes since then.
-    Probing {
-        since: Instant,
-        times: u32,
-    },
-}
 
 struct Identity {
     key: u64,
@@ -203,7 +181,20 @@ impl Identities {
         }
         identity.window.settle(now, permit.global_tick, arrival);
         if permit.is(Permit::AUTHORIZED) && !self.settings.disable_401_lock {
-            self.judge_token(now, permit, answer.status, out);
+            let (lock, probe) = (
+                self.settings.unauthorized_lock,
+                permit.is(Permit::LOCK_PROBE),
+            );
+            if self.arena[number]
+                .token
+                .judge(now, answer.status, probe, lock)
+            {
+                let identity = permit.key.identity;
+                out.list.push_back(Output::Confirm {
+                    identity,
+                    key: permit.key,
+                });
+            }
         }
         self.pump(now, number, out);
     }
@@ -221,10 +212,8 @@ impl Identities {
         if !sent {
             identity.window.give_back(now, permit.global_tick);
         }
-        if permit.is(Permit::LOCK_PROBE)
-            && let Token::Probing { times, .. } = identity.token
-        {
-            identity.token = Token::Locked { until: now, times };
+        if permit.is(Permit::LOCK_PROBE) {
+            identity.token.probe_lost(now);
         }
         self.pump(now, permit.identity, out);
     }
@@ -248,15 +237,9 @@ impl Identities {
         let Some(number) = self.map.get(&key_of(identity)).copied() else {
             return;
         };
-        let token = &mut self.arena[number].token;
-        *token = match (*token, valid) {
-            (_, true) => Token::Good,
-            (Token::Good | Token::Doubtful(_), false) => Token::Locked {
-                until: now + self.settings.unauthorized_lock,
-                times: 1,
-            },
-            (held @ (Token::Locked { .. } | Token::Probing { .. }), false) => held,
-        };
+        self.arena[number]
+            .token
+            .confirmed(now, valid, self.settings.unauthorized_lock);
     }
 
     /// The identity's global limit was found out; it stays known when the identity is forgotten.
@@ -376,61 +359,13 @@ impl Identities {
         if !permit.is(Permit::AUTHORIZED) {
             return None;
         }
-        let token = &mut self.arena[number].token;
-        match *token {
-            Token::Good | Token::Doubtful(_) => None,
-            Token::Locked { until, .. } if now < until => {
-                Some(until.saturating_duration_since(now))
-            }
-            Token::Probing { since, .. } if now < since + PROBE_PATIENCE => {
-                Some(Duration::from_secs(1))
-            }
-            Token::Locked { times, .. } | Token::Probing { times, .. } => {
-                *token = Token::Probing { since: now, times };
+        match self.arena[number].token.pass(now) {
+            Passage::Open => None,
+            Passage::Probe => {
                 permit.flags |= Permit::LOCK_PROBE;
                 None
             }
-        }
-    }
-
-    fn judge_token(&mut self, now: Instant, permit: &Permit, status: u16, out: &mut Outputs) {
-        let token = &mut self.arena[permit.identity].token;
-        match (*token, status) {
-            (Token::Good, 401) => {
-                *token = Token::Doubtful(now + CONFIRM_PAUSE);
-                let identity = permit.key.identity;
-                out.list.push_back(Output::Confirm {
-                    identity,
-                    key: permit.key,
-                });
-            }
-            (Token::Doubtful(until), 401) if now >= until => {
-                *token = Token::Doubtful(now + CONFIRM_PAUSE);
-                let identity = permit.key.identity;
-                out.list.push_back(Output::Confirm {
-                    identity,
-                    key: permit.key,
-                });
-            }
-            (Token::Probing { times, .. }, 401) if permit.is(Permit::LOCK_PROBE) => {
-                let lock = self.settings.unauthorized_lock * (1 << times.min(8));
-                *token = Token::Locked {
-                    until: now + lock.min(LOCK_MAX),
-                    times: times + 1,
-                };
-            }
-            (Token::Probing { .. }, 200..=399) => *token = Token::Good,
-            (Token::Probing { times, .. }, _) if permit.is(Permit::LOCK_PROBE) && status != 401 => {
-                // Neither proof nor refutation (429, 5xx): 4xx of a route show a token that works.
-                *token = match status {
-                    400..=428 => Token::Good,
-                    _ => Token::Locked { until: now, times },
-                };
-            }
-            (
-                Token::Good | Token::Doubtful(_) | Token::Locked { .. } | Token::Probing { .. },
-                _,
-            ) => {}
+            Passage::Closed(wait) => Some(wait),
         }
     }
 
@@ -491,11 +426,7 @@ impl Identities {
 
     fn is_idle(&self, number: u32, now: Instant) -> bool {
         self.arena.get(number).is_some_and(|identity| {
-            let locked = match identity.token {
-                Token::Good | Token::Doubtful(_) => false,
-                Token::Locked { until, .. } => until > now,
-                Token::Probing { .. } => true,
-            };
+            let locked = identity.token.is_locked(now);
             identity.in_flight == 0
                 && identity.queue.is_empty()
                 && identity.paused_until <= now

@@ -36,6 +36,7 @@ mod queue;
 mod settings;
 mod shard;
 pub mod timer;
+mod token;
 
 pub use ask::{
     Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Refusal, Ticket,
@@ -124,6 +125,11 @@ impl<L: Latches> Limiter<L> {
             step = shard.with(|shard| shard.acquire(now, ask, Some(hint), out));
         }
         let decision = match step {
+            // Others who waited for the same route were let go by this very ask: they go first.
+            shard::Step::Ready(permit) if !out.ready.is_empty() => {
+                out.ready.push_back((ask.ticket, permit));
+                Decision::Wait
+            }
             shard::Step::Ready(permit) => self.send(now, ask.ticket, permit, out),
             shard::Step::Refused(refusal) => Decision::Refuse(refusal),
             shard::Step::Waits | shard::Step::Unknown => Decision::Wait,
@@ -181,7 +187,8 @@ impl<L: Latches> Limiter<L> {
         self.drain(now, out);
     }
 
-    /// The deadline of a shard has come. To be called by its owner, who then asks for the next.
+    /// The deadline of a shard has come. To be called by its owner, who must ask for
+    /// [`Self::next_deadline`] right afterwards: until then no earlier one is announced.
     pub fn tick(&self, now: Instant, shard: usize, out: &mut Outputs) {
         self.shards[shard].with(|shard| shard.tick(now, out));
         self.identities[shard].with(|identities| identities.tick(now, out));
@@ -290,10 +297,11 @@ impl<L: Latches> Limiter<L> {
             identity.with(|identities| identities.answered(now, permit, answer, out));
         }
         if permit.is(Permit::PROBE) || Guards::concerns(permit, answer) {
-            let guarded = self
-                .guards
-                .with(|guards| guards.answered(now, permit, answer));
-            self.guarded.store(guarded, Ordering::Release);
+            self.guards.with(|guards| {
+                // Inside, so that a later finding is not overwritten by an earlier one.
+                self.guarded
+                    .store(guards.answered(now, permit, answer), Ordering::Release);
+            });
         }
     }
 

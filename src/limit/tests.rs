@@ -1,4 +1,6 @@
 use super::*;
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 type Local = Limiter<Unlocked>;
@@ -543,4 +545,110 @@ fn everything_is_forgotten_in_the_end() {
     }
     assert_eq!(limiter.census(now), Census::default());
     assert!(now < ms(2000) + Duration::from_secs(900));
+}
+
+/// Latches that threads can share.
+struct Locked;
+
+impl Latches for Locked {
+    type Latch<T> = std::sync::Mutex<T>;
+}
+
+impl<T> Latch<T> for std::sync::Mutex<T> {
+    fn new(value: T) -> Self {
+        Self::new(value)
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.lock().unwrap())
+    }
+}
+
+/// One thread's requests: asks, answers what it was let send, and now and then leaves.
+fn hammer(limiter: &Limiter<Locked>, clock: &AtomicU64, thread: u32) {
+    let mut out = Outputs::new();
+    let mut permits = VecDeque::new();
+    for n in 0..4_000 {
+        let now = ms(clock.fetch_add(1, Ordering::Relaxed));
+        let mut ask = ask(thread * 10_000 + n, u64::from(n % 5));
+        ask.key.major = u64::from(n % 7);
+        ask.serial = n % 2 == 0;
+        match limiter.acquire(now, &ask, &mut out) {
+            Decision::Go(permit) => permits.push_back(permit),
+            Decision::Wait if n % 3 == 0 => limiter.cancel(now, &ask.key, ask.ticket, &mut out),
+            Decision::Wait | Decision::Refuse(_) => {}
+        }
+        let shard = (thread as usize) % limiter.shards();
+        limiter.tick(now, shard, &mut out);
+        limiter.next_deadline(shard);
+        permits.extend(goes_of(&mut out));
+        while permits.len() > 5 {
+            finish(limiter, now, permits.pop_front().unwrap(), &mut out);
+            permits.extend(goes_of(&mut out));
+        }
+    }
+    while let Some(permit) = permits.pop_front() {
+        let now = ms(clock.fetch_add(1, Ordering::Relaxed));
+        finish(limiter, now, permit, &mut out);
+        permits.extend(goes_of(&mut out));
+    }
+}
+
+fn goes_of(out: &mut Outputs) -> Vec<Permit> {
+    let permit = |output| match output {
+        Output::Go { permit, .. } => Some(permit),
+        Output::Refuse { .. } | Output::Deadline { .. } | Output::Confirm { .. } => None,
+    };
+    std::iter::from_fn(|| out.pop())
+        .filter_map(permit)
+        .collect()
+}
+
+fn finish(limiter: &Limiter<Locked>, now: Instant, permit: Permit, out: &mut Outputs) {
+    let seconds = now.as_nanos() as f64 / 1e9 + 5_000.0;
+    let mut answer = answer(8, 7, seconds + 0.1, 0.1);
+    answer.header(
+        b"X-RateLimit-Bucket",
+        permit.key().route.to_string().as_bytes(),
+    );
+    if (now.as_nanos() / 1_000_000).is_multiple_of(11) {
+        limiter.no_answer(now, permit, true, out);
+    } else {
+        limiter.report(now, permit, &answer, out);
+    }
+}
+
+#[test]
+fn workers_that_share_the_limiter_lose_no_request_and_no_slot() {
+    let limiter = Limiter::<Locked>::new(&Settings::default(), 3);
+    let clock = AtomicU64::new(1_000);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (limiter, clock) = (&limiter, &clock);
+            scope.spawn(move || hammer(limiter, clock, thread));
+        }
+    });
+    let mut out = Outputs::new();
+    let mut now = ms(clock.load(Ordering::Relaxed));
+    while let Some(next) = (0..3)
+        .filter_map(|shard| limiter.next_deadline(shard))
+        .min()
+    {
+        now = now.max(next);
+        (0..3).for_each(|shard| limiter.tick(now, shard, &mut out));
+        for permit in goes_of(&mut out) {
+            limiter.no_answer(now, permit, false, &mut out);
+            permits_done(&limiter, now, &mut out);
+        }
+    }
+    assert_eq!(limiter.census(now), Census::default());
+}
+
+/// Gives back whatever giving back let go.
+fn permits_done(limiter: &Limiter<Locked>, now: Instant, out: &mut Outputs) {
+    let mut more = goes_of(out);
+    while let Some(permit) = more.pop() {
+        limiter.no_answer(now, permit, false, out);
+        more.extend(goes_of(out));
+    }
 }

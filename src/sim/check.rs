@@ -1,6 +1,6 @@
 //! The scenarios and what must hold in them.
 
-use super::discord::{Discord, Refusal, Request, Route, Rule};
+use super::discord::{Discord, Refusal, Request, Route, Rule, Trouble};
 use super::seed::Seed;
 use super::world::{Network, World};
 use crate::clock::Instant;
@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// Runs of the mixed scenario in `cargo test`.
 const SEEDS: u64 = 150;
+
+/// Runs of the scenario in which things go wrong.
+const TROUBLED_SEEDS: u64 = 50;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -93,7 +96,7 @@ fn api(seed: &mut Seed) -> Vec<Route> {
 }
 
 /// Bots, channels and clients as a seed says, until everything has come to rest.
-fn mixed(number: u64) -> World {
+fn mixed(number: u64, trouble: fn(&mut Seed) -> Trouble) -> World {
     let mut seed = Seed::new(number);
     let routes = api(&mut seed);
     let count = routes.len() as u64;
@@ -110,7 +113,8 @@ fn mixed(number: u64) -> World {
         allow_concurrent: seed.permille(250),
         ..Settings::default()
     };
-    let discord = Discord::new(routes, global_limit, &mut seed);
+    let mut discord = Discord::new(routes, global_limit, &mut seed);
+    discord.trouble = trouble(&mut seed);
     let shards = seed.range(1, 4) as usize;
     let (bots, majors) = (seed.range(1, 4), seed.range(1, 6));
     let pace = ms(seed.range(5, 60));
@@ -179,7 +183,7 @@ fn no_avoidable_429_no_leak_and_order_in_mixed_traffic() {
     let (mut sent, mut excused) = (0, BTreeMap::<Refusal, u64>::new());
     for number in 0..SEEDS {
         let world = named(number, || {
-            let world = mixed(number);
+            let world = mixed(number, |_| Trouble::default());
             check_rest(&world);
             world
         });
@@ -195,6 +199,53 @@ fn no_avoidable_429_no_leak_and_order_in_mixed_traffic() {
         excused[&Refusal::FirstContact] * 200 < sent,
         "the excuse stays rare"
     );
+}
+
+#[test]
+fn trouble_is_survived_and_nothing_leaks() {
+    let mut refused = BTreeMap::<Refusal, u64>::new();
+    let (mut sent, mut blocked, mut unauthorized) = (0, 0, 0);
+    for number in 0..TROUBLED_SEEDS {
+        let world = named(number, || {
+            let world = mixed(number, |seed| Trouble {
+                foreign_permille: *seed.pick(&[0, 5, 50]),
+                clock_permille: *seed.pick(&[0, 2]),
+                bare_permille: *seed.pick(&[0, 5]),
+                blocked: seed
+                    .permille(300)
+                    .then_some((Instant::from_millis(9_000), Instant::from_millis(12_000))),
+                dead_bot: Some((0, Instant::from_millis(20_000))),
+                global_by_clock: seed.permille(500),
+            });
+            let census = world.census();
+            assert_eq!(
+                census,
+                Census {
+                    invalid: census.invalid,
+                    ..Census::default()
+                }
+            );
+            world
+        });
+        sent += world.report.sent;
+        blocked += world.discord.blocked;
+        unauthorized += world.discord.unauthorized;
+        world
+            .discord
+            .refusals
+            .iter()
+            .for_each(|(&why, n)| *refused.entry(why).or_default() += n);
+    }
+    println!(
+        "{sent} requests in trouble: {refused:?}, {blocked} blocked, {unauthorized} unauthorized"
+    );
+    // What was under way when it began, and a probe a lock or a block.
+    assert!(blocked < 60 * TROUBLED_SEEDS && unauthorized < 60 * TROUBLED_SEEDS);
+    let unexpected: u64 = [Refusal::Avoidable, Refusal::Global]
+        .iter()
+        .filter_map(|why| refused.get(why))
+        .sum();
+    assert!(unexpected * 50 < sent, "{unexpected} of {sent}");
 }
 
 /// One bot wants as much of one bucket as five minutes allow; what part of the model's pace does it

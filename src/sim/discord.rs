@@ -11,6 +11,23 @@ use std::time::Duration;
 const PROMISE: Duration = Duration::from_secs(2);
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// What goes wrong in a run; nothing by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble {
+    /// Of 1,000 requests, so many are followed by one of somebody else who uses the same token.
+    pub(super) foreign_permille: u64,
+    /// Of 1,000 answers, so many come from a server whose clock is seconds off.
+    pub(super) clock_permille: u64,
+    /// Of 1,000 answers, so many have no limit headers.
+    pub(super) bare_permille: u64,
+    /// Cloudflare blocks from then to then.
+    pub(super) blocked: Option<(Instant, Instant)>,
+    /// From then on this bot's token is refused.
+    pub(super) dead_bot: Option<(u64, Instant)>,
+    /// The global limit counts by the clock's seconds.
+    pub(super) global_by_clock: bool,
+}
+
 /// How a bucket counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rule {
@@ -80,6 +97,7 @@ pub(super) struct Discord {
     intruders: HashMap<(u64, u64, u64), Instant>,
     hidden: HashMap<(u64, u64, usize), VecDeque<Instant>>,
     global: HashMap<u64, VecDeque<Instant>>,
+    pub(super) trouble: Trouble,
     /// Routes of which an answer has come back.
     pub(super) met: HashSet<(u64, u64, usize)>,
     pub(super) refusals: HashMap<Refusal, u64>,
@@ -87,6 +105,9 @@ pub(super) struct Discord {
     pub(super) accepted: u64,
     pub(super) accepted_first: Instant,
     pub(super) accepted_last: Instant,
+    /// Answers from Cloudflare, and 401s.
+    pub(super) blocked: u64,
+    pub(super) unauthorized: u64,
     /// The first refusal that should not have been, for the report.
     pub(super) complaint: Option<(String, Request)>,
 }
@@ -109,11 +130,14 @@ impl Discord {
             intruders: HashMap::new(),
             hidden: HashMap::new(),
             global: HashMap::new(),
+            trouble: Trouble::default(),
             met: HashSet::new(),
             refusals: HashMap::new(),
             accepted: 0,
             accepted_first: Instant::FAR,
             accepted_last: Instant::ZERO,
+            blocked: 0,
+            unauthorized: 0,
             complaint: None,
         }
     }
@@ -131,6 +155,16 @@ impl Discord {
         seed: &mut Seed,
     ) -> Answer {
         let route = self.routes[request.route];
+        if let Some(answer) = self.outage(now, request) {
+            return answer;
+        }
+        if seed.permille(self.trouble.foreign_permille) {
+            self.take(now, request);
+        }
+        if seed.permille(self.trouble.clock_permille) {
+            self.clock_ahead_ns += seed.below(3 * SECOND_NS);
+            self.clock_ahead_ns -= seed.below(3 * SECOND_NS);
+        }
         if !route.interaction && !self.take_global(now, request.bot) {
             self.refuse(Refusal::Global, now, request, "global");
             let mut answer = Answer::new(429);
@@ -187,8 +221,40 @@ impl Discord {
         }
         self.accept(now);
         let mut answer = Answer::new(200);
-        self.headers(now, &route, &state, &mut answer);
+        answer.header(b"Via", b"1.1 google");
+        if !seed.permille(self.trouble.bare_permille) {
+            self.headers(now, &route, &state, &mut answer);
+        }
         answer
+    }
+
+    /// Answers that come from before any limit.
+    fn outage(&mut self, now: Instant, request: &Request) -> Option<Answer> {
+        if self
+            .trouble
+            .blocked
+            .is_some_and(|(from, to)| from <= now && now < to)
+        {
+            self.blocked += 1;
+            let mut answer = Answer::new(429);
+            answer.header(b"Retry-After", b"2");
+            answer.error_body(b"error code: 1015");
+            return Some(answer);
+        }
+        if self.dead(now, request.bot) && !self.routes[request.route].interaction {
+            self.unauthorized += 1;
+            let mut answer = Answer::new(401);
+            answer.header(b"Via", b"1.1 google");
+            return Some(answer);
+        }
+        None
+    }
+
+    /// Whether the bot's token is refused.
+    pub(super) fn dead(&self, now: Instant, bot: u64) -> bool {
+        self.trouble
+            .dead_bot
+            .is_some_and(|(dead, since)| dead == bot && since <= now)
     }
 
     fn accept(&mut self, now: Instant) {
@@ -210,10 +276,11 @@ impl Discord {
 
     fn take_global(&mut self, now: Instant, bot: u64) -> bool {
         let sent = self.global.entry(bot).or_default();
-        while sent
-            .front()
-            .is_some_and(|&at| at + Duration::from_secs(1) <= now)
-        {
+        let second = |at: Instant| at.as_nanos() / SECOND_NS;
+        let by_clock = self.trouble.global_by_clock;
+        while sent.front().is_some_and(|&at| {
+            at + Duration::from_secs(1) <= now || by_clock && second(at) < second(now)
+        }) {
             sent.pop_front();
         }
         if sent.len() >= self.global_limit {

@@ -33,6 +33,7 @@ enum Event {
     Lost(u64, bool),
     Leaves(u64),
     Tick(usize),
+    Confirmed(u64),
 }
 
 enum State {
@@ -44,6 +45,8 @@ enum State {
 struct Client {
     request: Request,
     asked: Instant,
+    /// The limiter had met its route here when it asked.
+    known: bool,
     state: State,
     retries: u8,
     ticket: Ticket,
@@ -70,6 +73,7 @@ pub(super) struct World {
     pub(super) report: Report,
     network: Network,
     retries_max: u8,
+    wide_lane: bool,
     out: Outputs,
     events: BinaryHeap<Reverse<(Instant, u64)>>,
     pending: HashMap<u64, Event>,
@@ -101,6 +105,7 @@ impl World {
             report: Report::default(),
             network,
             retries_max: 1,
+            wide_lane: settings.default_bucket > 1,
             out: Outputs::new(),
             events: BinaryHeap::new(),
             pending: HashMap::new(),
@@ -125,6 +130,7 @@ impl World {
         let client = Client {
             request,
             asked: at,
+            known: false,
             state: State::Done,
             retries: 0,
             ticket,
@@ -198,6 +204,10 @@ impl World {
                 }
             }
             Event::Leaves(id) => self.leaves(id),
+            Event::Confirmed(bot) => {
+                let valid = !self.discord.dead(self.now, bot);
+                self.limiter.confirmed(self.now, self.keys ^ bot, valid);
+            }
             Event::Tick(shard) => {
                 if self.armed[shard] <= self.now {
                     self.limiter.tick(self.now, shard, &mut self.out);
@@ -220,8 +230,14 @@ impl World {
     fn ask(&mut self, id: u64) {
         let ask = self.ask_of(id);
         self.report.asked += 1;
+        let request = self.clients[&id].request;
+        let known = self
+            .discord
+            .met
+            .contains(&(request.bot, request.major, request.route));
         if let Some(client) = self.clients.get_mut(&id) {
             client.state = State::Waiting;
+            client.known = known;
         }
         match self.limiter.acquire(self.now, &ask, &mut self.out) {
             Decision::Go(permit) => self.send(id, permit),
@@ -257,8 +273,9 @@ impl World {
     fn send(&mut self, id: u64, permit: Permit) {
         let request = self.clients[&id].request;
         let key = (request.bot, request.major, request.route);
-        let known = self.discord.met.contains(&key);
         let client = &self.clients[&id];
+        // With a wide lane several go blindly; which ones is decided before they are sent.
+        let known = self.discord.met.contains(&key) && (client.known || !self.wide_lane);
         assert!(
             matches!(client.state, State::Waiting),
             "only who waits may go: {request:?}"
@@ -388,7 +405,12 @@ impl World {
                         self.schedule(at.max(self.now), Event::Tick(shard));
                     }
                 }
-                Output::Confirm { .. } => {}
+                Output::Confirm { identity, key } => {
+                    assert_eq!(identity, key.identity);
+                    let bot = identity ^ self.keys;
+                    let back = self.now + self.delay() + self.delay();
+                    self.schedule(back, Event::Confirmed(bot));
+                }
             }
         }
     }

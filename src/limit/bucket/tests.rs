@@ -1,4 +1,5 @@
 use super::*;
+use crate::limit::headers::RateLimitHeaders;
 
 const fn ms(ms: u64) -> Instant {
     Instant::from_millis(ms)

@@ -1,0 +1,237 @@
+//! Which bucket a route has here: lanes for unknown routes, buckets made by hint or by an answer's
+//! name, routes that move from one to another or are split off, and the sweep that forgets.
+
+use super::{NONE, PRESSURE_BATCH, SWEEP_BATCH, SWEEP_ROUND, Shard, says_free};
+use crate::clock::Instant;
+use crate::limit::ask::{BucketKey, Outputs, Permit};
+use crate::limit::bucket::{Bucket, Kind};
+use crate::limit::headers::Answer;
+use crate::limit::learn::{self, Hint};
+use std::time::Duration;
+
+impl Shard {
+    /// The bucket for a route that has none here yet.
+    pub(super) fn place(
+        &mut self,
+        now: Instant,
+        key: &BucketKey,
+        hint: Option<Hint>,
+        out: &mut Outputs,
+    ) -> Option<u32> {
+        match hint {
+            None => {
+                let lane = learn::lane_key(key);
+                match self.index.get(lane) {
+                    Some(bucket) => Some(bucket),
+                    None => {
+                        let bucket = self.create(now, Kind::Lane, out)?;
+                        self.buckets[bucket].route_key = lane;
+                        self.index.insert(lane, bucket);
+                        Some(bucket)
+                    }
+                }
+            }
+            Some(hint) => {
+                let name = hint
+                    .name
+                    .filter(|_| !hint.alone)
+                    .map(|name| learn::name_key(key, name));
+                let bucket = self.named(now, name, out)?;
+                let b = &mut self.buckets[bucket];
+                b.set(Bucket::ALONE, hint.alone);
+                b.hint(hint.kind);
+                // Those who came when nobody knew the route go first.
+                self.redirect(key, bucket);
+                self.pump_moved(now, out);
+                Some(bucket)
+            }
+        }
+    }
+
+    /// The bucket of that name, or a new one.
+    pub(super) fn named(
+        &mut self,
+        now: Instant,
+        name: Option<u64>,
+        out: &mut Outputs,
+    ) -> Option<u32> {
+        if let Some(bucket) = name.and_then(|name| self.index.get(name)) {
+            return Some(bucket);
+        }
+        let bucket = self.create(now, Kind::Fresh, out)?;
+        if let Some(name) = name {
+            self.buckets[bucket].name_key = name;
+            self.index.insert(name, bucket);
+        }
+        Some(bucket)
+    }
+
+    pub(super) fn create(&mut self, now: Instant, kind: Kind, out: &mut Outputs) -> Option<u32> {
+        if self.buckets.len() >= self.settings.buckets_max {
+            self.sweep(now, PRESSURE_BATCH, Duration::ZERO);
+            if self.buckets.len() >= self.settings.buckets_max {
+                return None;
+            }
+        }
+        let bucket = self.buckets.insert(Bucket::new(kind, now));
+        if self.sweep_at == Instant::FAR {
+            self.sweep_at = now + self.sweep_pause();
+            self.announce(self.sweep_at, out);
+        }
+        Some(bucket)
+    }
+
+    /// Lets the route of `key` point to `bucket`, wherever it pointed before, and takes along those
+    /// who wait for it there or in the lane.
+    pub(super) fn redirect(&mut self, key: &BucketKey, bucket: u32) {
+        let route = learn::route_key(key);
+        let old = self.index.insert(route, bucket);
+        if old == Some(bucket) {
+            return;
+        }
+        if let Some(old) = old {
+            if self.buckets[old].route_key == route {
+                self.buckets[old].route_key = 0;
+            } else {
+                self.index.drop_route(old, route);
+            }
+            self.buckets[old].set(Bucket::LEFT, true);
+            self.move_waiters(old, key.route, bucket);
+            self.hold(old, key.route, bucket);
+        } else if let Some(lane) = self.index.get(learn::lane_key(key)) {
+            self.move_waiters(lane, key.route, bucket);
+            self.hold(lane, key.route, bucket);
+        }
+        let b = &mut self.buckets[bucket];
+        if b.route_key == 0 {
+            b.route_key = route;
+        } else {
+            b.set(Bucket::MORE_ROUTES, true);
+            self.index.add_route(bucket, route);
+        }
+    }
+
+    /// The bucket that an answer speaks of; its route points there from now on.
+    pub(super) fn attach(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        answer: &Answer,
+        out: &mut Outputs,
+    ) -> Option<u32> {
+        let b = &self.buckets[permit.bucket];
+        let Some(name) = answer.headers.bucket else {
+            if !says_free(answer) {
+                return (b.kind() != Kind::Lane).then_some(permit.bucket);
+            }
+            if b.kind() != Kind::Lane {
+                self.buckets[permit.bucket].set_free();
+                return Some(permit.bucket);
+            }
+            let bucket = match self.index.get(learn::route_key(&permit.key)) {
+                Some(bucket) => bucket,
+                None => self.create(now, Kind::Free, out)?,
+            };
+            self.redirect(&permit.key, bucket);
+            return Some(bucket);
+        };
+        let name = learn::name_key(&permit.key, name);
+        let own = b.name_key == name && b.kind() != Kind::Lane || b.is(Bucket::ALONE);
+        if own && !b.is(Bucket::LEFT) {
+            return Some(permit.bucket);
+        }
+        let current = self.index.get(learn::route_key(&permit.key));
+        if let Some(alone) = current.filter(|&current| self.buckets[current].is(Bucket::ALONE)) {
+            return Some(alone);
+        }
+        let bucket = self.named(now, Some(name), out)?;
+        self.redirect(&permit.key, bucket);
+        let lane = &mut self.buckets[permit.bucket];
+        if lane.kind() == Kind::Lane {
+            lane.set(Bucket::SUSPICIOUS, lane.name_key == name);
+            lane.name_key = name;
+        }
+        Some(bucket)
+    }
+
+    /// Moves those that wait for `route` from one bucket to another, in order.
+    pub(super) fn move_waiters(&mut self, from: u32, route: u64, to: u32) {
+        let source = self.buckets[from].active;
+        if source == NONE || to == from {
+            return;
+        }
+        self.moved.extend([from, to]);
+        let mut next = self.actives[source].queue.front();
+        while let Some(node) = next {
+            next = self.waiters.after(node);
+            if self.waiters.get(node).permit.key.route == route {
+                let target = self.activate(to);
+                let (mut old, mut new) = (self.actives[source].queue, self.actives[target].queue);
+                self.waiters.transfer(&mut old, &mut new, node);
+                (self.actives[source].queue, self.actives[target].queue) = (old, new);
+                self.waiters.get_mut(node).active = target;
+            }
+        }
+    }
+
+    /// The route of `permit` counts alone: gives it a bucket of its own.
+    pub(super) fn split(
+        &mut self,
+        now: Instant,
+        from: u32,
+        permit: &Permit,
+        answer: &Answer,
+        out: &mut Outputs,
+    ) -> u32 {
+        let Some(bucket) = self.create(now, Kind::Fresh, out) else {
+            return from;
+        };
+        let kind = self.buckets[from].kind();
+        self.buckets[bucket].set(Bucket::ALONE, true);
+        self.buckets[bucket].hint(kind);
+        self.redirect(&permit.key, bucket);
+        self.buckets[bucket].answer(
+            now,
+            permit.sent,
+            permit.key.route as u32,
+            &answer.headers,
+            true,
+        );
+        bucket
+    }
+
+    pub(super) fn sweep_pause(&self) -> Duration {
+        let rounds = u32::try_from(self.buckets.len())
+            .unwrap_or(u32::MAX)
+            .div_ceil(SWEEP_BATCH)
+            .max(1);
+        (SWEEP_ROUND / rounds).clamp(Duration::from_millis(100), Duration::from_secs(60))
+    }
+
+    /// Forgets idle buckets among the next `batch`.
+    pub(super) fn sweep(&mut self, now: Instant, batch: u32, idle: Duration) {
+        for _ in 0..batch.min(self.buckets.end()) {
+            self.sweep_hand = if self.sweep_hand >= self.buckets.end() {
+                0
+            } else {
+                self.sweep_hand
+            };
+            let bucket = self.sweep_hand;
+            self.sweep_hand += 1;
+            let leaves = |b: &Bucket| b.is_idle(now) && b.idle_for(now) >= idle;
+            if self.buckets.get(bucket).is_some_and(leaves)
+                && let Some(b) = self.buckets.remove(bucket)
+            {
+                if b.name_key != 0 && b.kind() != Kind::Lane {
+                    self.index.remove(b.name_key);
+                }
+                if b.route_key != 0 {
+                    self.index.remove(b.route_key);
+                }
+                if b.is(Bucket::MORE_ROUTES) {
+                    self.index.drop_routes(bucket);
+                }
+            }
+        }
+    }
+}
