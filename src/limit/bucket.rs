@@ -24,8 +24,10 @@
 //! # Cost
 //! 88 bytes; no allocation; a decision is a handful of comparisons.
 
+mod predict;
 mod reading;
 
+pub(super) use predict::Ahead;
 pub(super) use reading::Learned;
 
 use super::offset::Offset;
@@ -45,7 +47,7 @@ const UNKNOWN_WINDOW: Duration = Duration::from_secs(1);
 pub(super) enum Kind {
     /// The lane of routes whose bucket is not known yet.
     Lane,
-    /// The bucket is known by name, but not how full it is: one request asks.
+    /// Nothing is known of how full the bucket is: one request asks, or as many as were declared.
     Fresh,
     /// The route has no limit of its own.
     Free,
@@ -95,6 +97,7 @@ pub(super) struct Bucket {
     newest_route: u32,
     /// The queue of those that wait here, or `u32::MAX`.
     pub(super) active: u32,
+    /// The limit; while it is not known: how many requests go together.
     limit: u16,
     /// `Remaining` of the newest answer.
     remaining: u16,
@@ -199,7 +202,7 @@ impl Bucket {
         let width = match self.kind {
             Kind::Free => return Slot::Now,
             Kind::Lane => lane_width,
-            Kind::Fresh => 1,
+            Kind::Fresh => self.limit,
             Kind::Careful | Kind::Fixed | Kind::Sliding if self.reset <= now => self.limit,
             Kind::Careful | Kind::Fixed | Kind::Sliding => return self.slot_in_window(now),
         };
@@ -228,38 +231,6 @@ impl Bucket {
             }
         };
         if at <= now { Slot::Now } else { Slot::At(at) }
-    }
-
-    /// How long the request behind `ahead` others would wait, if answers come at once.
-    pub(super) fn predicted_wait(&self, now: Instant, ahead: u32) -> Duration {
-        let pause = self.paused_until.saturating_duration_since(now);
-        let n = u64::from(ahead) + u64::from(self.in_flight) + u64::from(self.lost);
-        let limit = u64::from(self.limit.max(1));
-        let left = self.reset.saturating_duration_since(now);
-        let wait = match self.kind {
-            Kind::Lane | Kind::Fresh | Kind::Free => Duration::ZERO,
-            Kind::Sliding => {
-                let slot = Duration::from_micros(u64::from(self.slot_us));
-                let level = left + slot * u32::try_from(n + 1).unwrap_or(u32::MAX);
-                level.saturating_sub(slot * u32::from(self.limit))
-            }
-            Kind::Careful | Kind::Fixed => {
-                let promised = if left.is_zero() {
-                    limit
-                } else {
-                    u64::from(self.remaining)
-                };
-                if n < promised {
-                    Duration::ZERO
-                } else {
-                    let windows = u32::try_from((n - promised) / limit).unwrap_or(u32::MAX);
-                    let window = Duration::from_millis(u64::from(self.window_ms));
-                    let first = if left.is_zero() { window } else { left };
-                    first + window.saturating_mul(windows)
-                }
-            }
-        };
-        wait.max(pause)
     }
 
     /// A request goes.
@@ -334,6 +305,18 @@ impl Bucket {
         if self.kind == Kind::Fresh {
             self.kind = Kind::Free;
         }
+    }
+
+    /// So many requests go before the first answer; no longer true once it has come.
+    pub(super) fn widen(&mut self, width: u16) {
+        if self.kind == Kind::Fresh {
+            self.limit = self.limit.max(width);
+        }
+    }
+
+    /// An answer to a request that went from here took so long.
+    pub(super) fn timed(&mut self, trip: Duration) {
+        self.offset.timed(trip);
     }
 
     /// What other buckets of this name turned out to be; believed once its first answer has come.

@@ -117,6 +117,43 @@ impl Window {
         Some(Instant::from_nanos(step * STEP_NS))
     }
 
+    /// How long the request behind `ahead` others would wait at `from`, if each is counted `lag` after
+    /// it went.
+    pub(super) fn predicted_wait(&self, from: Instant, ahead: u32, lag: Duration) -> Duration {
+        let present = step_of(from).max(self.step);
+        let gone: u32 = (1..=present.wrapping_sub(self.step).min(STEPS as u32))
+            .map(|ahead| self.release(self.step.wrapping_add(ahead)))
+            .sum();
+        let free = self.limit.saturating_sub(self.used - gone.min(self.used));
+        let Some(beyond) = ahead.checked_sub(free) else {
+            return Duration::ZERO;
+        };
+        let margin = self.margin(from);
+        let cycles = beyond / self.limit;
+        let mut left = beyond % self.limit;
+        // A slot of which the answer is still to come returns sooner than is promised now.
+        let settled = step_not_before(from + PERIOD + margin).wrapping_sub(present);
+        let early = (ARRIVAL_MAX.saturating_sub(lag).as_nanos() as u64 / STEP_NS) as u32;
+        let step = (1..STEPS as u32).find(|&ahead| {
+            let mut returns = 0;
+            if ahead <= settled {
+                returns += self.release(present.wrapping_add(ahead));
+            }
+            if ahead + early > settled && ahead + early < STEPS as u32 {
+                returns += self.release(present.wrapping_add(ahead + early));
+            }
+            let found = returns > left;
+            left = left.saturating_sub(returns);
+            found
+        });
+        let first = Duration::from_nanos(u64::from(step.unwrap_or(0)) * STEP_NS);
+        first + (PERIOD + margin + lag).saturating_mul(cycles)
+    }
+
+    fn release(&self, step: u32) -> u32 {
+        u32::from(self.releases[step as usize % STEPS])
+    }
+
     fn margin(&self, now: Instant) -> Duration {
         let halvings =
             now.saturating_duration_since(self.margin_since).as_secs() / MARGIN_HALF_LIFE.as_secs();

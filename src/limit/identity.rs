@@ -147,6 +147,18 @@ impl Identities {
         Step::Waits
     }
 
+    /// How long a request that came now would wait here.
+    pub(super) fn predicted_wait(&mut self, now: Instant, identity: u64) -> Duration {
+        let Some(number) = self.map.get(&key_of(identity)).copied() else {
+            return Duration::ZERO;
+        };
+        let identity = &mut self.arena[number];
+        let from = now.max(identity.paused_until);
+        let pause = from.saturating_duration_since(now);
+        let (ahead, lag) = (identity.queue.len(), identity.offset.lateness(1));
+        pause + identity.window.predicted_wait(from, ahead, lag)
+    }
+
     /// An answer came for a permit that passed here.
     pub(super) fn answered(
         &mut self,
@@ -166,6 +178,9 @@ impl Identities {
             identity.paused_until = identity.paused_until.max(now + wait);
         }
         let headers = &answer.headers;
+        identity
+            .offset
+            .timed(now.saturating_duration_since(permit.sent));
         let mut arrival = now;
         if let (Some(reset), Some(after)) = (headers.reset_ms, headers.reset_after)
             && let Some(counted) = reset.checked_sub(after.as_millis() as u64)

@@ -58,6 +58,7 @@ use identity::Identities;
 use learn::Hints;
 use shard::Shard;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How much the limiter holds; all zero when everything has come to rest and was forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -118,11 +119,18 @@ impl<L: Latches> Limiter<L> {
         {
             return Decision::Refuse(refusal);
         }
+        let mut behind = Duration::ZERO;
+        if ask.max_wait.is_some() && ask.counts_globally {
+            let identity = ask.key.identity;
+            behind = self
+                .identity(identity)
+                .with(|ids| ids.predicted_wait(now, identity));
+        }
         let shard = &self.shards[self.shard_of(&ask.key)];
-        let mut step = shard.with(|shard| shard.acquire(now, ask, None, out));
+        let mut step = shard.with(|shard| shard.acquire(now, ask, behind, None, out));
         if matches!(step, shard::Step::Unknown) {
             let hint = self.hints.with(|hints| hints.get(ask.key.route));
-            step = shard.with(|shard| shard.acquire(now, ask, Some(hint), out));
+            step = shard.with(|shard| shard.acquire(now, ask, behind, Some(hint), out));
         }
         let decision = match step {
             // Others who waited for the same route were let go by this very ask: they go first.

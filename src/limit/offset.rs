@@ -10,12 +10,18 @@
 //! ```
 //!
 //! A request sent when our clock shows `S + hi` arrives after the server's clock showed `S`,
-//! whatever the network does. That is where a fresh estimate aims. A request sent at
-//! `S + (lo + hi)/2` still arrives half a shortest round trip after `S` if its way is no shorter
-//! than the shortest one seen, however lopsided the two ways are; a proven estimate aims there. One
-//! unexpected refusal makes it a fresh one again.
+//! whatever the network does. That is where a fresh estimate aims. A request sent at `S + lo`
+//! arrives at `S` if its way is as short as the shortest one seen, and later otherwise, however
+//! lopsided the two ways are. So the aim moves from `hi` towards `lo` as answers come, and stays
+//! above it by what the shortest way there may yet fall below the shortest one seen: with `n` ways
+//! spread over a range `J`, the chance of one that is shorter by `k·J/n` is `e^-k/n`.
 //!
-//! Both clocks drift, so the interval widens while no answer comes. 13 bytes of state.
+//! One refusal of a request that should have been in time makes the estimate a fresh one; from then
+//! on it aims no earlier than the middle, half a shortest round trip behind `S`.
+//!
+//! Both clocks drift: `hi` rises while no answer comes, and after a long silence the shortest way
+//! counts for little. `lo` needs no such care between answers that come often: each raises it, and
+//! one that is too high only aims late. 16 bytes of state.
 
 use crate::clock::Instant;
 use std::time::Duration;
@@ -25,12 +31,47 @@ use std::time::Duration;
 const DRIFT_PPM: i64 = 100;
 /// `Reset` and `Reset-After` are given in milliseconds; each may be off by one.
 const ROUNDING_NS: i64 = 1_000_000;
-/// Answers after which the aim starts to move from `hi` to the middle: with fewer, the shortest way
-/// seen says little about the shortest way there is.
-const SAMPLES_BEFORE_TRUST: u8 = 8;
-/// Answers after which the aim is in the middle.
-const SAMPLES_FOR_TRUST: u8 = 40;
+/// After a silence this long, the clocks may have drifted apart by more than the aim's care.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How many answers an estimate counts as after such a silence.
+const SAMPLES_AFTER_SILENCE: u8 = 8;
+/// `k` of the module's documentation: a bucket at its limit would send too early once in 10^7 lives.
+const CARE: i64 = 16;
+/// The least range of ways that is believed, as a part of the shortest round trip: quiet minutes do
+/// not promise that the next packet finds no shorter way.
+const RANGE_PART: i64 = 4;
+/// The smoothed round trip moves by this part of what a new one differs.
+const SMOOTHING: i64 = 8;
+/// Unit of the stored round trip: 65,535 of them are 8.4 s, beyond which nobody predicts waits.
+const TRIP_UNIT_US: i64 = 128;
 const SPREAD_MAX_NS: i64 = u32::MAX as i64 * 1000;
+
+/// A smoothed round trip in two bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trip {
+    /// In units of [`TRIP_UNIT_US`]; 0: none was measured.
+    units: u16,
+}
+
+impl Trip {
+    pub(super) fn add(&mut self, trip: Duration) {
+        let new = i64::try_from(trip.as_micros()).unwrap_or(i64::MAX) / TRIP_UNIT_US;
+        let old = i64::from(self.units);
+        let smoothed = if old == 0 {
+            new
+        } else {
+            // Rounded away from the old value, or a small difference would stay for ever.
+            let step = new - old;
+            old + (step + (SMOOTHING - 1) * step.signum()) / SMOOTHING
+        };
+        self.units = u16::try_from(smoothed.max(1)).unwrap_or(u16::MAX);
+    }
+
+    pub(super) fn smoothed(self) -> Option<Duration> {
+        let micros = u64::from(self.units) * TRIP_UNIT_US as u64;
+        (self.units > 0).then_some(Duration::from_micros(micros))
+    }
+}
 
 /// The estimate for one bucket: two buckets may be counted by two servers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,8 +80,11 @@ pub(super) struct Offset {
     hi: i64,
     /// Width of the interval, microseconds, rounded up.
     spread_us: u32,
+    trip: Trip,
     /// Answers taken in since the estimate began, saturating; 0 means that it says nothing.
     samples: u8,
+    /// A request that aimed ahead of the middle may have been refused for it.
+    burnt: bool,
 }
 
 impl Offset {
@@ -63,15 +107,21 @@ impl Offset {
         if self.samples > 0 {
             let drift =
                 i64::try_from(idle.as_micros()).unwrap_or(i64::MAX / 1000) * DRIFT_PPM / 1000;
-            let (old_lo, old_hi) = (
-                self.lo().saturating_sub(drift),
-                self.hi.saturating_add(drift),
+            let silent = idle >= SILENCE;
+            let old_lo = self.lo().saturating_sub(if silent { drift } else { 0 });
+            let (lo, hi) = (
+                old_lo.max(at_least),
+                self.hi.saturating_add(drift).min(at_most),
             );
-            let (lo, hi) = (old_lo.max(at_least), old_hi.min(at_most));
             // An empty intersection: a clock was set, or another server counts now. Begin again.
             if lo <= hi {
                 self.set(lo, hi);
-                self.samples = self.samples.saturating_add(1);
+                let counts = if silent {
+                    SAMPLES_AFTER_SILENCE
+                } else {
+                    u8::MAX
+                };
+                self.samples = self.samples.min(counts).saturating_add(1);
                 return;
             }
         }
@@ -85,21 +135,50 @@ impl Offset {
         if self.samples == 0 {
             return None;
         }
-        let trust =
-            self.samples.clamp(SAMPLES_BEFORE_TRUST, SAMPLES_FOR_TRUST) - SAMPLES_BEFORE_TRUST;
-        let full = i64::from(SAMPLES_FOR_TRUST - SAMPLES_BEFORE_TRUST);
-        let forward = i64::from(self.spread_us) * 1000 / 2 * i64::from(trust) / full;
+        let spread = i64::from(self.spread_us) * 1000;
+        let range = self.range_ns();
+        // Taking in an answer lowered `lo` by its rounding: what it said is put back.
+        let ahead = ROUNDING_NS + CARE * range / i64::from(self.samples);
+        let least = if self.burnt { spread / 2 } else { 0 };
+        let behind = ahead.max(least).min(spread);
         let at = (server_ms as i64)
             .saturating_mul(1_000_000)
-            .saturating_add(self.hi - forward);
+            .saturating_add(self.lo() + behind);
         Some(Instant::from_nanos(
             u64::try_from(at.saturating_add(ROUNDING_NS)).unwrap_or(0),
         ))
     }
 
+    /// An answer took so long to come.
+    pub(super) fn timed(&mut self, trip: Duration) {
+        self.trip.add(trip);
+    }
+
+    /// The smoothed round trip, if one was measured.
+    pub(super) fn trip(&self) -> Option<Duration> {
+        self.trip.smoothed()
+    }
+
+    /// How much later than aimed the first of `together` requests is counted, on average.
+    pub(super) fn lateness(&self, together: u16) -> Duration {
+        if self.samples == 0 {
+            return Duration::ZERO;
+        }
+        let behind = self.range_ns() / (i64::from(together) + 1);
+        Duration::from_nanos((behind + 2 * ROUNDING_NS).max(0) as u64)
+    }
+
+    /// Over how wide a range the ways there are believed to spread.
+    fn range_ns(&self) -> i64 {
+        let spread = i64::from(self.spread_us) * 1000;
+        let trip = self.trip().unwrap_or_default().as_nanos() as i64;
+        (trip - spread).max(spread / RANGE_PART)
+    }
+
     /// A request that should have been in time was refused: aim carefully again.
     pub(super) fn distrust(&mut self) {
         self.samples = self.samples.min(1);
+        self.burnt = true;
     }
 
     fn lo(&self) -> i64 {
@@ -144,16 +223,83 @@ mod tests {
     }
 
     #[test]
-    fn a_proven_estimate_arrives_half_a_round_trip_late_however_lopsided_the_ways() {
+    fn a_proven_estimate_arrives_in_time_and_hardly_late_however_lopsided_the_ways() {
         for (there, back) in [(20, 20), (1, 39), (39, 1)] {
             let mut offset = Offset::default();
             for i in 0..100 {
                 exchange(&mut offset, 1_000_000 + i, there, back);
             }
             let arrival = aim_ms(&offset, 1_001_000) + there;
-            assert!((19..=24).contains(&arrival), "{there} {back}: {arrival}");
+            assert!((1..=4).contains(&arrival), "{there} {back}: {arrival}");
+        }
+    }
+
+    #[test]
+    fn after_a_refusal_the_aim_stays_half_a_round_trip_late() {
+        for (there, back) in [(20, 20), (1, 39), (39, 1)] {
+            let mut offset = Offset::default();
+            (0..100).for_each(|i| exchange(&mut offset, 1_000_000 + i, there, back));
             offset.distrust();
             assert!(aim_ms(&offset, 1_001_000) >= back);
+            (0..255).for_each(|i| exchange(&mut offset, 1_000_100 + i, there, back));
+            let arrival = aim_ms(&offset, 1_001_000) + there;
+            assert!((19..=24).contains(&arrival), "{there} {back}: {arrival}");
+        }
+    }
+
+    #[test]
+    fn spread_ways_never_arrive_early_and_cost_little_once_known() {
+        for number in 0..200_u64 {
+            let (mut offset, mut random) = (Offset::default(), number * 7_919 + 1);
+            let mut late = 0;
+            for i in 0..600_u64 {
+                let mut delay = || {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    10_000 + (random >> 33) % 20_000
+                };
+                let server_ms = 1_000_000 + i * 1_000;
+                let (there, back) = (delay(), delay());
+                let truth_us = (server_ms as i64 + THETA_MS) * 1000;
+                if let Some(at) = offset.aim(server_ms) {
+                    let arrival = at.as_nanos() as i64 / 1000 + there as i64 - truth_us;
+                    assert!(arrival >= 0, "{number} {i}: {arrival}");
+                    late += if i >= 300 {
+                        arrival - (there as i64 - 10_000)
+                    } else {
+                        0
+                    };
+                }
+                let at = |us: i64| Instant::from_nanos((truth_us + us) as u64 * 1000);
+                offset.timed(Duration::from_micros(there + back));
+                offset.sample(
+                    server_ms,
+                    at(-(there as i64)),
+                    at(back as i64),
+                    Duration::from_secs(1),
+                );
+            }
+            assert!(late / 300 < 4_500, "{number}: {}", late / 300);
+        }
+    }
+
+    #[test]
+    fn a_round_trip_is_smoothed_and_reaches_what_it_changes_to() {
+        let mut trip = Trip::default();
+        assert_eq!(trip.smoothed(), None);
+        for (ms, after, least, most) in [
+            (40, 1, 39, 40),
+            (80, 1, 44, 47),
+            (80, 50, 79, 80),
+            (20, 60, 19, 20),
+        ] {
+            (0..after).for_each(|_| trip.add(Duration::from_millis(ms)));
+            let smoothed = trip.smoothed().unwrap().as_micros();
+            assert!(
+                (least * 1000..=most * 1000).contains(&smoothed),
+                "{ms}: {smoothed}"
+            );
         }
     }
 

@@ -27,6 +27,14 @@ pub struct Settings {
     pub global_overrides: HashMap<u64, u32>,
     /// Requests of unknown routes that go together, per identity and major (`DEFAULT_BUCKET`).
     pub default_bucket: u16,
+    /// By [`BucketKey::route`](super::BucketKey::route): requests of that route that go together
+    /// before its first answer, per identity and major (`DEFAULT_BUCKETS`). Such a route is declared
+    /// to have a bucket of its own: it neither waits for other unknown routes nor lets them wait.
+    ///
+    /// This takes the place of disgo's `RateLimitHashFuncs` as well, which say under what name a
+    /// route is counted: names are learned from answers here, and a name that was declared wrongly
+    /// would either hold back what may go, or draw the 429s that learning avoids.
+    pub default_buckets: HashMap<u64, u16>,
     /// Requests that change something need not wait for each other (`ALLOW_CONCURRENT_REQUESTS`).
     pub allow_concurrent: bool,
     /// A 401 locks nobody (`DISABLE_401_LOCK`).
@@ -51,6 +59,7 @@ impl Default for Settings {
             global_default: GLOBAL_DEFAULT,
             global_overrides: HashMap::new(),
             default_bucket: 1,
+            default_buckets: HashMap::new(),
             allow_concurrent: false,
             disable_401_lock: false,
             unauthorized_lock: Duration::from_secs(300),

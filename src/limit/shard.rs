@@ -11,6 +11,7 @@ use super::ask::{Ask, Outputs, Permit, Reason, Refusal, Ticket};
 use super::bucket::{Bucket, Kind, Learned};
 use super::headers::{Answer, Limited};
 use super::learn::{self, Hint, Index};
+use super::offset::Trip;
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::timer::{TimerKey, Wheel};
@@ -42,6 +43,8 @@ struct Waiter {
 struct Active {
     bucket: u32,
     queue: Queue,
+    /// How many of the queue go one at a time.
+    serials: u32,
     timer: Option<(TimerKey, Instant)>,
 }
 
@@ -77,6 +80,8 @@ pub(super) struct Shard {
     /// Lanes in which somebody waits; nonzero makes answers look for theirs.
     lanes_waiting: u32,
     serial: u32,
+    /// What answers take, whatever bucket they are for.
+    trip: Trip,
     holds: Vec<Hold>,
     /// Buckets between which waiters were moved, to be pumped before the call ends.
     moved: Vec<u32>,
@@ -99,6 +104,7 @@ impl Shard {
             wheel: Wheel::new(Instant::ZERO),
             lanes_waiting: 0,
             serial: 0,
+            trip: Trip::default(),
             holds: Vec::new(),
             moved: Vec::new(),
             sweep_hand: 0,
@@ -107,11 +113,13 @@ impl Shard {
         }
     }
 
-    /// A request asks for its slot. `hint` is what the process knows of its route, once asked.
+    /// A request asks for its slot. `hint` is what the process knows of its route, once asked;
+    /// `behind`: how long it would wait for its identity's window, however soon its slot comes.
     pub(super) fn acquire(
         &mut self,
         now: Instant,
         ask: &Ask,
+        behind: Duration,
         hint: Option<Option<Hint>>,
         out: &mut Outputs,
     ) -> Step {
@@ -131,10 +139,13 @@ impl Shard {
         if self.buckets[bucket].active == NONE
             && let Ok(suspect) = self.may_go(now, bucket, permit.is(Permit::SERIAL))
         {
+            if ask.max_wait.is_some_and(|max| behind > max) {
+                return refused(Reason::TooLong, behind);
+            }
             self.take(now, bucket, suspect, &mut permit);
             return Step::Ready(permit);
         }
-        self.enqueue(now, bucket, ask, permit, out)
+        self.enqueue(now, bucket, ask, permit, behind, out)
     }
 
     /// The answer to a permit's request. What was learned of its route comes back.
@@ -173,6 +184,7 @@ impl Shard {
             permit: again,
             active,
         };
+        self.actives[active].serials += u32::from(waiter.permit.is(Permit::SERIAL));
         let node = self
             .waiters
             .push_front(&mut self.actives[active].queue, waiter);
@@ -192,6 +204,11 @@ impl Shard {
         out: &mut Outputs,
     ) -> (Option<u32>, Option<Hint>) {
         self.release(now, permit);
+        let trip = now.saturating_duration_since(permit.sent);
+        self.trip.add(trip);
+        if self.buckets[permit.bucket].kind() == Kind::Lane {
+            self.buckets[permit.bucket].timed(trip);
+        }
         let before = self.buckets[permit.bucket].kind();
         let Some(bucket) = self.attach(now, permit, answer, out) else {
             self.apply_without_bucket(now, permit, answer);
@@ -233,7 +250,9 @@ impl Shard {
         };
         let active = self.waiters.get(node).active;
         let was_front = self.actives[active].queue.front() == Some(node);
-        self.waiters.remove(&mut self.actives[active].queue, node);
+        if let Some(waiter) = self.waiters.remove(&mut self.actives[active].queue, node) {
+            self.actives[active].serials -= u32::from(waiter.permit.is(Permit::SERIAL));
+        }
         let bucket = self.actives[active].bucket;
         if was_front || self.actives[active].queue.is_empty() {
             self.pump(now, bucket, out);
@@ -361,6 +380,10 @@ impl Shard {
         let mut waiting = 0;
         for (number, active) in self.actives.iter() {
             waiting += active.queue.len() as usize;
+            assert!(
+                active.serials <= active.queue.len(),
+                "only who waits is counted"
+            );
             let b = &self.buckets[active.bucket];
             assert_eq!(b.active, number, "a queue and its bucket know each other");
             assert!(

@@ -3,6 +3,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+mod places;
+mod predict;
+
 type Local = Limiter<Unlocked>;
 
 const fn ms(ms: u64) -> Instant {

@@ -48,6 +48,7 @@ impl Bucket {
             self.count_lost(now);
             return Learned::Nothing;
         };
+        self.offset.timed(now.saturating_duration_since(sent));
         let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
         let remaining = remaining.min(limit);
         let idle = Duration::from_millis(after_ms(wall_ms(now), self.newest_ms).max(0) as u64);

@@ -3,9 +3,10 @@
 use super::{Active, Hold, NONE, Shard, Step, Waiter, refused};
 use crate::clock::Instant;
 use crate::limit::ask::{Ask, Output, Outputs, Permit, Reason};
-use crate::limit::bucket::{Bucket, Kind, Slot};
+use crate::limit::bucket::{Ahead, Bucket, Kind, Slot};
 use crate::limit::learn;
 use crate::limit::queue::Queue;
+use std::time::Duration;
 
 impl Shard {
     /// Whether the next request of `bucket` may go; if so, with the suspect it also needs a slot of.
@@ -137,29 +138,39 @@ impl Shard {
         bucket: u32,
         ask: &Ask,
         permit: Permit,
+        behind: Duration,
         out: &mut Outputs,
     ) -> Step {
-        let b = &self.buckets[bucket];
-        let ahead = self
-            .actives
-            .get(b.active)
-            .map_or(0, |active| active.queue.len());
-        let wait = b.predicted_wait(now, ahead);
-        if ask.max_wait.is_some_and(|max| wait > max) {
-            return refused(Reason::TooLong, wait);
+        let serial = permit.is(Permit::SERIAL);
+        let ahead =
+            self.actives
+                .get(self.buckets[bucket].active)
+                .map_or(Ahead::default(), |active| Ahead {
+                    waiting: active.queue.len(),
+                    serial: active.serials,
+                });
+        if let Some(max) = ask.max_wait {
+            let wait = self.predict(now, bucket, ahead, serial).max(behind);
+            if wait > max {
+                return refused(Reason::TooLong, wait);
+            }
         }
-        if ahead >= self.settings.waiting_per_bucket_max {
-            return refused(Reason::QueueFull, wait);
+        if ahead.waiting >= self.settings.waiting_per_bucket_max {
+            let wait = self.predict(now, bucket, ahead, serial);
+            return refused(Reason::QueueFull, wait.max(behind));
         }
         if self.waiters.len() >= self.settings.waiting_max {
-            return refused(Reason::TooManyWaiting, wait);
+            let wait = self.predict(now, bucket, ahead, serial);
+            return refused(Reason::TooManyWaiting, wait.max(behind));
         }
+        let ahead = ahead.waiting;
         let active = self.activate(bucket);
         let waiter = Waiter {
             ticket: ask.ticket,
             permit,
             active,
         };
+        self.actives[active].serials += u32::from(serial);
         let node = self
             .waiters
             .push_back(&mut self.actives[active].queue, waiter);
@@ -171,12 +182,20 @@ impl Shard {
         Step::Waits
     }
 
+    /// When a request behind `ahead` would go.
+    fn predict(&self, now: Instant, bucket: u32, ahead: Ahead, serial: bool) -> Duration {
+        let width = self.settings.default_bucket;
+        let b = &self.buckets[bucket];
+        b.predicted_wait(now, ahead, serial, width, self.trip.smoothed())
+    }
+
     /// The queue of `bucket`, made if it has none.
     pub(super) fn activate(&mut self, bucket: u32) -> u32 {
         if self.buckets[bucket].active == NONE {
             let active = self.actives.insert(Active {
                 bucket,
                 queue: Queue::EMPTY,
+                serials: 0,
                 timer: None,
             });
             self.buckets[bucket].active = active;
@@ -201,6 +220,7 @@ impl Shard {
                         break;
                     };
                     self.tickets.remove(&waiter.ticket);
+                    self.actives[active].serials -= u32::from(serial);
                     let mut permit = waiter.permit;
                     self.take(now, bucket, suspect, &mut permit);
                     out.ready.push_back((waiter.ticket, permit));

@@ -18,7 +18,14 @@ impl Shard {
         hint: Option<Hint>,
         out: &mut Outputs,
     ) -> Option<u32> {
+        let declared = self.settings.default_buckets.get(&key.route).copied();
         match hint {
+            None if declared.is_some() => {
+                let bucket = self.create(now, Kind::Fresh, out)?;
+                self.buckets[bucket].widen(declared.unwrap_or(1));
+                self.redirect(key, bucket);
+                Some(bucket)
+            }
             None => {
                 let lane = learn::lane_key(key);
                 match self.index.get(lane) {
@@ -40,6 +47,7 @@ impl Shard {
                 let b = &mut self.buckets[bucket];
                 b.set(Bucket::ALONE, hint.alone);
                 b.hint(hint.kind);
+                b.widen(declared.unwrap_or(1));
                 // Those who came when nobody knew the route go first.
                 self.redirect(key, bucket);
                 self.pump_moved(now, out);
@@ -144,6 +152,11 @@ impl Shard {
         if let Some(alone) = current.filter(|&current| self.buckets[current].is(Bucket::ALONE)) {
             return Some(alone);
         }
+        if self.adopts(permit, name) {
+            self.buckets[permit.bucket].name_key = name;
+            self.index.insert(name, permit.bucket);
+            return Some(permit.bucket);
+        }
         let bucket = self.named(now, Some(name), out)?;
         self.redirect(&permit.key, bucket);
         let lane = &mut self.buckets[permit.bucket];
@@ -152,6 +165,14 @@ impl Shard {
             lane.name_key = name;
         }
         Some(bucket)
+    }
+
+    /// Whether the bucket of `permit`, which was made for its route alone and has no name yet, is the
+    /// first of that name: what is under way from it can stay.
+    fn adopts(&self, permit: &Permit, name: u64) -> bool {
+        let b = &self.buckets[permit.bucket];
+        let fresh = b.kind() == Kind::Fresh && b.name_key == 0;
+        fresh && !b.is(Bucket::LEFT) && self.index.get(name).is_none()
     }
 
     /// Moves those that wait for `route` from one bucket to another, in order.
@@ -169,6 +190,9 @@ impl Shard {
                 let (mut old, mut new) = (self.actives[source].queue, self.actives[target].queue);
                 self.waiters.transfer(&mut old, &mut new, node);
                 (self.actives[source].queue, self.actives[target].queue) = (old, new);
+                let serial = u32::from(self.waiters.get(node).permit.is(Permit::SERIAL));
+                self.actives[source].serials -= serial;
+                self.actives[target].serials += serial;
                 self.waiters.get_mut(node).active = target;
             }
         }

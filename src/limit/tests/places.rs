@@ -1,0 +1,64 @@
+//! Where requests of routes go whose bucket nobody has named yet.
+
+use super::*;
+
+fn declared(width: u16) -> Local {
+    let settings = Settings {
+        default_buckets: [(5, width)].into(),
+        ..Settings::default()
+    };
+    Limiter::new(&settings, 2)
+}
+
+fn going(limiter: &Local, now: u64, route: u64, asks: u32, out: &mut Outputs) -> Vec<Permit> {
+    (0..asks)
+        .filter_map(|slot| {
+            match limiter.acquire(ms(now), &ask(100 * route as u32 + slot, route), out) {
+                Decision::Go(permit) => Some(permit),
+                Decision::Wait => None,
+                Decision::Refuse(refusal) => panic!("{refusal:?}"),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_declared_route_begins_with_its_width_and_beside_the_lane() {
+    let (limiter, mut out) = (declared(5), Outputs::new());
+    let lane = going(&limiter, 1000, 1, 3, &mut out);
+    assert_eq!(lane.len(), 1, "undeclared routes go one at a time");
+    let wide = going(&limiter, 1000, 5, 8, &mut out);
+    assert_eq!(wide.len(), 5);
+    // What is under way stays in the bucket that the first answer names, and counts there.
+    let mut wide = wide.into_iter();
+    let first = wide.next().unwrap();
+    limiter.report(ms(1040), first, &answer(7, 6, 5006.0, 5.0), &mut out);
+    assert_eq!(goes(&mut out).len(), 2, "seven less five");
+    for (left, permit) in (2..6).rev().zip(wide) {
+        limiter.report(ms(1041), permit, &answer(7, left, 5006.0, 5.0), &mut out);
+    }
+    assert!(goes(&mut out).is_empty());
+    assert_eq!(limiter.census(ms(1041)).waiting_for_bucket, 2 + 1);
+}
+
+#[test]
+fn a_declared_width_holds_in_the_next_channel_too_and_ends_with_the_first_answer() {
+    let (limiter, mut out) = (declared(4), Outputs::new());
+    for major in [1, 2] {
+        let mut permits = Vec::new();
+        for slot in 0..6 {
+            let mut ask = ask(10 * major + slot, 5);
+            ask.key.major = u64::from(major);
+            if let Decision::Go(permit) = limiter.acquire(ms(1000), &ask, &mut out) {
+                permits.push(permit);
+            }
+        }
+        assert_eq!(permits.len(), 4, "{major}");
+        for permit in permits {
+            let mut alone = answer(1, 0, 5030.0, 29.0);
+            alone.header(b"X-RateLimit-Bucket", b"one");
+            limiter.report(ms(1040), permit, &alone, &mut out);
+        }
+        assert!(goes(&mut out).is_empty(), "its limit is one");
+    }
+}
