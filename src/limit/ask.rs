@@ -82,6 +82,10 @@ pub enum Reason {
     Breaker,
     /// The egress address is near the 10,000 invalid requests that ban it.
     Budget,
+    /// Discord answered this route with 403 again and again; it is asked at pauses.
+    Forbidden,
+    /// The identity caused more than its share of the invalid requests that the address may make.
+    Share,
 }
 
 /// A refusal and when to try again.
@@ -200,7 +204,8 @@ pub enum Output {
         at: Instant,
     },
     /// A 401 spoke against this identity's token: ask `GET /users/@me` with it once, without a permit,
-    /// and hand the result to `Limiter::confirmed`. Ignoring it is safe: then nothing is locked.
+    /// and hand the result to `Limiter::confirmed`. Ignoring it is safe: then a token is locked only
+    /// after several 401s and nothing else, for a few seconds at first.
     Confirm {
         /// The identity.
         identity: u64,

@@ -6,6 +6,7 @@ use super::breaker::{Breaker, Passage};
 use super::headers::{Answer, Limited};
 use super::invalid::Invalid;
 use super::learn::KeyMap;
+use super::offenders::{Level, Offenders};
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(super) struct Guards {
     breaker: Breaker,
     invalid: Invalid,
     dead: KeyMap<Instant>,
+    offenders: Offenders,
 }
 
 impl Guards {
@@ -29,6 +31,7 @@ impl Guards {
             breaker: Breaker::new(),
             invalid: Invalid::new(Instant::ZERO),
             dead: KeyMap::default(),
+            offenders: Offenders::new(),
         }
     }
 
@@ -50,6 +53,12 @@ impl Guards {
         if answer.is_invalid() {
             self.invalid.count(now);
         }
+        let offence = matches!(answer.status, 401 | 403).then_some(answer.status);
+        // A 429 says nothing of whether the route is allowed, nor does a failing server.
+        if offence.is_some() || !matches!(answer.status, 429 | 500..) {
+            let level = self.level(now);
+            self.offenders.answered(now, level, &permit.key, offence);
+        }
         let webhook = permit.is(Permit::WEBHOOK) && answer.status == 404;
         if webhook && answer.code == UNKNOWN_WEBHOOK {
             if self.dead.len() >= DEAD_WEBHOOKS_MAX {
@@ -59,7 +68,17 @@ impl Guards {
                 self.dead.insert(permit.key.identity, now + DEAD_FOR);
             }
         }
-        !self.breaker.is_open() || !self.dead.is_empty() || self.invalid.spent(now).is_some()
+        !self.breaker.is_open() || !self.dead.is_empty() || self.level(now) > Level::Calm
+    }
+
+    /// How careful one has to be.
+    pub(super) fn level(&mut self, now: Instant) -> Level {
+        Level::of(self.invalid.total(now))
+    }
+
+    /// A request outside of the limiter was answered with a 401.
+    pub(super) fn count_invalid(&mut self, now: Instant) {
+        self.invalid.count(now);
     }
 
     /// Whether a request need not even queue.
@@ -76,13 +95,16 @@ impl Guards {
             }
             self.dead.remove(&ask.key.identity);
         }
-        self.budget(now).or_else(|| match self.breaker.peek(now) {
-            Passage::Open | Passage::Probe => None,
-            Passage::Closed(retry_after) => Some(Refusal {
-                reason: Reason::Breaker,
-                retry_after,
-            }),
-        })
+        let level = self.level(now);
+        self.budget(now)
+            .or_else(|| match self.breaker.peek(now) {
+                Passage::Open | Passage::Probe => None,
+                Passage::Closed(retry_after) => Some(Refusal {
+                    reason: Reason::Breaker,
+                    retry_after,
+                }),
+            })
+            .or_else(|| self.offenders.refuses(now, level, &ask.key))
     }
 
     /// A request is about to be sent.
@@ -90,17 +112,22 @@ impl Guards {
         if let Some(refusal) = self.budget(now) {
             return Some(refusal);
         }
-        match self.breaker.pass(now) {
-            Passage::Open => None,
-            Passage::Probe => {
-                permit.flags |= Permit::PROBE;
-                None
-            }
-            Passage::Closed(retry_after) => Some(Refusal {
-                reason: Reason::Breaker,
-                retry_after,
-            }),
+        let level = self.level(now);
+        if let Some(refusal) = self.offenders.refuses(now, level, &permit.key) {
+            return Some(refusal);
         }
+        match self.breaker.pass(now) {
+            Passage::Open => {}
+            Passage::Probe => permit.flags |= Permit::PROBE,
+            Passage::Closed(retry_after) => {
+                return Some(Refusal {
+                    reason: Reason::Breaker,
+                    retry_after,
+                });
+            }
+        }
+        self.offenders.goes(now, level, &permit.key);
+        None
     }
 
     pub(super) fn probe_lost(&mut self) {

@@ -29,6 +29,10 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 /// Identities that one sweep looks at.
 const SWEEP_BATCH: u32 = 1_024;
 
+/// While the budget of invalid requests shrinks, so many requests of a token go before its first
+/// answer: enough to begin with, and a fleet's dead tokens cost few of the 10,000.
+const UNPROVEN_WIDTH: u32 = 3;
+
 struct Identity {
     key: u64,
     window: Window,
@@ -39,9 +43,24 @@ struct Identity {
     sampled: Instant,
     used: Instant,
     token: Token,
+    /// Its token worked, or it has none.
+    proven: bool,
     in_flight: u32,
     /// The node in the list of bearers by last use, or `u32::MAX`.
     bearer: u32,
+}
+
+impl Identity {
+    /// Requests that may be under way together.
+    fn width(&self, wary: bool) -> u32 {
+        if self.token.is_doubtful() {
+            1
+        } else if wary && !self.proven {
+            UNPROVEN_WIDTH
+        } else {
+            u32::MAX
+        }
+    }
 }
 
 struct Waiter {
@@ -75,6 +94,8 @@ pub(super) struct Identities {
     sweep_hand: u32,
     sweep_at: Instant,
     announced: Instant,
+    /// The budget of invalid requests shrinks.
+    wary: bool,
 }
 
 impl Identities {
@@ -94,6 +115,7 @@ impl Identities {
             sweep_hand: 0,
             sweep_at: Instant::FAR,
             announced: Instant::FAR,
+            wary: false,
         }
     }
 
@@ -103,8 +125,10 @@ impl Identities {
         now: Instant,
         ticket: Ticket,
         mut permit: Permit,
+        wary: bool,
         out: &mut Outputs,
     ) -> Step {
+        self.wary = wary;
         let Some(number) = self.find(now, &permit, out) else {
             let retry_after = Duration::from_secs(1);
             return Step::Refused(
@@ -131,6 +155,7 @@ impl Identities {
         let identity = &mut self.arena[number];
         identity.used = now;
         if identity.queue.is_empty()
+            && identity.in_flight < identity.width(wary)
             && identity.paused_until <= now
             && let Some(tick) = identity.window.take(now)
         {
@@ -171,6 +196,7 @@ impl Identities {
         let identity = &mut self.arena[number];
         identity.used = now;
         identity.in_flight = identity.in_flight.saturating_sub(1);
+        identity.proven |= !matches!(answer.status, 401 | 429 | 500..);
         let limited = answer.limited();
         if limited == Limited::Global {
             identity.window.widen(now);
@@ -333,6 +359,7 @@ impl Identities {
             sampled: now,
             used: now,
             token: Token::Good,
+            proven: !permit.is(Permit::AUTHORIZED),
             in_flight: 0,
             bearer: NONE,
         });
@@ -385,12 +412,13 @@ impl Identities {
     }
 
     fn pump(&mut self, now: Instant, number: u32, out: &mut Outputs) {
+        let wary = self.wary;
         loop {
             let identity = &mut self.arena[number];
             let Some(node) = identity.queue.front() else {
                 break;
             };
-            if identity.paused_until > now {
+            if identity.paused_until > now || identity.in_flight >= identity.width(wary) {
                 break;
             }
             let Some(tick) = identity.window.take(now) else {
@@ -415,6 +443,8 @@ impl Identities {
         let wake = match identity.queue.front() {
             None => None,
             Some(_) if identity.paused_until > now => Some(identity.paused_until),
+            // The answer to what is under way wakes them.
+            Some(_) if identity.in_flight >= identity.width(self.wary) => None,
             Some(_) => identity.window.next_release(now),
         };
         if identity.timer.map(|(_, at)| at) == wake {
@@ -487,10 +517,13 @@ impl Identities {
             self.waiters.len(),
             "every waiter can be cancelled"
         );
-        assert_eq!(
-            identity.timer.is_some(),
-            !identity.queue.is_empty(),
-            "an identity has a timer exactly while somebody waits"
+        assert!(
+            identity.queue.is_empty() || identity.timer.is_some() || identity.in_flight > 0,
+            "whoever waits will be woken"
+        );
+        assert!(
+            identity.timer.is_none() || !identity.queue.is_empty(),
+            "an identity has a timer only while somebody waits"
         );
         assert_eq!(
             self.map.len(),

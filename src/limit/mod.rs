@@ -31,6 +31,7 @@ mod identity;
 mod invalid;
 mod latch;
 mod learn;
+mod offenders;
 mod offset;
 mod queue;
 mod settings;
@@ -85,6 +86,8 @@ pub struct Limiter<L: Latches> {
     guards: L::Latch<Guards>,
     /// A guard has something to say; spares every request the guards' latch while none has.
     guarded: AtomicBool,
+    /// So many invalid answers came that tokens which never worked go a few at a time.
+    wary: AtomicBool,
 }
 
 impl<L: Latches> Limiter<L> {
@@ -99,6 +102,7 @@ impl<L: Latches> Limiter<L> {
             hints: Latch::new(Hints::default()),
             guards: Latch::new(Guards::new()),
             guarded: AtomicBool::new(false),
+            wary: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +216,9 @@ impl<L: Latches> Limiter<L> {
 
     /// The result of what [`Output::Confirm`] asked for: `valid` unless the answer was a 401.
     pub fn confirmed(&self, now: Instant, identity: u64, valid: bool) {
+        if !valid {
+            self.guards.with(|guards| guards.count_invalid(now));
+        }
         self.identity(identity)
             .with(|identities| identities.confirmed(now, identity, valid));
     }
@@ -255,7 +262,8 @@ impl<L: Latches> Limiter<L> {
     ) -> Decision {
         if permit.is(Permit::GLOBAL) {
             let identity = self.identity(permit.key.identity);
-            match identity.with(|ids| ids.take(now, ticket, permit, out)) {
+            let wary = self.wary.load(Ordering::Acquire);
+            match identity.with(|ids| ids.take(now, ticket, permit, wary, out)) {
                 identity::Step::Ready(ready) => permit = ready,
                 identity::Step::Waits => return Decision::Wait,
                 identity::Step::Refused(permit, refusal) => {
@@ -304,11 +312,14 @@ impl<L: Latches> Limiter<L> {
             let identity = self.identity(permit.key.identity);
             identity.with(|identities| identities.answered(now, permit, answer, out));
         }
-        if permit.is(Permit::PROBE) || Guards::concerns(permit, answer) {
+        let guarded = self.guarded.load(Ordering::Acquire);
+        if guarded || permit.is(Permit::PROBE) || Guards::concerns(permit, answer) {
             self.guards.with(|guards| {
                 // Inside, so that a later finding is not overwritten by an earlier one.
                 self.guarded
                     .store(guards.answered(now, permit, answer), Ordering::Release);
+                let wary = guards.level(now) > offenders::Level::Calm;
+                self.wary.store(wary, Ordering::Release);
             });
         }
     }

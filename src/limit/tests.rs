@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+mod fleet;
 mod places;
 mod predict;
 
@@ -398,7 +399,10 @@ fn the_budget_of_invalid_requests_stops_everything_short_of_the_ban() {
         Outputs::new(),
     );
     for n in 0..BUDGET {
-        let permit = go(limiter.acquire(ms(20_000 + u64::from(n)), &ask(n, 1), &mut out));
+        // Strangers all of them, of whom nobody could know.
+        let mut ask = ask(n, 1);
+        ask.key.identity = 100 + u64::from(n);
+        let permit = go(limiter.acquire(ms(20_000 + u64::from(n)), &ask, &mut out));
         limiter.report(ms(20_000 + u64::from(n)), permit, &plain(403), &mut out);
     }
     let refusal = refused(limiter.acquire(ms(30_000), &ask(0, 2), &mut out));

@@ -136,7 +136,7 @@ impl Worker {
             Reason::Unauthorized => Refusal::TokenLocked,
             Reason::DeadWebhook => Refusal::WebhookDead,
             Reason::Breaker => Refusal::Breaker,
-            Reason::Budget => Refusal::InvalidBudget,
+            Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
         });
     }
 

@@ -51,6 +51,15 @@ pub(super) fn refused(refusal: Refusal) -> Reply<'static> {
             Scope::Global,
             "this egress address is close to the 10,000 invalid requests that ban it",
         ),
+        Reason::Forbidden => Reply::error(
+            403,
+            "Discord answers this with 403 again and again; it is asked again at pauses",
+        )
+        .retry_after(wait),
+        Reason::Share => limited(
+            Scope::User,
+            "too many of the invalid requests that could ban this egress address came from here",
+        ),
     }
 }
 
