@@ -117,5 +117,85 @@ fn limiter(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, limiter);
+/// Lets so many requests wait, each in a bucket of its own that is empty for an hour.
+fn waiting(bench: &mut Bench, count: u64) {
+    let mut empty = answer(&reset(bench.now + Duration::from_secs(3_600)));
+    for (name, value) in [
+        ("x-ratelimit-bucket", "e"),
+        ("x-ratelimit-limit", "1"),
+        ("x-ratelimit-remaining", "0"),
+        ("x-ratelimit-reset-after", "3600.000"),
+    ] {
+        empty.header(name.as_bytes(), value.as_bytes());
+    }
+    for n in 0..count {
+        let mut ask = ask(10_000_000 + n);
+        ask.key.route = 2;
+        ask.ticket.slot = n as u32 + 1;
+        let Decision::Go(permit) = bench.limiter.acquire(bench.now, &ask, &mut bench.out) else {
+            panic!("nobody is before it");
+        };
+        bench
+            .limiter
+            .report(bench.now, permit, &empty, &mut bench.out);
+        let decision = bench.limiter.acquire(bench.now, &ask, &mut bench.out);
+        assert!(matches!(decision, Decision::Wait));
+        while bench.out.pop().is_some() {}
+        bench.now += Duration::from_micros(20);
+    }
+}
+
+fn waiters(c: &mut Criterion) {
+    for count in [0, 1_000, 100_000] {
+        let mut bench = Bench::new(1_000);
+        waiting(&mut bench, count);
+        let answer = answer(&reset(bench.now));
+        c.bench_function(&format!("acquire and report beside {count} waiters"), |b| {
+            b.iter(|| bench.exchange(&answer));
+        });
+        let mut bench = Bench::new(1_000);
+        waiting(&mut bench, count + 1);
+        let mut late = ask(10_000_000);
+        late.key.route = 2;
+        c.bench_function(&format!("wait and leave beside {count} waiters"), |b| {
+            b.iter(|| {
+                let decision = bench.limiter.acquire(bench.now, &late, &mut bench.out);
+                assert!(matches!(decision, Decision::Wait));
+                bench
+                    .limiter
+                    .cancel(bench.now, &late.key, late.ticket, &mut bench.out);
+                while bench.out.pop().is_some() {}
+            });
+        });
+    }
+}
+
+/// The longest tick, for a mean hides it: while nothing is old, and while all is forgotten.
+#[expect(clippy::print_stdout, reason = "what criterion cannot report")]
+fn sweep(_: &mut Criterion) {
+    for (what, idle) in [("looks", 60), ("forgets", 600)] {
+        let mut bench = Bench::new(1_000_000);
+        bench.now += Duration::from_secs(idle);
+        let (mut ticks, mut longest, mut all) = (0, Duration::ZERO, Duration::ZERO);
+        while ticks < 2_000 && bench.limiter.census(bench.now).buckets > 0 {
+            for shard in 0..bench.limiter.shards() {
+                let Some(next) = bench.limiter.next_deadline(shard) else {
+                    continue;
+                };
+                bench.now = bench.now.max(next);
+                let begin = std::time::Instant::now();
+                bench.limiter.tick(bench.now, shard, &mut bench.out);
+                let took = begin.elapsed();
+                (ticks, all, longest) = (ticks + 1, all + took, longest.max(took));
+                while bench.out.pop().is_some() {}
+            }
+        }
+        println!(
+            "a sweep that {what}: {:?} on average, {longest:?} at most, of {ticks}",
+            all / ticks.max(1)
+        );
+    }
+}
+
+criterion_group!(benches, limiter, waiters, sweep);
 criterion_main!(benches);

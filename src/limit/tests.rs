@@ -554,6 +554,43 @@ fn everything_is_forgotten_in_the_end() {
     assert!(now < ms(2000) + Duration::from_secs(900));
 }
 
+#[test]
+fn a_sweep_looks_at_a_batch_and_no_more() {
+    let (limiter, mut out) = (
+        Limiter::<Unlocked>::new(&Settings::default(), 1),
+        Outputs::new(),
+    );
+    let webhook = |n: u64| {
+        let mut ask = Ask {
+            client: ClientClass::Webhook,
+            counts_globally: false,
+            ..ask(1, 1)
+        };
+        (ask.key.identity, ask.key.major) = (n, n);
+        ask
+    };
+    for n in 0..20_000 {
+        let permit = go(limiter.acquire(ms(1000), &webhook(n), &mut out));
+        limiter.report(ms(1000), permit, &answer(5, 4, 5001.0, 1.0), &mut out);
+    }
+    let mut now = ms(1000) + Duration::from_secs(600);
+    let (mut held, mut sweeps) = (limiter.census(now).buckets, 0);
+    while held > 0 {
+        limiter.tick(now, 0, &mut out);
+        let left = limiter.census(now).buckets;
+        // Measured in benches/limiter.rs: a batch takes a fraction of a millisecond.
+        assert!(held - left <= 1_024, "{}", held - left);
+        sweeps += 1;
+        assert!(sweeps < 200, "all are found within a few rounds");
+        held = left;
+        let Some(next) = limiter.next_deadline(0) else {
+            break;
+        };
+        now = now.max(next);
+    }
+    assert!(now < ms(1000) + Duration::from_secs(1_000));
+}
+
 /// Latches that threads can share.
 struct Locked;
 
