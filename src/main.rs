@@ -25,6 +25,14 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    match weir::io::descriptors::raise_limit() {
+        Ok(limit) if limit < loaded.config.max_connections as u64 => tracing::info!(
+            limit,
+            "open files are limited below MAX_CONNECTIONS; raise LimitNOFILE or ulimit -Hn for more"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
     serve(loaded.config).unwrap_or_else(|error| {
         tracing::error!("{error}");
         ExitCode::from(error.exit_code())

@@ -127,7 +127,8 @@ impl Upstream {
             }
             self.count(|counts| counts.stale += 1);
         }
-        let connection = self.open().await.inspect_err(|error| {
+        // Boxed: opening is rare, and its state would be part of every connection's task.
+        let connection = Box::pin(self.open()).await.inspect_err(|error| {
             self.count(|counts| counts.failed += 1);
             tracing::warn!(upstream = &*self.target.authority, %error, "cannot connect");
         })?;

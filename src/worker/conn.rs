@@ -69,7 +69,7 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
     };
     registered.set_idle(false);
     if next == Next::Linger {
-        linger(&worker, &mut client).await;
+        Box::pin(linger(&worker, &mut client)).await;
     }
     drop(registered);
 }

@@ -165,7 +165,8 @@ impl<'r> Exchange<'r> {
             client.outbuf.push(CONTINUE);
             client.flush(worker).await.map_err(|_| Attempt::Client)?;
         }
-        self.stream(worker, client, sender, &mut receiver).await
+        // Boxed: few requests come here, and their state would be part of every connection's task.
+        Box::pin(self.stream(worker, client, sender, &mut receiver)).await
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.

@@ -82,7 +82,7 @@ async fn permit(
         Asked::Refuse(refusal) => Err(wait::NoPermit::Refused(refusal)),
         Asked::Wait(waiting) => {
             let counted = Waits::new(worker, request);
-            let permit = wait::turn(&client.stream, waiting).await;
+            let permit = Box::pin(wait::turn(&client.stream, waiting)).await;
             drop(counted);
             permit
         }
