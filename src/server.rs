@@ -6,9 +6,9 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -105,6 +105,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         },
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         connections: AtomicUsize::new(0),
+        bots: Mutex::default(),
         draining: AtomicBool::new(false),
         aborting: AtomicBool::new(false),
         config,
@@ -241,6 +242,8 @@ fn settings(config: &Config, workers: usize) -> Settings {
         buckets_max: config.max_buckets.div_ceil(workers),
         max_bearers: config.max_bearer_count,
         disable_401_lock: config.disable_401_lock,
+        allow_concurrent: config.allow_concurrent_requests,
+        default_bucket: config.default_bucket,
         ..Settings::default()
     }
 }

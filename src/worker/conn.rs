@@ -113,7 +113,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registe
                 Next::Close
             }
         }
-        Taken::Request(request) => proxy::serve(worker, client, request).await,
+        Taken::Request(request, flight) => proxy::serve(worker, client, request, flight).await,
     }
 }
 
@@ -128,7 +128,7 @@ enum Taken {
         keep_alive: bool,
         head_only: bool,
     },
-    Request(Request),
+    Request(Request, Buf),
 }
 
 /// Why a head was not taken.
@@ -165,7 +165,8 @@ async fn read_request(
                             head_only: head.method == Method::Head,
                         }
                     } else {
-                        Taken::Request(Request::new(worker, &head, clock::now()))
+                        let (request, flight) = Request::new(worker, &head, clock::now());
+                        Taken::Request(request, flight)
                     };
                     let len = head.len;
                     client.inbuf.consume(len);

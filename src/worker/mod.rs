@@ -10,6 +10,7 @@
 pub mod accept;
 mod conn;
 mod exchange;
+mod own;
 mod proxy;
 mod registry;
 mod relay;
@@ -25,6 +26,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
@@ -36,6 +38,7 @@ use crate::limit::{self, Answer, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
 use crate::process::{Metrics, Process};
+use crate::route::{BucketKey, Keys, RouteText, classify, identity};
 use crate::upstream::{Bounds, Upstream};
 
 /// How long opening a connection to the upstream may take, and the handshake after it. A
@@ -45,6 +48,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often the wall clock is read; only the age classes of deleted messages need it, and those
 /// are seconds wide.
 const WALL_CLOCK_REFRESH: Duration = Duration::from_millis(200);
+
+/// Bots that a worker remembers having seen; forgetting them all costs each one look at the
+/// process's list.
+const SEEN_MAX: usize = 16_384;
+
+/// The key of `GET /gateway/bot`, whoever asks.
+fn gateway_key(keys: &Keys) -> BucketKey {
+    let mut text = RouteText::default();
+    let route = classify(b"GET", b"/api/v10/gateway/bot", 0, &mut text);
+    keys.bucket_key(&route, &identity::parse(None), b"GET")
+}
 
 /// One worker.
 pub(crate) struct Worker {
@@ -59,6 +73,11 @@ pub(crate) struct Worker {
     drained: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
     wall: Cell<(Instant, u64)>,
+    /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
+    /// [`Process::bots`].
+    seen: RefCell<AHashSet<u64>>,
+    /// What `GET /gateway/bot` falls under, but for the bot.
+    gateway: BucketKey,
 }
 
 /// Runs worker `index` on the calling thread until it has drained.
@@ -107,6 +126,8 @@ impl Worker {
             accepting: RefCell::default(),
             drained: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
+            seen: RefCell::default(),
+            gateway: gateway_key(&process.keys),
             process,
         })
     }
@@ -125,6 +146,27 @@ impl Worker {
     /// This worker's metrics; lock them for a moment only.
     fn metrics(&self) -> MutexGuard<'_, Metrics> {
         self.process.metrics[self.index].lock()
+    }
+
+    /// Whether this bot's global limit is to be asked for now.
+    fn first_sight(&self, identity: u64) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        if seen.contains(&identity) {
+            return false;
+        }
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(identity);
+        self.process.first_sight(identity)
+    }
+
+    /// The limit that `GET /gateway/bot` of this bot falls under.
+    fn gateway_key(&self, identity: u64) -> BucketKey {
+        BucketKey {
+            identity,
+            ..self.gateway
+        }
     }
 
     fn count_refusal(&self, reason: Reason) {

@@ -28,6 +28,8 @@ pub(super) struct Head {
     /// Whether the upstream keeps the connection open.
     pub(super) keep_alive: bool,
     framing: Framing,
+    /// Bytes of head and body, if both lie whole at the front of [`Receiver::plain`].
+    pub(super) whole: Option<usize>,
 }
 
 impl Head {
@@ -109,13 +111,14 @@ fn look(
             plain.consume(len);
             continue;
         }
-        return Ok(learn(&head, bytes));
+        return Ok(learn(&head, bytes, request));
     }
 }
 
 /// Reads what the limiter wants to know; `None` if the error body it lies in is not complete.
-fn learn(head: &ResponseHead<'_>, bytes: &[u8]) -> Option<Head> {
-    let mut answer = Answer::new(head.status);
+fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Head> {
+    let mut answer = Answer::new(head.status).in_milliseconds(request.in_milliseconds);
+    let mut whole = None;
     for (name, value) in head.headers() {
         answer.header(name, value);
     }
@@ -125,11 +128,13 @@ fn learn(head: &ResponseHead<'_>, bytes: &[u8]) -> Option<Head> {
     {
         let end = head.len + usize::try_from(length).unwrap_or(usize::MAX);
         answer.error_body(bytes.get(head.len..end)?);
+        whole = Some(end);
     }
     Some(Head {
         answer,
         keep_alive: head.keep_alive,
         framing: head.framing,
+        whole,
     })
 }
 
