@@ -74,7 +74,7 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
         })
         .map_err(StartError::Thread)?;
     match handle.wait() {
-        Event::Interrupted => {
+        Event::Interrupted | Event::Ready => {
             let finished = handle.shutdown(patience);
             tracing::info!(finished, "ended");
             Ok(if finished {

@@ -30,6 +30,8 @@ pub struct Process {
     pub metrics: Box<[Table]>,
     /// Client connections of all workers.
     pub connections: AtomicUsize,
+    /// Workers that accept connections.
+    pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
     /// Set once: no new connections, running exchanges finish.

@@ -107,10 +107,11 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registe
                 .version(version)
                 .keep_alive(goes_on);
             let sent = reply::send(worker, client, &reply, head_only).await;
-            if goes_on && sent.is_ok() {
-                Next::Request
-            } else {
-                Next::Close
+            match sent {
+                Ok(()) if goes_on => Next::Request,
+                // It may have a body that is still coming.
+                Ok(()) => Next::Linger,
+                Err(_) => Next::Close,
             }
         }
         Taken::Request(request, flight) => proxy::serve(worker, client, request, flight).await,

@@ -92,6 +92,9 @@ pub(super) struct Exchange<'r> {
     body: BodyTracker,
     /// The flight is all of the request.
     kept: bool,
+    /// The whole request has been written to the connection of this attempt. Not the same as the
+    /// body having been read: its last bytes may still be on their way when an answer comes early.
+    sent: bool,
     retries: Retries,
 }
 
@@ -112,6 +115,7 @@ impl<'r> Exchange<'r> {
             flight,
             body: BodyTracker::new(request.framing),
             kept: false,
+            sent: false,
             retries: Retries::granted(&worker.process.config),
         };
         exchange.take_body(client)?;
@@ -168,6 +172,11 @@ impl<'r> Exchange<'r> {
         client.flush(worker).await
     }
 
+    /// Bytes of the body that the client has still to send, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.body.remaining_hint()
+    }
+
     /// Whether the request can be sent a second time although it may have been acted upon.
     fn repeatable(&self) -> bool {
         self.kept && self.request.method.is_safe()
@@ -203,6 +212,7 @@ impl<'r> Exchange<'r> {
         };
         worker.count_answer(&head.answer);
         if self.kept
+            && self.sent
             && let Some(whole) = head.whole
             && self.retries.take(&head.answer)
         {
@@ -218,7 +228,7 @@ impl<'r> Exchange<'r> {
         if grant.report(&head.answer) {
             own::confirm(worker, &self.flight, self.request.ask.key.identity);
         }
-        let sent_whole = self.body.done();
+        let sent_whole = self.sent;
         let outcome = Outcome::Answered {
             status: head.answer.status,
             shared: head.is_shared(),
@@ -258,13 +268,16 @@ impl<'r> Exchange<'r> {
         let armed = worker
             .deadlines
             .arm_after(&lease.connection, Half::Both, timeout);
+        self.sent = false;
         let (mut sender, mut receiver) = lease.connection.split();
         sender.queue(self.flight.as_slice())?;
         grant.mark_sent();
         if let Err(error) = sender.flush().await {
-            return Err(timed_out(armed.expired(), Error::exchanging(error)).into());
+            let error = timed_out(armed.expired(), Error::exchanging(error));
+            return Box::pin(self.last_word(&mut receiver, error)).await;
         }
         if self.body.done() {
+            self.sent = true;
             let head = relay::head(worker, client, &mut receiver, self.request).await;
             let expired = armed.expired();
             return head.map_err(|attempt| attempt.timed_out(expired));
@@ -277,6 +290,16 @@ impl<'r> Exchange<'r> {
         }
         // Boxed: few requests come here, and their state would be part of every connection's task.
         Box::pin(self.stream(worker, client, sender, &mut receiver)).await
+    }
+
+    /// What an upstream that takes no more bytes has said before, if it has.
+    async fn last_word(&self, receiver: &mut Receiver<'_>, error: Error) -> Result<Head, Attempt> {
+        let mut interim = Buf::new();
+        let head = relay::head_into(&mut interim, receiver, self.request);
+        match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
+            First::Left(Ok(head)) => Ok(head),
+            First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
+        }
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.
@@ -296,6 +319,7 @@ impl<'r> Exchange<'r> {
             match first(upload.as_mut(), head.as_mut()).await {
                 First::Right(head) => head,
                 First::Left(Ok(())) => {
+                    self.sent = true;
                     let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
                     let head = head.await;
                     let expired = armed.expired();

@@ -24,6 +24,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::task::Waker;
 use std::time::Duration;
 
 use ahash::AHashSet;
@@ -71,6 +72,8 @@ pub(crate) struct Worker {
     registry: Rc<Registry>,
     accepting: RefCell<Canceller>,
     drained: Cell<bool>,
+    /// The ticker is to end.
+    ending: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
     wall: Cell<(Instant, u64)>,
     /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
@@ -82,6 +85,8 @@ pub(crate) struct Worker {
 
 /// Runs worker `index` on the calling thread until it has drained.
 ///
+/// `ready` is called once the runtime stands.
+///
 /// # Errors
 /// The runtime or the listener cannot be set up.
 pub fn run(
@@ -89,19 +94,26 @@ pub fn run(
     process: Arc<Process>,
     listener: std::net::TcpListener,
     driver: Chosen,
+    ready: impl FnOnce(()),
 ) -> io::Result<()> {
     pin(index);
     let mut runtime = WorkerRuntime::build(driver)?;
+    ready(());
     runtime.block_on(async move {
         listener.set_nonblocking(driver == Chosen::Epoll)?;
         let listener = TcpListener::from_std(listener)?;
         let worker = Worker::new(index, process);
-        monoio::spawn(tick(worker.clone()));
+        let ticker = monoio::spawn(tick(worker.clone()));
         let cancel = worker.accepting.borrow().handle();
         accept::run(worker.clone(), listener, cancel).await;
+        worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
         worker.local.close();
+        // The ticker holds the worker, and the worker's alarm the ticker.
+        worker.ending.set(true);
+        worker.alarm.ring();
+        ticker.await;
         Ok(())
     })
 }
@@ -125,6 +137,7 @@ impl Worker {
             registry: Rc::default(),
             accepting: RefCell::default(),
             drained: Cell::new(false),
+            ending: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
@@ -216,15 +229,32 @@ impl Worker {
     }
 
     /// Waits until the connections of all workers have ended, or must: as long as a request waits
-    /// anywhere, this worker's shard may be what it waits for.
+    /// anywhere, or can still come in, this worker's shard may be what it waits for.
     async fn ended(&self) {
-        while self.process.connections.load(Ordering::Acquire) > 0 {
-            if self.process.aborting.load(Ordering::Relaxed) {
-                tracing::warn!(
-                    worker = self.index,
-                    connections = self.registry.len(),
-                    "the shutdown deadline passed; connections are cut"
-                );
+        let process = &self.process;
+        while process.accepting.load(Ordering::Acquire) > 0
+            || process.connections.load(Ordering::Acquire) > 0
+        {
+            if process.aborting.load(Ordering::Relaxed) {
+                return self.cut().await;
+            }
+            monoio::time::sleep(END_CHECK).await;
+        }
+    }
+
+    /// Ends the connections that are left, and gives their tasks a moment to notice.
+    async fn cut(&self) {
+        if self.registry.len() > 0 {
+            tracing::warn!(
+                worker = self.index,
+                connections = self.registry.len(),
+                "the shutdown deadline passed; connections are cut"
+            );
+        }
+        for _ in 0..CUT_CHECKS {
+            self.registry.cut();
+            self.upstream.cut();
+            if self.registry.len() == 0 {
                 return;
             }
             monoio::time::sleep(END_CHECK).await;
@@ -244,23 +274,29 @@ impl Worker {
 /// How often a draining worker looks whether it can end.
 const END_CHECK: Duration = Duration::from_millis(10);
 
+/// Such moments that cut connections get to end in: a second.
+const CUT_CHECKS: u32 = 100;
+
 /// The ticker: does what is due, then sleeps until something is.
 async fn tick(worker: Rc<Worker>) {
-    loop {
+    while !worker.ending.get() {
         let now = clock::now();
-        if worker.process.is_draining() {
-            worker.drain();
-        }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let shard = worker.local.turn(now);
+        // After the mailbox was read, so that the nudge that announces the end is not lost.
+        if worker.process.is_draining() {
+            worker.drain();
+        }
+        worker.publish(&mut worker.metrics());
         let next = [worker.deadlines.next(), idle, shard]
             .into_iter()
             .flatten()
             .min();
-        worker
-            .alarm
-            .sleep_until(next, |waker| worker.local.wake_by(waker))
-            .await;
+        let has_work = |waker: &Waker| {
+            worker.local.wake_by(waker) || worker.process.is_draining() && !worker.drained.get()
+        };
+        worker.alarm.sleep_until(next, has_work).await;
     }
+    worker.alarm.forget();
 }

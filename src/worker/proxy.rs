@@ -17,10 +17,10 @@ use super::wait::NoPermit;
 use super::{Worker, own, reply, wait};
 use crate::clock;
 use crate::error::{Error, Kind};
-use crate::http1::{Framing, Reply};
+use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
 use crate::mesh::{Asked, Grant};
-use crate::metrics::{OpenSlot, SeriesKey};
+use crate::metrics::{OpenSlot, Refusal, SeriesKey};
 
 /// Serves one request; its head has been taken from the client's buffer.
 pub(super) async fn serve(
@@ -58,13 +58,13 @@ async fn answer(
     let asked = worker.local.ask(request.began, request.ask);
     let mut grant = match permit(worker, client, request, asked).await {
         Ok(grant) => grant,
-        Err(none) => return refused(worker, client, request, none).await,
+        Err(none) => return refused(worker, client, request, none, unread(request)).await,
     };
     let mut exchange = match Exchange::begin(worker, client, request, flight).await {
         Ok(exchange) => exchange,
         Err(failure) => {
             drop(grant);
-            return no_answer(worker, client, request, failure).await;
+            return no_answer(worker, client, request, failure, None).await;
         }
     };
     let mut fresh = false;
@@ -73,7 +73,14 @@ async fn answer(
             Ok(lease) => lease,
             Err(error) => {
                 drop(grant);
-                return no_answer(worker, client, request, Failure::Upstream(error)).await;
+                return no_answer(
+                    worker,
+                    client,
+                    request,
+                    Failure::Upstream(error),
+                    exchange.left(),
+                )
+                .await;
             }
         };
         match exchange.run(worker, client, lease, grant).await {
@@ -86,10 +93,14 @@ async fn answer(
                 fresh = false;
                 grant = match permit(worker, client, request, Asked::Wait(waiting)).await {
                     Ok(grant) => grant,
-                    Err(none) => return refused(worker, client, request, none).await,
+                    Err(none) => {
+                        return refused(worker, client, request, none, exchange.left()).await;
+                    }
                 };
             }
-            Err(failure) => return no_answer(worker, client, request, failure).await,
+            Err(failure) => {
+                return no_answer(worker, client, request, failure, exchange.left()).await;
+            }
         }
     }
 }
@@ -121,12 +132,13 @@ async fn refused(
     client: &mut Client,
     request: &Request,
     none: NoPermit,
+    left: Option<u64>,
 ) -> (Outcome, Next) {
     match none {
         NoPermit::Left => (Outcome::Unanswered, Next::Close),
         NoPermit::Refused(refusal) => {
             worker.count_refusal(refusal.reason);
-            own_answer(worker, client, request, reply::refused(refusal)).await
+            own_answer(worker, client, request, reply::refused(refusal), left).await
         }
     }
 }
@@ -161,6 +173,7 @@ async fn no_answer(
     client: &mut Client,
     request: &Request,
     failure: Failure,
+    left: Option<u64>,
 ) -> (Outcome, Next) {
     let error = match failure {
         Failure::Client => return (Outcome::Unanswered, Next::Close),
@@ -169,33 +182,35 @@ async fn no_answer(
         Failure::Stale(_) | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
     };
     tracing::debug!(%error, "no answer from the upstream");
-    {
+    if error.kind == Kind::BadRequest {
+        worker.metrics().own.refuse(Refusal::Malformed);
+    } else {
         let mut metrics = worker.metrics();
         metrics.requests.record_error();
         metrics.own.fail(error.kind);
     }
-    own_answer(worker, client, request, reply::failed(&error)).await
+    own_answer(worker, client, request, reply::failed(&error), left).await
 }
 
-/// Answers in Discord's place. The connection goes on only if the request's body has come whole.
+/// Bytes of a body of which nothing has been taken yet.
+fn unread(request: &Request) -> Option<u64> {
+    BodyTracker::new(request.framing).remaining_hint()
+}
+
+/// Answers in Discord's place. The connection goes on only if the `left` bytes of the request's
+/// body have come.
 async fn own_answer(
     worker: &Worker,
     client: &mut Client,
     request: &Request,
     reply: Reply<'_>,
+    left: Option<u64>,
 ) -> (Outcome, Next) {
-    let body_is_read = match request.framing {
-        Framing::None | Framing::Length(0) => true,
-        Framing::Length(length) => {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let whole = client.inbuf.len() >= length;
-            if whole {
-                client.inbuf.consume(length);
-            }
-            whole
-        }
-        Framing::Chunked | Framing::UntilClose => false,
-    };
+    let left = left.and_then(|left| usize::try_from(left).ok());
+    let body_is_read = left.is_some_and(|left| left <= client.inbuf.len());
+    if let (true, Some(left)) = (body_is_read, left) {
+        client.inbuf.consume(left);
+    }
     let goes_on = request.keep_alive && body_is_read && !worker.process.is_draining();
     let reply = reply.version(request.version).keep_alive(goes_on);
     let sent = reply::send(worker, client, &reply, request.wants_head_only()).await;
