@@ -157,7 +157,7 @@ async fn read_request(
         if may_complete(bytes, seen) {
             match parse_request(bytes) {
                 Parse::Complete(head) => {
-                    let taken = if is_health(head.target) {
+                    let taken = if is_health(head.method, head.target) {
                         // A body would be the next request's beginning: it is not asked for here.
                         let bodiless = matches!(head.framing, Framing::None | Framing::Length(0));
                         Taken::Health {
@@ -214,9 +214,9 @@ async fn await_bytes(worker: &Worker, client: &mut Client, registered: &Register
     )
 }
 
-fn is_health(target: &[u8]) -> bool {
+fn is_health(method: Method, target: &[u8]) -> bool {
     let path = target.split(|&byte| byte == b'?').next().unwrap_or(target);
-    path == b"/nirn/healthz"
+    matches!(method, Method::Get | Method::Head) && path == b"/nirn/healthz"
 }
 
 /// Lets the client finish sending, within bounds, after the answer that ends its connection.
