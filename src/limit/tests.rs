@@ -469,6 +469,25 @@ fn queues_are_bounded() {
 }
 
 #[test]
+fn room_is_not_made_of_the_bucket_that_was_just_answered() {
+    let settings = Settings {
+        buckets_max: 2,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    let mut other = ask(2, 1);
+    other.key.major = 2;
+    let second = go(limiter.acquire(ms(1000), &other, &mut out));
+    limiter.no_answer(ms(1030), second, false, &mut out);
+    // The bucket that it names would be the third; neither lane has anything under way any more.
+    limiter.report(ms(1040), first, &answer(5, 4, 5006.0, 5.0), &mut out);
+    let third = go(limiter.acquire(ms(1060), &ask(3, 1), &mut out));
+    limiter.no_answer(ms(1070), third, false, &mut out);
+    assert_eq!(limiter.census(ms(1070)).under_way, 0);
+}
+
+#[test]
 fn the_least_recently_used_bearer_makes_room() {
     let settings = Settings {
         max_bearers: 2,

@@ -58,7 +58,7 @@ impl Shard {
             self.buckets[permit.suspect].release(now, false);
         }
         if !self.holds.is_empty() {
-            self.release_holds(permit);
+            self.release_holds(now, permit);
         }
     }
 
@@ -78,7 +78,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn release_holds(&mut self, permit: &Permit) {
+    pub(super) fn release_holds(&mut self, now: Instant, permit: &Permit) {
         let (holds, buckets, moved) = (&mut self.holds, &mut self.buckets, &mut self.moved);
         for hold in holds.iter_mut() {
             let meant = (hold.serial.wrapping_sub(permit.serial) as i32) >= 0;
@@ -86,6 +86,7 @@ impl Shard {
                 hold.left -= 1;
                 if hold.left == 0 {
                     buckets[hold.to].set(Bucket::HELD, false);
+                    buckets[hold.to].touch(now);
                     moved.push(hold.to);
                 }
             }

@@ -1,7 +1,7 @@
 //! Which bucket a route has here: lanes for unknown routes, buckets made by hint or by an answer's
 //! name, routes that move from one to another or are split off, and the sweep that forgets.
 
-use super::{NONE, PRESSURE_BATCH, SWEEP_BATCH, SWEEP_ROUND, Shard, says_free};
+use super::{NONE, PRESSURE_BATCH, PRESSURE_IDLE, SWEEP_BATCH, SWEEP_ROUND, Shard, says_free};
 use crate::clock::Instant;
 use crate::limit::ask::{BucketKey, Outputs, Permit};
 use crate::limit::bucket::{Bucket, Kind};
@@ -68,7 +68,7 @@ impl Shard {
 
     pub(super) fn create(&mut self, now: Instant, kind: Kind, out: &mut Outputs) -> Option<u32> {
         if self.buckets.len() >= self.settings.buckets_max {
-            self.sweep(now, PRESSURE_BATCH, Duration::ZERO);
+            self.sweep(now, PRESSURE_BATCH, PRESSURE_IDLE);
             if self.buckets.len() >= self.settings.buckets_max {
                 return None;
             }
