@@ -163,6 +163,32 @@ fn an_absorbed_429_goes_before_those_that_came_later() {
     assert_eq!(slots, [2]);
 }
 
+#[test]
+fn an_absorbed_429_without_a_bucket_goes_first_where_its_route_points_by_now() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let serial = |slot, major| {
+        let mut ask = ask(slot, 1);
+        (ask.key.major, ask.serial) = (major, true);
+        ask
+    };
+    let teacher = go(limiter.acquire(ms(1000), &serial(1, 1), &mut out));
+    let first = go(limiter.acquire(ms(1000), &serial(2, 2), &mut out));
+    limiter.report(ms(1040), teacher, &answer(5, 4, 5006.0, 5.0), &mut out);
+    // Known by now, but the first is still under way in the lane of unknown routes.
+    assert!(matches!(
+        limiter.acquire(ms(1050), &serial(3, 2), &mut out),
+        Decision::Wait
+    ));
+    let mut limited = plain(429);
+    limited.header(b"X-RateLimit-Scope", b"user");
+    limited.header(b"Retry-After", b"1");
+    limiter.requeue(ms(1060), first, &limited, &serial(2, 2), &mut out);
+    assert!(goes(&mut out).is_empty());
+    (0..2).for_each(|shard| limiter.tick(ms(2100), shard, &mut out));
+    let slots: Vec<u32> = goes(&mut out).iter().map(|(slot, _)| *slot).collect();
+    assert_eq!(slots, [2]);
+}
+
 /// An answer of `status` with Discord's mark and nothing about limits.
 fn plain(status: u16) -> Answer {
     let mut answer = Answer::new(status);

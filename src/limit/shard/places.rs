@@ -122,7 +122,9 @@ impl Shard {
         let b = &self.buckets[permit.bucket];
         let Some(name) = answer.headers.bucket else {
             if !says_free(answer) {
-                return (b.kind() != Kind::Lane).then_some(permit.bucket);
+                // The route may point elsewhere by now, and those behind it wait there.
+                let current = self.index.get(learn::route_key(&permit.key));
+                return current.or_else(|| (b.kind() != Kind::Lane).then_some(permit.bucket));
             }
             if b.kind() != Kind::Lane {
                 self.buckets[permit.bucket].set_free();
