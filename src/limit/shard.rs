@@ -387,7 +387,8 @@ impl Shard {
             && self
                 .index
                 .get(lane.name_key)
-                .is_some_and(|suspect| self.buckets[suspect].in_flight() > 0)
+                .map(|suspect| &self.buckets[suspect])
+                .is_some_and(|suspect| suspect.in_flight() > 0 || suspect.is(Bucket::HELD))
     }
 }
 
