@@ -11,8 +11,9 @@
 //!
 //! # Input
 //! Text that can be written by hand: a letter for the operation, then a digit for each choice, in
-//! the order of the fields of [`Op`]. Any other byte stands for one of these. The first two digits
-//! are [`Shape`]. `00 a000000 t3 r0 12440` asks, lets time pass, and has the answer reported.
+//! the order of the fields of [`Op`]. Any other byte stands for one of these; blanks are skipped. The
+//! first two digits are [`Shape`]. `00 a000000 t3 r0 013340` asks, lets time pass, and reports the
+//! answer.
 
 #![no_main]
 
@@ -34,8 +35,9 @@ const OPS_MAX: usize = 256;
 /// Ticks that may pass before everybody who waits has a verdict: the longest waits of the answers
 /// here, for as many requests, with the sweeps in between.
 const TICKS_MAX: usize = 100_000;
-/// A lock grows to an hour, a breaker's pause to what Cloudflare says, here less.
-const WAIT_MAX: Duration = Duration::from_secs(86_400);
+/// Every operation may have put one request in front, each for the longest window of the answers
+/// here, 600 s; locks and pauses of the breaker are shorter.
+const WAIT_MAX: Duration = Duration::from_secs(600 * (OPS_MAX as u64 + 1));
 /// Steps of time: below and above the limiter's own (4 ms), windows, idle times.
 const STEPS_MS: [u64; 8] = [0, 1, 5, 50, 400, 1_500, 30_000, 700_000];
 
@@ -104,7 +106,7 @@ enum Op {
 impl Arbitrary<'_> for Op {
     fn arbitrary(u: &mut Unstructured<'_>) -> arbitrary::Result<Self> {
         // The low half of the letter's byte, so that nearly every byte is an operation.
-        Ok(match u8::arbitrary(u)? & 15 {
+        Ok(match u.letter()? & 15 {
             2 | 10 => Self::Report(u.digit(12)?, Reply::arbitrary(u)?),
             3 => Self::Cancel(u.digit(12)?),
             4 | 13 => Self::Time(u.digit(8)?),
@@ -265,7 +267,7 @@ impl World {
         let lag_ns = [0, 100_000, 6_000_000][lag];
         let now = Instant::from_nanos(self.now.as_nanos() - lag_ns);
         match self.limiter.acquire(now, &ask, &mut self.out) {
-            Decision::Go(permit) => self.goes(Request { ask, again: false }, permit),
+            Decision::Go(permit) => self.goes(&Request { ask, again: false }, permit),
             Decision::Wait => {
                 let again = false;
                 self.waiting.insert(ask.ticket.slot, Request { ask, again });
@@ -289,8 +291,8 @@ impl World {
     }
 
     /// A request has its permit.
-    fn goes(&mut self, request: Request, permit: Permit) {
-        let Request { ask, again } = request;
+    fn goes(&mut self, request: &Request, permit: Permit) {
+        let Request { ask, again } = *request;
         assert_eq!(permit.key(), ask.key);
         if !again {
             let last = self.gone.insert(ask.key, ask.ticket.slot).unwrap_or(0);
@@ -310,7 +312,10 @@ impl World {
             match output {
                 Output::Go { ticket, permit } => {
                     let request = self.waiting.remove(&ticket.slot);
-                    self.goes(request.expect("only who waits gets a permit, once"), permit);
+                    self.goes(
+                        &request.expect("only who waits gets a permit, once"),
+                        permit,
+                    );
                 }
                 Output::Refuse { ticket, refusal } => {
                     let request = self.waiting.remove(&ticket.slot);

@@ -10,21 +10,26 @@ const TIMES_MS: [u64; 8] = [0, 1, 250, 1_000, 5_000, 60_000, 600_000, 333];
 /// Unix time at the limiter's origin, by the server's clock.
 const SERVER_MS: u64 = 1_700_000_000_000;
 
-/// Choices by digits.
+/// Choices by letters and digits. Blanks may separate them.
 pub(crate) trait Digits {
+    /// The next byte that is no blank.
+    fn letter(&mut self) -> arbitrary::Result<u8>;
     /// A choice below `choices`: of a number that divides 48, each digit chooses itself.
     fn digit(&mut self, choices: u8) -> arbitrary::Result<usize>;
 }
 
 impl Digits for Unstructured<'_> {
-    fn digit(&mut self, choices: u8) -> arbitrary::Result<usize> {
+    fn letter(&mut self) -> arbitrary::Result<u8> {
         loop {
             let byte = u8::arbitrary(self)?;
-            // Blanks may separate operations and choices.
             if byte != b' ' || self.is_empty() {
-                return Ok(usize::from(byte % choices));
+                return Ok(byte);
             }
         }
+    }
+
+    fn digit(&mut self, choices: u8) -> arbitrary::Result<usize> {
+        Ok(usize::from(self.letter()? % choices))
     }
 }
 
