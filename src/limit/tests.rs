@@ -257,6 +257,29 @@ fn a_route_without_headers_is_free_after_its_first_answer() {
 }
 
 #[test]
+fn a_change_does_not_overtake_another_when_their_route_turns_out_free() {
+    let settings = Settings {
+        default_bucket: 2,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let serial = |slot| Ask {
+        serial: true,
+        ..ask(slot, 1)
+    };
+    let first = go(limiter.acquire(ms(1000), &serial(1), &mut out));
+    let read = go(limiter.acquire(ms(1000), &ask(2, 1), &mut out));
+    assert!(matches!(
+        limiter.acquire(ms(1000), &serial(3), &mut out),
+        Decision::Wait
+    ));
+    limiter.report(ms(1040), read, &plain(200), &mut out);
+    assert!(goes(&mut out).is_empty());
+    limiter.report(ms(1050), first, &plain(200), &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
+}
+
+#[test]
 fn errors_that_come_from_before_the_limits_do_not_make_a_route_free() {
     for status in [401, 403, 500, 502] {
         let (limiter, mut out) = (limiter(), Outputs::new());

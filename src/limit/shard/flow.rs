@@ -66,7 +66,10 @@ impl Shard {
     pub(super) fn hold(&mut self, from: u32, route: u64, to: u32) {
         let left = self.buckets[from].in_flight();
         let may = self.buckets[from].may_have_under_way(route);
-        if may && self.buckets[to].kind() != Kind::Free {
+        // Without a limit there is nothing to count, but an order to keep.
+        let matters =
+            self.buckets[to].kind() != Kind::Free || self.buckets[from].is(Bucket::SERIAL);
+        if may && matters {
             let serial = self.serial;
             self.holds.push(Hold {
                 from,
