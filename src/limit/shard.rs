@@ -49,6 +49,7 @@ struct Active {
 }
 
 /// A bucket that waits for what is under way from another: its newest answer does not know of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Hold {
     from: u32,
     to: u32,

@@ -280,6 +280,32 @@ fn a_change_does_not_overtake_another_when_their_route_turns_out_free() {
 }
 
 #[test]
+fn a_change_does_not_overtake_another_when_their_route_moves_twice() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let serial = |slot| Ask {
+        serial: true,
+        ..ask(slot, 1)
+    };
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    limiter.report(ms(1040), first, &plain(200), &mut out);
+    let one = go(limiter.acquire(ms(1050), &ask(2, 1), &mut out));
+    let other = go(limiter.acquire(ms(1050), &ask(3, 1), &mut out));
+    let change = go(limiter.acquire(ms(1050), &serial(4), &mut out));
+    // The free route gets a bucket, and then another one, while the change is under way.
+    limiter.report(ms(1090), one, &answer(5, 4, 5006.0, 5.0), &mut out);
+    assert!(matches!(
+        limiter.acquire(ms(1100), &serial(5), &mut out),
+        Decision::Wait
+    ));
+    let mut renamed = answer(5, 4, 5006.0, 5.0);
+    renamed.header(b"X-RateLimit-Bucket", b"other");
+    limiter.report(ms(1110), other, &renamed, &mut out);
+    assert!(goes(&mut out).is_empty());
+    limiter.report(ms(1120), change, &renamed, &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
+}
+
+#[test]
 fn errors_that_come_from_before_the_limits_do_not_make_a_route_free() {
     for status in [401, 403, 500, 502] {
         let (limiter, mut out) = (limiter(), Outputs::new());

@@ -71,13 +71,30 @@ impl Shard {
             self.buckets[to].kind() != Kind::Free || self.buckets[from].is(Bucket::SERIAL);
         if may && matters {
             let serial = self.serial;
-            self.holds.push(Hold {
+            self.add_hold(Hold {
                 from,
                 to,
                 serial,
                 left,
             });
-            self.buckets[to].set(Bucket::HELD, true);
+        }
+        // What `from` itself waits for may be of this route too.
+        if self.buckets[from].is(Bucket::HELD) {
+            for at in 0..self.holds.len() {
+                if self.holds[at].to == from && self.holds[at].from != to {
+                    self.add_hold(Hold {
+                        to,
+                        ..self.holds[at]
+                    });
+                }
+            }
+        }
+    }
+
+    fn add_hold(&mut self, hold: Hold) {
+        if !self.holds.contains(&hold) {
+            self.holds.push(hold);
+            self.buckets[hold.to].set(Bucket::HELD, true);
         }
     }
 
