@@ -81,12 +81,15 @@ fn a_get_whose_body_was_streamed_is_never_sent_again_in_part() {
     assert_eq!(recorder.seen().len(), 1, "no second attempt");
 }
 
+/// For each connection, the length its first request's body was to have, and where in what came the
+/// next request began.
+type Log = Mutex<Vec<(usize, Option<usize>)>>;
+
 /// An upstream with a small receive buffer. On each connection it reads a head, waits until it is
-/// told, answers early, and then reads on; `log` gets, for each connection, the length the body was
-/// to have and where in what came the next request began.
+/// told, answers early, and then reads on.
 struct EarlyUpstream {
     addr: SocketAddr,
-    log: Arc<Mutex<Vec<(usize, Option<usize>)>>>,
+    log: Arc<Log>,
     answers: Arc<AtomicUsize>,
 }
 
@@ -113,11 +116,7 @@ impl EarlyUpstream {
         upstream
     }
 
-    fn serve(
-        mut stream: std::net::TcpStream,
-        log: &Mutex<Vec<(usize, Option<usize>)>>,
-        answers: &AtomicUsize,
-    ) {
+    fn serve(mut stream: std::net::TcpStream, log: &Log, answers: &AtomicUsize) {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {

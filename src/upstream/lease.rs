@@ -173,14 +173,8 @@ impl Upstream {
         if self.ended.get() {
             return Err(Error::new(Kind::Draining));
         }
-        while !fresh {
-            let pooled = self.pool.borrow_mut().take(clock::now());
-            let Some(mut connection) = pooled else { break };
-            if connection.is_alive().await {
-                self.count(|counts| counts.reused += 1);
-                return Ok(self.lend(connection, true, slot));
-            }
-            self.count(|counts| counts.stale += 1);
+        if !fresh && let Some(connection) = self.pooled().await {
+            return Ok(self.lend(connection, true, slot));
         }
         // Boxed: opening is rare, and its state would be part of every connection's task.
         let opened = Box::pin(self.open()).await;
@@ -188,6 +182,18 @@ impl Upstream {
         self.outage.note(&self.target.authority, noted);
         let connection = opened.inspect_err(|_| self.count(|counts| counts.failed += 1))?;
         Ok(self.lend(connection, false, slot))
+    }
+
+    /// A connection from the pool that still lives.
+    async fn pooled(&self) -> Option<Connection> {
+        loop {
+            let mut connection = self.pool.borrow_mut().take(clock::now())?;
+            if connection.is_alive().await {
+                self.count(|counts| counts.reused += 1);
+                return Some(connection);
+            }
+            self.count(|counts| counts.stale += 1);
+        }
     }
 
     async fn wait_for_slot(&self) -> Result<Slot, Error> {
@@ -285,11 +291,6 @@ impl Upstream {
     /// Closes all idle connections.
     pub fn close_idle(&self) {
         self.pool.borrow_mut().clear();
-    }
-
-    /// How many connections idle.
-    pub fn idle(&self) -> usize {
-        self.pool.borrow().len()
     }
 
     /// What happened so far.

@@ -32,7 +32,7 @@ use crate::upstream::connection::Receiver;
 
 /// Why an exchange gave the client no answer.
 pub(super) enum Failure {
-    /// A pooled connection turned out dead before anything was answered, and sending again is
+    /// A pooled connection turned out dead before a whole head of an answer, and sending again is
     /// safe: the permit is still good.
     Stale(Grant),
     /// A 429 that is absorbed: the request waits again.

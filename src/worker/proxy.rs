@@ -30,6 +30,8 @@ pub(super) async fn serve(
     flight: Buf,
 ) -> Next {
     let open = Open::new(worker, &request);
+    // A request that waits holds its head and no buffer beside.
+    client.inbuf.release();
     own::detect(worker, &request, &flight);
     let (outcome, next) = answer(worker, client, &request, flight).await;
     open.close(outcome);
