@@ -104,7 +104,9 @@ impl Shared {
         let _ = first.send(());
         while !self.stopping.load(Ordering::Relaxed) {
             thread::park_timeout(if known { REFRESH } else { RETRY });
-            known |= self.refresh();
+            if !self.stopping.load(Ordering::Relaxed) {
+                known |= self.refresh();
+            }
         }
     }
 
