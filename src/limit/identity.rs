@@ -26,8 +26,8 @@ const NONE: u32 = u32::MAX;
 const IDLE: Duration = Duration::from_secs(600);
 /// How often idle identities are looked for.
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
-/// Identities that one sweep looks at.
-const SWEEP_BATCH: u32 = 1_024;
+/// Identities that one sweep looks at; each that goes gives back its window's memory.
+const SWEEP_BATCH: u32 = 512;
 
 /// While the budget of invalid requests shrinks, so many requests of a token go before its first
 /// answer: enough to begin with, and a fleet's dead tokens cost few of the 10,000.

@@ -24,8 +24,8 @@ use std::time::Duration;
 const NONE: u32 = u32::MAX;
 /// A bucket that nobody used for so long is forgotten: longer than nearly every window of Discord's.
 const IDLE: Duration = Duration::from_secs(600);
-/// Buckets that one sweep looks at: some tens of microseconds.
-const SWEEP_BATCH: u32 = 1_024;
+/// Buckets that one sweep looks at: 5 µs if all stay, 100 µs if all go (benches/limiter.rs).
+const SWEEP_BATCH: u32 = 512;
 /// All buckets are looked at once in this time.
 const SWEEP_ROUND: Duration = Duration::from_secs(120);
 /// Buckets looked at to make room for a new one when all places are taken.

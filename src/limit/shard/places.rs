@@ -231,7 +231,7 @@ impl Shard {
             .unwrap_or(u32::MAX)
             .div_ceil(SWEEP_BATCH)
             .max(1);
-        (SWEEP_ROUND / rounds).clamp(Duration::from_millis(100), Duration::from_secs(60))
+        (SWEEP_ROUND / rounds).clamp(Duration::from_millis(25), Duration::from_secs(60))
     }
 
     /// Forgets idle buckets among the next `batch`.
