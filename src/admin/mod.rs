@@ -1,7 +1,7 @@
 //! The metrics port: Prometheus' scrape, on threads of its own, never in a worker's way.
 //!
 //! A handful of connections at a time from people and scrapers: plain blocking sockets serve them
-//! best. Each has a time limit and there are at most [`CONNECTIONS_MAX`], so a stuck scraper
+//! best. Each has a time limit and there are at most `CONNECTIONS_MAX`, so a stuck scraper
 //! cannot hold the port.
 
 pub mod log;

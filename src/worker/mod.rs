@@ -1,6 +1,6 @@
 //! A worker: one thread, one core, one runtime, one listener, one shard, one pool.
 //!
-//! Follow a request: [`accept`] takes its connection in, [`conn`] reads its head, `request` keeps
+//! Follow a request: [`accept`] takes its connection in, `conn` reads its head, `request` keeps
 //! what outlives the head, `proxy` gets a permit from the [`mesh`](crate::mesh) and a connection
 //! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back.
 //!
