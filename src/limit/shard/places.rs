@@ -227,10 +227,8 @@ impl Shard {
     }
 
     pub(super) fn sweep_pause(&self) -> Duration {
-        let rounds = u32::try_from(self.buckets.len())
-            .unwrap_or(u32::MAX)
-            .div_ceil(SWEEP_BATCH)
-            .max(1);
+        // Places, not buckets: the few that are left may stand anywhere among them.
+        let rounds = self.buckets.end().div_ceil(SWEEP_BATCH).max(1);
         (SWEEP_ROUND / rounds).clamp(Duration::from_millis(25), Duration::from_secs(60))
     }
 
