@@ -1,0 +1,69 @@
+//! What a run showed.
+
+use super::discord::Tally;
+use std::time::Duration;
+
+/// What a run, or several together, showed.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Clients that asked.
+    pub asked: u64,
+    /// Requests put on the wire.
+    pub sent: u64,
+    /// Requests that never came back.
+    pub lost: u64,
+    /// Requests that got a 200.
+    pub ok: u64,
+    /// Clients that the limiter refused.
+    pub refused: u64,
+    /// Clients that left while they waited.
+    pub left: u64,
+    /// 429s that clients saw.
+    pub handed_429: u64,
+    /// Requests that were sent after a later one of their route.
+    pub overtaken: u64,
+    /// Requests that nobody would ever have sent.
+    pub starved: u64,
+    /// Times that something was held which was not there, and what was held in the end.
+    pub leaks: u64,
+    /// The most buckets tracked, as far as looked at.
+    pub buckets_max: usize,
+    /// The most requests waiting.
+    pub waiting_max: usize,
+    /// From the client's asking to the last sending, of each request with an answer.
+    pub waits: Vec<Duration>,
+    /// What the model counted.
+    pub shown: Tally,
+    /// The first avoidable 429.
+    pub complaint: String,
+    /// What happened around it before, one line an event.
+    pub history: String,
+}
+
+impl Report {
+    /// Adds what another run showed.
+    pub fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.ok += other.ok;
+        self.refused += other.refused;
+        self.left += other.left;
+        self.handed_429 += other.handed_429;
+        self.overtaken += other.overtaken;
+        self.starved += other.starved;
+        self.leaks += other.leaks;
+        self.buckets_max = self.buckets_max.max(other.buckets_max);
+        self.waiting_max = self.waiting_max.max(other.waiting_max);
+        self.waits.extend_from_slice(&other.waits);
+        self.shown.add(&other.shown);
+    }
+
+    /// The wait that `percent` of all requests did not exceed.
+    pub fn wait(&self, percent: usize) -> Duration {
+        let mut waits = self.waits.clone();
+        waits.sort_unstable();
+        let place = (waits.len() * percent).div_ceil(100).max(1) - 1;
+        waits.get(place).copied().unwrap_or_default()
+    }
+}
