@@ -121,7 +121,7 @@ pub(super) struct Trouble {
     pub(super) foreign_permille: u64,
     /// After so many of 1,000 requests the server's clock is set, by seconds.
     pub(super) step_permille: u64,
-    /// Of 1,000 answers, so many come from a server whose clock is 1.5 to 2.5 s off.
+    /// Of 1,000 answers, so many come from a server whose clock is 2 s off.
     pub(super) skew_permille: u64,
     /// Of 1,000 answers, so many have no limit headers.
     pub(super) bare_permille: u64,
@@ -182,6 +182,8 @@ pub enum Refusal {
     Unreliable,
     /// Without a word of how long.
     Unexplained,
+    /// After an answer of a server whose clock is wrong, or was set.
+    Clock,
     /// Somebody else's use of the same token took the slot.
     Foreign,
     /// More than the global limit: must not happen.

@@ -12,6 +12,10 @@ const REQUESTS: u64 = 800;
 fn assert_at_rest(seed: u64, report: &Report) {
     assert_eq!(report.leaks, 0, "seed {seed}: nothing leaks");
     assert_eq!(report.starved, 0, "seed {seed}: nobody starves");
+    assert_eq!(
+        report.unbounded, 0,
+        "seed {seed}: no more buckets than routes"
+    );
 }
 
 fn assert_clean(seed: u64, report: &Report) {
@@ -21,6 +25,10 @@ fn assert_clean(seed: u64, report: &Report) {
     }
     assert_at_rest(seed, report);
     assert_eq!(report.overtaken, 0, "seed {seed}: first come, first served");
+    assert_eq!(
+        report.reordered, 0,
+        "seed {seed}: what changes something, too"
+    );
     assert_eq!(report.refused, 0, "seed {seed}: nobody is refused");
     assert!(report.ok > 0, "seed {seed}");
 }
@@ -99,7 +107,7 @@ fn what_the_global_limit_allows_is_used() {
 #[test]
 fn routes_that_share_a_bucket_nobody_knows_cost_at_most_one_429_at_cold_start() {
     for seed in 0..200 {
-        let report = cold_start(seed, Limiter::Weir);
+        let report = cold_start(seed, false, Limiter::Weir);
         assert_at_rest(seed, &report);
         assert!(
             report.ok >= 20 && report.shown.limited() <= 1,

@@ -13,6 +13,8 @@ use std::time::Duration;
 const PROMISE: Duration = Duration::from_secs(2);
 /// A slot that somebody else used is missed so much later at most.
 const FOREIGN: Duration = Duration::from_secs(10);
+/// A wrong clock's answer misleads for so long at most: some windows of a bucket.
+const DOUBT: Duration = Duration::from_secs(20);
 const SECOND_NS: u64 = 1_000_000_000;
 
 type CounterKey = (u64, u64, u64);
@@ -30,6 +32,11 @@ pub(super) struct Discord {
     /// When somebody else used a bucket, or a bot's global limit, last.
     foreign: HashMap<CounterKey, Instant>,
     foreign_global: HashMap<u64, Instant>,
+    /// Resources (major parameter and name) that others used up, and until when.
+    shared: HashMap<(u64, u64), Instant>,
+    /// When a bucket's answer came from a wrong clock last, or a clock was set.
+    wrong_clock: HashMap<CounterKey, Instant>,
+    clock_set: Option<Instant>,
     hidden: HashMap<Place, Window>,
     global: HashMap<u64, Window>,
     invalid: Window,
@@ -108,6 +115,9 @@ impl Discord {
             intruders: HashMap::new(),
             foreign: HashMap::new(),
             foreign_global: HashMap::new(),
+            shared: HashMap::new(),
+            wrong_clock: HashMap::new(),
+            clock_set: None,
             hidden: HashMap::new(),
             global: HashMap::new(),
             invalid: Window::default(),
@@ -173,13 +183,15 @@ impl Discord {
                 Refusal::Unreliable
             } else if foreign.is_some_and(|&at| now < at + FOREIGN) {
                 Refusal::Foreign
+            } else if self.is_clock_doubtful(now, &key) {
+                Refusal::Clock
             } else if known && !intruded {
                 Refusal::Avoidable
             } else {
                 Refusal::FirstContact
             };
             self.refuse(why, now, request);
-            return self.answer_429(now, route, &state, wait_ns, "user", seed);
+            return self.answer_429(now, route, &state, wait_ns, "user");
         }
         if let Some(answer) = self.beyond_the_bucket(now, request, route, &state, seed) {
             return answer;
@@ -192,7 +204,11 @@ impl Discord {
         let bare = route.bare_permille + self.trouble.bare_permille;
         let mut answer = with_status(200);
         if !seed.permille(bare) {
-            self.headers(now, route, &state, &mut answer, seed);
+            let skewed = seed.permille(self.trouble.skew_permille);
+            if skewed {
+                self.wrong_clock.insert(key, now);
+            }
+            self.headers(now, route, &state, &mut answer, skewed);
         }
         answer
     }
@@ -246,14 +262,22 @@ impl Discord {
         seed: &mut Seed,
     ) -> Option<Answer> {
         if seed.permille(route.shared_permille) {
+            let wait = seed.duration(Duration::from_millis(100), Duration::from_secs(3));
+            self.shared.insert((request.major, route.name), now + wait);
+        }
+        if let Some(&until) = self.shared.get(&(request.major, route.name))
+            && now < until
+        {
             self.refuse(Refusal::Shared, now, request);
-            let wait_ns = seed.range(SECOND_NS / 10, 3 * SECOND_NS);
-            return Some(self.answer_429(now, route, state, wait_ns, "shared", seed));
+            // It may overstate (discord-api-docs #7816).
+            let wait_ns = until.saturating_duration_since(now).as_nanos() as u64;
+            let wait_ns = wait_ns * seed.range(10, 13) / 10;
+            return Some(self.answer_429(now, route, state, wait_ns, "shared"));
         }
         if seed.permille(route.unexplained_permille) {
             self.refuse(Refusal::Unexplained, now, request);
             let mut answer = with_status(429);
-            self.headers(now, route, state, &mut answer, seed);
+            self.headers(now, route, state, &mut answer, false);
             answer.error_body(br#"{"message": "Maximum number of edits", "code": 30046}"#);
             return Some(answer);
         }
@@ -262,7 +286,7 @@ impl Discord {
             if let Err(wait) = uses.take_hidden(now, 2) {
                 self.refuse(Refusal::Hidden, now, request);
                 let wait_ns = wait.as_nanos() as u64;
-                return Some(self.answer_429(now, route, state, wait_ns, "user", seed));
+                return Some(self.answer_429(now, route, state, wait_ns, "user"));
             }
         }
         None
@@ -279,7 +303,14 @@ impl Discord {
         if seed.permille(self.trouble.step_permille) {
             self.clock_ahead_ns += seed.below(3 * SECOND_NS);
             self.clock_ahead_ns -= seed.below(3 * SECOND_NS);
+            self.clock_set = Some(now);
         }
+    }
+
+    fn is_clock_doubtful(&self, now: Instant, key: &CounterKey) -> bool {
+        let wrong = self.wrong_clock.get(key).copied();
+        let last = wrong.max(self.clock_set);
+        last.is_some_and(|at| now < at + DOUBT)
     }
 
     fn accept(&mut self, now: Instant) {
@@ -319,13 +350,9 @@ impl Discord {
         route: &Route,
         state: &State,
         answer: &mut Answer,
-        seed: &mut Seed,
+        skewed: bool,
     ) {
-        let skew = if seed.permille(self.trouble.skew_permille) {
-            seed.range(SECOND_NS * 3 / 2, SECOND_NS * 5 / 2)
-        } else {
-            0
-        };
+        let skew = if skewed { 2 * SECOND_NS } else { 0 };
         let reset_ns = self.clock_ahead_ns + skew + now.as_nanos() + state.reset_after_ns;
         let seconds = |ns: u64| format!("{:.3}", ns as f64 / SECOND_NS as f64);
         let name = format!("{:016x}", route.name);
@@ -347,10 +374,9 @@ impl Discord {
         state: &State,
         wait_ns: u64,
         scope: &str,
-        seed: &mut Seed,
     ) -> Answer {
         let mut answer = with_status(429);
-        self.headers(now, route, state, &mut answer, seed);
+        self.headers(now, route, state, &mut answer, false);
         answer.header(b"X-RateLimit-Scope", scope.as_bytes());
         answer.header(
             b"Retry-After",

@@ -22,10 +22,14 @@ pub struct Report {
     pub handed_429: u64,
     /// Requests that were sent after a later one of their route.
     pub overtaken: u64,
+    /// Requests that change something and arrived after a later one of their route.
+    pub reordered: u64,
     /// Requests that nobody would ever have sent.
     pub starved: u64,
     /// Times that something was held which was not there, and what was held in the end.
     pub leaks: u64,
+    /// Times that more buckets were tracked than routes, channels and bots give.
+    pub unbounded: u64,
     /// The most buckets tracked, as far as looked at.
     pub buckets_max: usize,
     /// The most requests waiting.
@@ -51,8 +55,10 @@ impl Report {
         self.left += other.left;
         self.handed_429 += other.handed_429;
         self.overtaken += other.overtaken;
+        self.reordered += other.reordered;
         self.starved += other.starved;
         self.leaks += other.leaks;
+        self.unbounded += other.unbounded;
         self.buckets_max = self.buckets_max.max(other.buckets_max);
         self.waiting_max = self.waiting_max.max(other.waiting_max);
         self.waits.extend_from_slice(&other.waits);

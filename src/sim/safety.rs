@@ -8,8 +8,8 @@ use super::seed::Seed;
 use std::time::Duration;
 
 /// 20 requests at once, or within half a second, on routes that share a bucket nobody knows, in an
-/// order by chance, while another bucket's routes are learned in between.
-pub fn cold_start(seed: u64, limiter: Limiter) -> Report {
+/// order by chance; `others`: while up to three other buckets are learned in between.
+pub fn cold_start(seed: u64, others: bool, limiter: Limiter) -> Report {
     let mut seed = Seed::new(seed);
     let rule = Rule::sliding(seed.range(1, 5) as u16, 5_000);
     let route = |path| Route {
@@ -17,7 +17,7 @@ pub fn cold_start(seed: u64, limiter: Limiter) -> Report {
         ..Route::new(rule, 1).serial()
     };
     let mut routes: Vec<Route> = (0..20).map(route).collect();
-    let others = seed.below(4);
+    let others = if others { seed.range(1, 3) } else { 0 };
     routes.extend((0..others).map(|n| Route::new(Rule::sliding(10, 1_000), 100 + n)));
     let mut setup = Setup::new(routes, 60, &mut seed);
     let spread = Duration::from_millis(seed.below(500));

@@ -19,8 +19,8 @@ pub(super) struct Asked {
 pub(super) enum Action {
     /// The request of this number goes.
     Send(u64),
-    /// It is refused, with the wait that its client is told.
-    Refuse(u64, Duration),
+    /// It is refused; with the wait that its client is told, if asking again makes sense.
+    Refuse(u64, Option<Duration>),
     /// Ask whether this bot's token is valid.
     Confirm(u64),
 }

@@ -6,9 +6,10 @@ use super::subject::{Action, Asked, Fate, Subject};
 use crate::clock::Instant;
 use crate::limit::{
     Answer, Ask, BucketKey, Census, ClientClass, Decision, Limiter, Output, Outputs, Permit,
-    Settings, Ticket, Unlocked, Verdict,
+    Reason, Refusal, Settings, Ticket, Unlocked, Verdict,
 };
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// See the module's documentation.
 pub(super) struct Weir {
@@ -83,7 +84,7 @@ impl Weir {
             match output {
                 Output::Go { ticket, permit } => self.send(id(ticket), permit, actions),
                 Output::Refuse { ticket, refusal } => {
-                    actions.push(Action::Refuse(id(ticket), refusal.retry_after));
+                    actions.push(Action::Refuse(id(ticket), told(&refusal)));
                 }
                 Output::Deadline { shard, at } => {
                     self.armed[shard] = self.armed[shard].min(at.max(now));
@@ -97,6 +98,12 @@ impl Weir {
     }
 }
 
+/// The wait that a refusal tells, unless it is for good.
+fn told(refusal: &Refusal) -> Option<Duration> {
+    let hopeless = matches!(refusal.reason, Reason::Unauthorized | Reason::DeadWebhook);
+    (!hopeless).then_some(refusal.retry_after)
+}
+
 impl Subject for Weir {
     fn ask(&mut self, now: Instant, asked: &Asked, actions: &mut Vec<Action>) {
         let Request { id, .. } = asked.request;
@@ -106,7 +113,7 @@ impl Subject for Weir {
         {
             Decision::Go(permit) => self.send(id, permit, actions),
             Decision::Wait => {}
-            Decision::Refuse(refusal) => actions.push(Action::Refuse(id, refusal.retry_after)),
+            Decision::Refuse(refusal) => actions.push(Action::Refuse(id, told(&refusal))),
         }
         self.drain(now, actions);
     }

@@ -12,7 +12,7 @@ use super::subject::{Action, Asked, Fate, Subject};
 use crate::clock::Instant;
 use crate::limit::Answer;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// A client asks again so often when it is handed a 429 that says when, and waits so long for it.
@@ -108,8 +108,13 @@ pub(super) struct World<S> {
     travelling: usize,
     armed: Instant,
     steps: u64,
+    /// Where anything was asked for.
+    places: HashSet<Place>,
+    channels: HashSet<(u64, u64)>,
     /// The last request that was sent.
     last_sent: HashMap<Place, u64>,
+    /// The last request that changes something and that arrived.
+    last_counted: HashMap<Place, u64>,
     history: VecDeque<(Instant, Request, &'static str, Option<Answer>)>,
 }
 
@@ -137,7 +142,10 @@ impl<S: Subject> World<S> {
             travelling: 0,
             armed: Instant::FAR,
             steps: 0,
+            places: HashSet::new(),
+            channels: HashSet::new(),
             last_sent: HashMap::new(),
+            last_counted: HashMap::new(),
             history: VecDeque::new(),
         }
     }
@@ -262,6 +270,10 @@ impl<S: Subject> World<S> {
             if held != self.waiting || !permits.contains(&census.under_way) {
                 self.report.leaks += 1;
             }
+            // One for each place, and a lane for each channel.
+            if census.buckets > self.places.len() + self.channels.len() {
+                self.report.unbounded += 1;
+            }
             self.report.buckets_max = self.report.buckets_max.max(census.buckets);
             self.report.waiting_max = self.report.waiting_max.max(held);
         }
@@ -272,6 +284,9 @@ impl<S: Subject> World<S> {
         if client.left {
             return;
         }
+        let place = client.asked.request.place();
+        self.places.insert(place);
+        self.channels.insert((place.0, place.1));
         client.known = self.discord.met.contains(&client.asked.request.place());
         client.state = State::Waiting;
         client.tries += 1;
@@ -316,7 +331,13 @@ impl<S: Subject> World<S> {
         let State::Sent { known } = client.state else {
             panic!("what arrives was sent")
         };
-        let request = client.asked.request;
+        let asked = client.asked;
+        let request = asked.request;
+        if asked.route.serial && client.sends == 1 {
+            let last = self.last_counted.entry(request.place()).or_insert(id);
+            self.report.reordered += u64::from(*last > id);
+            *last = id.max(*last);
+        }
         let mut chance = self.chance_of(id, 2);
         let answer = self.discord.handle(self.now, &request, known, &mut chance);
         self.note(id, "counted", Some(answer));
@@ -338,7 +359,6 @@ impl<S: Subject> World<S> {
         let fate = self
             .subject
             .answered(self.now, &asked, answer, &mut self.actions);
-        let now = self.now;
         let client = &mut self.clients[id as usize];
         match fate {
             Fate::Again => {
@@ -347,18 +367,23 @@ impl<S: Subject> World<S> {
             }
             Fate::Client if answer.status == 429 => {
                 self.report.handed_429 += 1;
-                let wait = answer.retry_after();
-                let wait = wait.filter(|&wait| wait <= CLIENT_PATIENCE);
-                if let Some(wait) = wait.filter(|_| client.tries < CLIENT_TRIES) {
-                    client.state = State::Away;
-                    self.schedule(now + wait, Event::Ask(id));
-                }
+                self.come_back(id, answer.retry_after());
             }
             Fate::Client => {
                 self.report.ok += u64::from(answer.status == 200);
                 let wait = client.sent.saturating_duration_since(client.since);
                 self.report.waits.push(wait);
             }
+        }
+    }
+
+    /// A client that was told to wait asks again, if it has the patience.
+    fn come_back(&mut self, id: u64, wait: Option<Duration>) {
+        let client = &mut self.clients[id as usize];
+        let wait = wait.filter(|&wait| wait <= CLIENT_PATIENCE);
+        if let Some(wait) = wait.filter(|_| client.tries < CLIENT_TRIES) {
+            client.state = State::Away;
+            self.schedule(self.now + wait, Event::Ask(id));
         }
     }
 
@@ -395,13 +420,14 @@ impl<S: Subject> World<S> {
         for action in actions.drain(..) {
             match action {
                 Action::Send(id) => self.send(id),
-                Action::Refuse(id, _) => {
+                Action::Refuse(id, wait) => {
                     let client = &mut self.clients[id as usize];
                     assert_eq!(client.state, State::Waiting, "only who waits is refused");
                     client.state = State::Done;
                     self.waiting -= 1;
                     self.report.refused += 1;
                     self.note(id, "refused", None);
+                    self.come_back(id, wait);
                 }
                 Action::Confirm(bot) => {
                     let (there, _) = self.way(bot, 3);

@@ -80,7 +80,7 @@ impl Nirn {
                 continue;
             }
             if queue.dead || locked {
-                actions.push(Action::Refuse(id, Duration::ZERO));
+                actions.push(Action::Refuse(id, None));
                 continue;
             }
             queue.busy = true;

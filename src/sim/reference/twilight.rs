@@ -174,7 +174,7 @@ impl Twilight {
 impl Subject for Twilight {
     fn ask(&mut self, now: Instant, asked: &Asked, actions: &mut Vec<Action>) {
         if self.stopped.contains(&asked.request.bot) && asked.route.token == Token::Bot {
-            actions.push(Action::Refuse(asked.request.id, Duration::ZERO));
+            actions.push(Action::Refuse(asked.request.id, None));
         } else {
             self.enqueue(now, asked, actions);
         }
