@@ -4,9 +4,9 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// Runs of mixed traffic in `cargo test`.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 200;
 /// Runs in which things go wrong.
-const TROUBLED_SEEDS: u64 = 50;
+const TROUBLED_SEEDS: u64 = 100;
 const REQUESTS: u64 = 800;
 
 fn assert_at_rest(seed: u64, report: &Report) {
@@ -147,26 +147,26 @@ fn a_renamed_channel_s_hidden_limit_leaves_its_other_edits_unhindered() {
 }
 
 #[test]
-fn no_reference_waits_less_at_the_99th_percent_unless_it_draws_429s_or_breaks_order() {
-    for scenario in SCENARIOS.iter().filter(|s| !s.name.starts_with("200 ")) {
+fn no_reference_waits_less_at_the_99th_percent_unless_it_draws_429s_or_reorders() {
+    for scenario in SCENARIOS.iter().filter(|s| !s.name.starts_with("200 bots")) {
         let shows = |limiter| {
             let mut all = Report::default();
             (0..2).for_each(|seed| all.add(&compare(scenario, limiter, seed).0));
             all
         };
         let ours = shows(Limiter::Weir);
-        assert_eq!(ours.shown.avoidable(), 0, "{}", scenario.name);
+        assert_clean(0, &ours);
         for limiter in [Limiter::Nirn, Limiter::Twilight, Limiter::Hikari] {
             let theirs = shows(limiter);
+            let comparison = ours.against(&theirs);
             println!(
-                "{}: {} p99 {:?}, ours {:?}; 429s {} and {}",
+                "{}: {comparison:?}, {:?} and {:?} of {}",
                 scenario.name,
-                limiter.name(),
-                theirs.wait(99),
                 ours.wait(99),
-                theirs.shown.limited(),
-                ours.shown.limited()
+                theirs.wait(99),
+                limiter.name()
             );
+            assert_ne!(comparison, Comparison::Worse, "{}", scenario.name);
         }
     }
 }

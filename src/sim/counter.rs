@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+const SECOND_NS: u64 = 1_000_000_000;
 /// The period over which Discord counts invalid requests, and that of the hidden limits.
 pub(super) const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -95,21 +96,32 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The global limit.
-    pub(super) fn take_global(&mut self, now: Instant, limit: usize, by_clock: bool) -> bool {
-        let opens = self.opens_global(now, limit, by_clock);
+    /// The global limit; `clock_ns` is what the clock shows at our zero, if its seconds count.
+    pub(super) fn take_global(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        clock_ns: Option<u64>,
+    ) -> bool {
+        let opens = self.opens_global(now, limit, clock_ns);
         if opens <= now {
             self.at.push_back(now);
         }
         opens <= now
     }
 
-    pub(super) fn opens_global(&mut self, now: Instant, limit: usize, by_clock: bool) -> Instant {
-        let second = |at: Instant| at.as_nanos() / SECOND.as_nanos() as u64;
+    pub(super) fn opens_global(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        clock_ns: Option<u64>,
+    ) -> Instant {
+        let phase_ns = clock_ns.unwrap_or(0) % SECOND_NS;
+        let second = |at: Instant| (at.as_nanos() + phase_ns) / SECOND_NS;
         while self
             .at
             .front()
-            .is_some_and(|&at| at + SECOND <= now || by_clock && second(at) < second(now))
+            .is_some_and(|&at| at + SECOND <= now || clock_ns.is_some() && second(at) < second(now))
         {
             self.at.pop_front();
         }
@@ -117,8 +129,8 @@ impl Window {
             return now;
         }
         let oldest = self.at[self.at.len() - limit];
-        if by_clock {
-            Instant::from_nanos((second(oldest) + 1) * SECOND.as_nanos() as u64)
+        if clock_ns.is_some() {
+            Instant::from_nanos((second(oldest) + 1) * SECOND_NS - phase_ns)
         } else {
             oldest + SECOND
         }

@@ -328,9 +328,16 @@ impl Discord {
         }
     }
 
+    /// What the clock shows at our zero, if the global limit counts by its seconds.
+    pub(super) fn clock_that_counts(&self) -> Option<u64> {
+        let by_clock = self.trouble.global_by_clock;
+        by_clock.then_some(self.clock_ahead_ns)
+    }
+
     fn take_global(&mut self, now: Instant, bot: u64) -> bool {
+        let clock_ns = self.clock_that_counts();
         let window = self.global.entry(bot).or_default();
-        window.take_global(now, self.global_limit, self.trouble.global_by_clock)
+        window.take_global(now, self.global_limit, clock_ns)
     }
 
     /// Which counter of a bot's channel a request falls under.

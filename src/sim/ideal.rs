@@ -14,7 +14,12 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 /// How many requests of `setup` can be counted by `end`.
 pub(super) fn countable(setup: &Setup, end: Instant) -> u64 {
-    let discord = Discord::new(setup.routes.clone(), 1, setup.trouble, &mut Seed::new(0));
+    let discord = Discord::new(
+        setup.routes.clone(),
+        1,
+        setup.trouble,
+        &mut Seed::new(setup.chance),
+    );
     let mut queues: HashMap<_, VecDeque<(Instant, Request)>> = HashMap::new();
     let mut asks: Vec<_> = setup.asks.iter().collect();
     asks.sort_by_key(|ask| ask.0);
@@ -41,17 +46,17 @@ pub(super) fn countable(setup: &Setup, end: Instant) -> u64 {
         let route = &setup.routes[request.route];
         let counter = counters.entry(key).or_default();
         let mut opens = counter.opens(now, route.rule);
-        let (limit, by_clock) = (setup.global_limit, setup.trouble.global_by_clock);
+        let (limit, clock_ns) = (setup.global_limit, discord.clock_that_counts());
         let window = global.entry(request.bot).or_default();
         if opens <= now && route.token == Token::Bot {
-            opens = window.opens_global(now, limit, by_clock);
+            opens = window.opens_global(now, limit, clock_ns);
         }
         if opens > now {
             heap.push(Reverse((opens, key)));
             continue;
         }
         if route.token == Token::Bot {
-            window.take_global(now, limit, by_clock);
+            window.take_global(now, limit, clock_ns);
         }
         counter.take(now, route.rule);
         let uses = hidden.entry(request.place()).or_default();

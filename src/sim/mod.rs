@@ -35,7 +35,7 @@ mod world;
 pub use api::Refusal;
 pub use discord::Tally;
 pub use mixed::{mixed, troubled};
-pub use report::Report;
+pub use report::{Comparison, Report};
 pub use run::{KINDS, Kind, Limiter, compare, global_goodput, goodput};
 pub use safety::{Safety, ban_safety, cold_start, cold_start_of_one_route, renamed_channel};
 pub use scenario::{SCENARIOS, Scenario};

@@ -44,7 +44,38 @@ pub struct Report {
     pub history: String,
 }
 
+/// How long ours and a reference let the 99th percent of requests wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// Ours no longer.
+    NotWorse,
+    /// Ours longer; the reference draws more 429s.
+    ForTheirsDraws429s,
+    /// Ours longer; the reference lets requests that change something overtake each other.
+    ForTheirsReorders,
+    /// Ours longer, and there is no excuse.
+    Worse,
+}
+
+/// What counts as no longer: the noise of the 99th percent of a few thousand requests.
+const TOLERANCE: f64 = 1.01;
+/// And one delay of the network.
+const GRAIN: Duration = Duration::from_millis(25);
+
 impl Report {
+    /// Compares our waiting time with a reference's.
+    pub fn against(&self, reference: &Self) -> Comparison {
+        if self.wait(99) <= reference.wait(99).mul_f64(TOLERANCE) + GRAIN {
+            Comparison::NotWorse
+        } else if reference.shown.limited() > self.shown.limited() {
+            Comparison::ForTheirsDraws429s
+        } else if reference.reordered > self.reordered {
+            Comparison::ForTheirsReorders
+        } else {
+            Comparison::Worse
+        }
+    }
+
     /// Adds what another run showed.
     pub fn add(&mut self, other: &Self) {
         self.asked += other.asked;

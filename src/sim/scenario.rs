@@ -272,7 +272,7 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "200 bots, 40 channels, 60 routes",
+        name: "200 bots, 20 channels each, 60 routes, in bursts",
         setup: |seed| {
             let routes = (0..60).map(|name| {
                 let (limit, period) = (seed.range(2, 20) as u16, seed.range(1_000, 8_000));
@@ -285,7 +285,14 @@ pub const SCENARIOS: &[Scenario] = &[
                 route(rule, name)
             });
             let routes = routes.collect();
-            Setup::new(routes, 60, seed).stream(400.0, 200, 40, seed)
+            let mut setup = Setup::new(routes, 30, seed).stream(100.0, 200, 20, seed);
+            for (at, request, patience) in setup.asks.clone() {
+                let more = seed.range(0, 15) as usize;
+                let again = std::iter::repeat_n((at, request, patience), more);
+                setup.asks.extend(again);
+            }
+            setup.asks.sort_by_key(|ask| ask.0);
+            setup
         },
     },
 ];

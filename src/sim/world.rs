@@ -270,8 +270,9 @@ impl<S: Subject> World<S> {
             if held != self.waiting || !permits.contains(&census.under_way) {
                 self.report.leaks += 1;
             }
-            // One for each place, and a lane for each channel.
-            if census.buckets > self.places.len() + self.channels.len() {
+            // For each place one, and one that its route left and that is yet to be forgotten; for
+            // each channel a lane.
+            if census.buckets > 2 * self.places.len() + self.channels.len() {
                 self.report.unbounded += 1;
             }
             self.report.buckets_max = self.report.buckets_max.max(census.buckets);

@@ -14,18 +14,23 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Bot, major parameter, and the bucket's name or the route.
+/// The bucket's name, or the route while that is not known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Endpoint(Place),
-    Bucket(u64, u64, u64),
+enum Tail {
+    Endpoint(usize),
+    Bucket(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    bot: u64,
+    major: u64,
+    tail: Tail,
 }
 
 impl Key {
-    const fn bot(self) -> u64 {
-        match self {
-            Self::Endpoint((bot, _, _)) | Self::Bucket(bot, _, _) => bot,
-        }
+    const fn new((bot, major, _): Place, tail: Tail) -> Self {
+        Self { bot, major, tail }
     }
 }
 
@@ -71,8 +76,8 @@ impl Twilight {
     fn key(&self, asked: &Asked) -> Key {
         let place = asked.request.place();
         match self.names.get(&place) {
-            Some(&name) => Key::Bucket(place.0, place.1, name),
-            None => Key::Endpoint(place),
+            Some(&name) => Key::new(place, Tail::Bucket(name)),
+            None => Key::new(place, Tail::Endpoint(place.2)),
         }
     }
 
@@ -82,7 +87,7 @@ impl Twilight {
         };
         while let Some(asked) = queue.pending.front().copied() {
             let counted = asked.route.token == Token::Bot;
-            let used = self.global.entry(key.bot()).or_default();
+            let used = self.global.entry(key.bot).or_default();
             let id = asked.request.id;
             if self.left.remove(&id) {
                 queue.pending.pop_front();
@@ -93,7 +98,7 @@ impl Twilight {
             }
             if counted {
                 if *used == 0 {
-                    self.timers.set(now + SECOND, Timer::Global(key.bot()));
+                    self.timers.set(now + SECOND, Timer::Global(key.bot));
                 }
                 *used += 1;
             }
@@ -133,7 +138,7 @@ impl Twilight {
             return self.idle(now, old, actions);
         };
         let place = asked.request.place();
-        let key = Key::Bucket(place.0, place.1, name);
+        let key = Key::new(place, Tail::Bucket(name));
         if key != old {
             let moved = self.queues.get_mut(&old).map(|queue| {
                 queue.in_flight = false;
@@ -215,10 +220,10 @@ impl Subject for Twilight {
             match timer {
                 Timer::Global(bot) => {
                     self.global.insert(bot, 0);
-                    let stopped = self.queues.iter().filter(|(key, queue)| {
-                        key.bot() == bot
-                            && !queue.in_flight
-                            && (queue.remaining > 0 || queue.reset.is_none())
+                    let first = |bot| Key::new((bot, 0, 0), Tail::Endpoint(0));
+                    let own = self.queues.range(first(bot)..first(bot + 1));
+                    let stopped = own.filter(|(_, queue)| {
+                        !queue.in_flight && (queue.remaining > 0 || queue.reset.is_none())
                     });
                     let stopped: Vec<Key> = stopped.map(|(&key, _)| key).collect();
                     for key in stopped {
