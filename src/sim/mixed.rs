@@ -109,6 +109,7 @@ fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup
         ),
     };
     let mut at = START;
+    let mut breath = seed.range(200, 1_500) as usize;
     while (setup.asks.len() as u64) < requests {
         let request = Request {
             id: 0,
@@ -133,6 +134,11 @@ fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup
             setup.asks.push((at, request, patience));
         }
         at += seed.exponential(Duration::from_micros(pace_us));
+        if setup.asks.len() >= breath {
+            // Queues empty; sometimes the limiter forgets what nobody used for ten minutes.
+            at += Duration::from_secs(*seed.pick(&[20, 60, 1_000]));
+            breath += seed.range(200, 1_500) as usize;
+        }
     }
     setup.horizon = at;
     setup

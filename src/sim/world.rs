@@ -259,7 +259,7 @@ impl<S: Subject> World<S> {
     /// What the limiter holds is what waits and what travels.
     fn look(&mut self) {
         self.steps += 1;
-        if self.steps % LOOK_PAUSE != 0 {
+        if !self.steps.is_multiple_of(LOOK_PAUSE) {
             return;
         }
         if let Some(census) = self.subject.census(self.now) {

@@ -274,7 +274,7 @@ fn compare(complaints: &mut Complaints) -> io::Result<()> {
         "\nthe same clients, network and Discord for each limiter; 429s that clients saw in brackets",
     )?;
     for scenario in SCENARIOS {
-        say(&format!("{}", scenario.name))?;
+        say(scenario.name)?;
         let mut ours = Report::default();
         for limiter in Limiter::ALL {
             let (mut all, mut counted, mut countable) = (Report::default(), 0, 0);
