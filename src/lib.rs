@@ -45,8 +45,8 @@ pub mod process;
 pub mod route;
 #[cfg(feature = "io")]
 pub mod server;
-#[cfg(test)]
-mod sim;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod upstream;
 #[cfg(feature = "io")]
 pub mod worker;

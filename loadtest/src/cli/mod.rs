@@ -3,6 +3,7 @@
 mod demo;
 mod load;
 mod mock;
+mod sim;
 
 use std::io;
 
@@ -22,6 +23,8 @@ enum Command {
     Mock(mock::Args),
     /// Load a server on a loopback address and print what came of it.
     Load(load::Args),
+    /// Run weir's limiter and three reference limiters against a simulated Discord.
+    Sim(sim::Args),
     /// Show bots, weir and a mock Discord at work for some seconds.
     Demo(demo::Args),
 }
@@ -30,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
     match cli.command {
         Command::Mock(args) => mock::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }
