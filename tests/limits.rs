@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::http::Client;
-use support::{Pair, SHAPES, request};
+use support::{Pair, SHAPES, Shape, request};
 
 const CHANNEL: u64 = 203_039_963_636_301_824;
 
@@ -18,15 +18,15 @@ fn twenty_posts_at_once_to_a_five_per_five_seconds_channel_all_succeed_in_order(
         let pair = Pair::start(shape);
         let path = format!("/api/v10/channels/{CHANNEL}/messages");
         let mut clients: Vec<_> = (0..20).map(|_| Client::connect(pair.addr())).collect();
-        // The order of arrival at weir is made certain by sending them one after the other, the
-        // next as soon as weir has had time to read the one before.
+        // The order of arrival at weir is made certain by sending each when weir has read the one
+        // before.
         for (seq, client) in clients.iter_mut().enumerate() {
             client.send(request(
                 "POST",
                 &path,
                 &format!(r#"{{"content":"seq:{seq}"}}"#),
             ));
-            thread::sleep(Duration::from_millis(5));
+            pair.wait_until_read(seq + 1);
         }
         for client in &mut clients {
             let answer = client.answer(false);
@@ -42,40 +42,57 @@ fn twenty_posts_at_once_to_a_five_per_five_seconds_channel_all_succeed_in_order(
 #[test]
 fn a_thousand_gets_over_two_hundred_channels_keep_the_global_limit() {
     for shape in SHAPES {
-        let pair = Pair::start(shape);
-        let began = Instant::now();
-        let next = Mutex::new(0_u64);
-        let addr = pair.addr();
-        thread::scope(|scope| {
-            for _ in 0..100 {
-                scope.spawn(|| {
-                    let mut client = Client::connect(addr);
-                    loop {
-                        let number = {
-                            let mut next = next.lock().unwrap();
-                            *next += 1;
-                            *next - 1
-                        };
-                        if number >= 1000 {
-                            return;
-                        }
-                        let channel = CHANNEL + (number % 200) * 1000;
-                        let path = format!("/api/v10/channels/{channel}/messages?limit=1");
-                        let answer = client.ask(&request("GET", &path, ""));
-                        assert_eq!(answer.status, 200, "{}", answer.text());
-                    }
-                });
-            }
-        });
-        let took = began.elapsed();
-        assert_eq!(pair.violations(), 0, "{shape:?}: {:?}", pair.mock.oracle());
-        // 50 at once, then 50 a second: 19 s is what Discord allows; the rest is margin.
-        assert!(took < Duration::from_secs(22), "{shape:?}: {took:?}");
-        assert!(
-            took > Duration::from_secs(18),
-            "the mock enforces its global limit: {took:?}"
-        );
+        // On a machine that is busy with other things, requests that left weir in time arrive in
+        // heaps, which no limiter can help. Such a run takes longer than it should, says nothing,
+        // and is made again.
+        let judged = (0..RUNS_MAX).any(|_| a_thousand_gets(shape));
+        assert!(judged, "this machine is too busy to time anything on");
     }
+}
+
+/// How often a run is made again that the machine spoiled.
+const RUNS_MAX: usize = 4;
+
+/// What a run takes: 50 at once and 50 a second are 19 s; weir's margin makes it 20.
+const RUN_MAX: Duration = Duration::from_millis(21_500);
+
+/// One run; false if the machine spoiled it.
+fn a_thousand_gets(shape: Shape) -> bool {
+    let pair = Pair::start(shape);
+    let began = Instant::now();
+    let next = Mutex::new(0_u64);
+    let addr = pair.addr();
+    thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| {
+                let mut client = Client::connect(addr);
+                loop {
+                    let number = {
+                        let mut next = next.lock().expect("no panic with it");
+                        *next += 1;
+                        *next - 1
+                    };
+                    if number >= 1000 {
+                        return;
+                    }
+                    let channel = CHANNEL + (number % 200) * 1000;
+                    let path = format!("/api/v10/channels/{channel}/messages?limit=1");
+                    let answer = client.ask(&request("GET", &path, ""));
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                }
+            });
+        }
+    });
+    let took = began.elapsed();
+    if took > RUN_MAX {
+        return false;
+    }
+    assert_eq!(pair.violations(), 0, "{shape:?}: {:?}", pair.mock.oracle());
+    assert!(
+        took > Duration::from_secs(18),
+        "the mock enforces its global limit: {took:?}"
+    );
+    true
 }
 
 #[test]

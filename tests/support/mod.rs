@@ -13,7 +13,8 @@ pub mod upstream;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use loadtest::mock::{self, MockConfig, MockHandle};
 use weir::config::IoDriver;
@@ -76,6 +77,33 @@ impl Pair {
     /// One request on a connection of its own.
     pub fn ask(&self, request: &str) -> http::Answer {
         http::Client::connect(self.addr()).ask(request)
+    }
+
+    /// Waits until weir has read `count` requests, answered ones included.
+    pub fn wait_until_read(&self, count: usize) {
+        let metrics = self.weir.metrics_addr().expect("metrics are on");
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut client = http::Client::connect(metrics);
+            let text = client
+                .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .text();
+            let sum = |name: &str| -> usize {
+                let lines = text.lines().filter(|line| line.starts_with(name));
+                let values =
+                    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+                values.sum()
+            };
+            let read = sum("nirn_proxy_requests_count") + sum("nirn_proxy_open_connections{");
+            if read >= count {
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "weir has read {read} of {count} requests"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The 429s that the mock had to give, and the messages that came out of order.
