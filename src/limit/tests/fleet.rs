@@ -262,3 +262,85 @@ fn refusals_of_offenders_tell_when_they_may_ask_again() {
     }
     assert!(forbidden + shares > 0, "{forbidden} {shares}");
 }
+
+/// A limiter that has seen a tenth of the budget spent, by strangers.
+fn wary() -> (Local, Outputs) {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    for n in 0..950 {
+        let mut stranger = Ask {
+            client: ClientClass::Webhook,
+            counts_globally: false,
+            ..ask(1, 1)
+        };
+        stranger.key.identity = 10_000 + n;
+        let permit = go(limiter.acquire(ms(1000), &stranger, &mut out));
+        limiter.report(ms(1000), permit, &plain(403), &mut out);
+    }
+    while out.pop().is_some() {}
+    (limiter, out)
+}
+
+fn of(slot: u32, major: u64) -> Ask {
+    let mut ask = ask(slot, 1);
+    ask.key.major = major;
+    ask
+}
+
+#[test]
+fn a_doubtful_token_s_requests_go_one_at_a_time() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let first = go(limiter.acquire(ms(1000), &of(1, 1), &mut out));
+    limiter.report(ms(1040), first, &plain(401), &mut out);
+    while out.pop().is_some() {}
+    let second = go(limiter.acquire(ms(1050), &of(2, 2), &mut out));
+    assert!(matches!(
+        limiter.acquire(ms(1050), &of(3, 3), &mut out),
+        Decision::Wait
+    ));
+    limiter.report(ms(1090), second, &plain(200), &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
+    let _fourth = go(limiter.acquire(ms(1090), &of(4, 4), &mut out));
+}
+
+#[test]
+fn a_token_that_never_worked_goes_a_few_at_a_time_while_the_budget_shrinks() {
+    let (limiter, mut out) = wary();
+    let mut permits: Vec<Permit> = (1..=3)
+        .map(|n| go(limiter.acquire(ms(1000), &of(n, u64::from(n)), &mut out)))
+        .collect();
+    for n in 4..8 {
+        assert!(matches!(
+            limiter.acquire(ms(1000), &of(n, u64::from(n)), &mut out),
+            Decision::Wait
+        ));
+    }
+    limiter.report(ms(1040), permits.remove(0), &plain(200), &mut out);
+    assert_eq!(goes(&mut out).len(), 4);
+}
+
+#[test]
+fn a_forbidden_route_refuses_before_anybody_queues() {
+    let (limiter, mut out) = wary();
+    for _ in 0..3 {
+        let permit = go(limiter.acquire(ms(1000), &of(1, 1), &mut out));
+        limiter.report(ms(1000), permit, &plain(403), &mut out);
+    }
+    // The lane is busy: whoever asks would wait.
+    let mut other = of(2, 1);
+    other.key.route = 2;
+    let _busy = go(limiter.acquire(ms(1000), &other, &mut out));
+    let refusal = refused(limiter.acquire(ms(1000), &of(3, 1), &mut out));
+    let second = Duration::from_secs(1);
+    assert_eq!(
+        (refusal.reason, refusal.retry_after),
+        (Reason::Forbidden, second)
+    );
+}
+
+#[test]
+fn the_refused_question_about_a_token_counts_as_an_invalid_request() {
+    let limiter = limiter();
+    limiter.confirmed(ms(1000), 1, false);
+    limiter.confirmed(ms(1000), 1, true);
+    assert_eq!(limiter.census(ms(1000)).invalid, 1);
+}
