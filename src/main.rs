@@ -7,6 +7,7 @@ use std::thread;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weir::config::Config;
+use weir::io::descriptors;
 use weir::server::Event;
 use weir::{StartError, admin, server};
 
@@ -41,7 +42,17 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     })?;
     // The workers' threads inherit the mask, so that a signal never interrupts a ring.
     let masked = Masked::new();
+    let descriptors = descriptors::raise_limit();
+    let connections_max = config.max_connections as u64;
     let handle = server::start(config)?;
+    match descriptors {
+        Ok(limit) if limit < connections_max => tracing::info!(
+            limit,
+            "open files are limited below MAX_CONNECTIONS; LimitNOFILE or ulimit -Hn allows more"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
     let interrupter = handle.interrupter();
     thread::Builder::new()
         .name("weir-signals".to_owned())
@@ -63,7 +74,7 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
         })
         .map_err(StartError::Thread)?;
     match handle.wait() {
-        Event::Interrupted => {
+        Event::Interrupted | Event::Ready => {
             let finished = handle.shutdown(patience);
             tracing::info!(finished, "ended");
             Ok(if finished {

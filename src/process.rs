@@ -4,11 +4,16 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ahash::AHashSet;
+
 use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::route::key::Keys;
 use crate::upstream::Target;
+
+/// Bots that are remembered as asked about; past it all are forgotten and asked about once more.
+const BOTS_MAX: usize = 65_536;
 
 /// One running weir.
 pub struct Process {
@@ -25,6 +30,10 @@ pub struct Process {
     pub metrics: Box<[Table]>,
     /// Client connections of all workers.
     pub connections: AtomicUsize,
+    /// Workers that accept connections.
+    pub accepting: AtomicUsize,
+    /// Bots whose global limit was asked for; see [`Process::first_sight`].
+    pub bots: Mutex<AHashSet<u64>>,
     /// Set once: no new connections, running exchanges finish.
     pub draining: AtomicBool,
     /// Set once: end now, whatever runs.
@@ -63,6 +72,16 @@ impl Process {
     /// Whether connections are being ended.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a bot's global limit is to be asked for: it was not asked for before, on whatever
+    /// worker.
+    pub fn first_sight(&self, identity: u64) -> bool {
+        let mut bots = self.bots.lock().unwrap_or_else(PoisonError::into_inner);
+        if bots.len() >= BOTS_MAX {
+            bots.clear();
+        }
+        bots.insert(identity)
     }
 
     /// Takes a place among the client connections, if one is free.

@@ -5,10 +5,11 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::io::runtime;
+use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
 use crate::process::{Process, Table};
@@ -40,6 +41,8 @@ pub struct Handle {
 pub enum Event {
     /// [`Interrupter::interrupt`] was called.
     Interrupted,
+    /// A worker serves; seen by [`start`] alone.
+    Ready,
     /// A worker's thread ended: by itself only when it failed.
     WorkerEnded {
         /// Which one.
@@ -105,6 +108,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         },
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         connections: AtomicUsize::new(0),
+        accepting: AtomicUsize::new(workers),
+        bots: Mutex::default(),
         draining: AtomicBool::new(false),
         aborting: AtomicBool::new(false),
         config,
@@ -123,20 +128,23 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         events,
     };
     for (index, listener) in listeners.into_iter().enumerate() {
-        let process = handle.process.clone();
-        let sender = handle.sender.clone();
-        let thread = thread::Builder::new()
-            .name(format!("weir-{index}"))
-            .spawn(move || {
-                let result = worker::run(index, process, listener, driver);
-                // Nobody listens any more only if the handle is gone, and then nobody cares.
-                let _ = sender.send(Event::WorkerEnded {
-                    worker: index,
-                    result,
+        handle
+            .workers
+            .push(spawn_worker(&handle, index, listener, driver)?);
+    }
+    for _ in 0..workers {
+        match handle.events.recv() {
+            Ok(Event::Ready) => {}
+            Ok(Event::WorkerEnded { result, .. }) => {
+                return Err(StartError::System {
+                    what: "set up a worker",
+                    source: result
+                        .err()
+                        .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
-            })
-            .map_err(StartError::Thread)?;
-        handle.workers.push(thread);
+            }
+            Ok(Event::Interrupted) | Err(_) => {}
+        }
     }
     tracing::info!(
         proxy = %handle.proxy_addr,
@@ -147,6 +155,31 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         "weir serves"
     );
     Ok(handle)
+}
+
+/// Starts a worker's thread. It says [`Event::Ready`] once its runtime stands, and how it ended.
+fn spawn_worker(
+    handle: &Handle,
+    index: usize,
+    listener: TcpListener,
+    driver: Chosen,
+) -> Result<JoinHandle<()>, StartError> {
+    let (process, sender) = (handle.process.clone(), handle.sender.clone());
+    let run = move || {
+        // Nobody listens any more only if the handle is gone, and then nobody cares.
+        let ready = |()| drop(sender.send(Event::Ready));
+        let run = AssertUnwindSafe(|| worker::run(index, process, listener, driver, ready));
+        let result = catch_unwind(run)
+            .unwrap_or_else(|_| Err(io::Error::other(format!("worker {index} panicked"))));
+        drop(sender.send(Event::WorkerEnded {
+            worker: index,
+            result,
+        }));
+    };
+    thread::Builder::new()
+        .name(format!("weir-{index}"))
+        .spawn(run)
+        .map_err(StartError::Thread)
 }
 
 impl Handle {
@@ -241,6 +274,8 @@ fn settings(config: &Config, workers: usize) -> Settings {
         buckets_max: config.max_buckets.div_ceil(workers),
         max_bearers: config.max_bearer_count,
         disable_401_lock: config.disable_401_lock,
+        allow_concurrent: config.allow_concurrent_requests,
+        default_bucket: config.default_bucket,
         ..Settings::default()
     }
 }

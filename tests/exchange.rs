@@ -466,6 +466,32 @@ fn large_bodies_stream_through_both_ways_in_little_memory() {
 }
 
 #[test]
+fn an_idle_connection_costs_little_and_its_memory_is_used_again() {
+    const CONNECTIONS: usize = 1000;
+    /// Measured: 8.4 KiB, nearly all of it the connection's task.
+    const EACH_MAX: u64 = 12 * 1024;
+    let mock = mock::start(MockConfig::default()).expect("the mock starts");
+    let weir = support::program::Program::start(&mock, &[("WORKERS", "1")]);
+    let health = "GET /nirn/healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let open = || {
+        let mut client = Client::connect(weir.proxy);
+        assert_eq!(client.ask(health).status, 200);
+        client
+    };
+    drop((0..10).map(|_| open()).collect::<Vec<_>>());
+    let before = resident_bytes(weir.pid());
+    let idle: Vec<_> = (0..CONNECTIONS).map(|_| open()).collect();
+    let full = resident_bytes(weir.pid());
+    let each = full.saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each < EACH_MAX, "{each} bytes each");
+    drop(idle);
+    let again: Vec<_> = (0..CONNECTIONS).map(|_| open()).collect();
+    let after = resident_bytes(weir.pid());
+    assert!(after < full + full / 10, "{full} bytes became {after}");
+    drop(again);
+}
+
+#[test]
 fn tls_that_cannot_be_trusted_is_502_and_says_so_in_one_line() {
     use loadtest::mock::tls::Tls;
     for (tls, trusted) in [(Tls::WrongName, true), (Tls::Valid, false)] {

@@ -1,18 +1,19 @@
 //! The metrics port: Prometheus' scrape, on threads of its own, never in a worker's way.
 //!
 //! A handful of connections at a time from people and scrapers: plain blocking sockets serve them
-//! best. Each has a time limit and there are at most [`CONNECTIONS_MAX`], so a stuck scraper
+//! best. Each has a time limit and there are at most `CONNECTIONS_MAX`, so a stuck scraper
 //! cannot hold the port.
 
 pub mod log;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::clock;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::http1::{Method, Parse, Reply, parse_request};
@@ -111,35 +112,56 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool)
             thread::sleep(Duration::from_millis(100));
             continue;
         };
-        if open.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
-            open.fetch_sub(1, Ordering::SeqCst);
+        let place = Place::take(&open);
+        if open.load(Ordering::SeqCst) > CONNECTIONS_MAX {
             continue;
         }
-        let (process, open) = (process.clone(), open.clone());
-        let spawned = thread::Builder::new()
+        let process = process.clone();
+        let serve = move || {
+            let _place = place;
+            if let Err(error) = serve(stream, &process) {
+                tracing::debug!(%error, "a connection to the metrics port failed");
+            }
+        };
+        if let Err(error) = thread::Builder::new()
             .name("weir-scrape".to_owned())
-            .spawn({
-                let open = open.clone();
-                move || {
-                    if let Err(error) = serve(stream, &process) {
-                        tracing::debug!(%error, "a connection to the metrics port failed");
-                    }
-                    open.fetch_sub(1, Ordering::SeqCst);
-                }
-            });
-        if spawned.is_err() {
-            open.fetch_sub(1, Ordering::SeqCst);
+            .spawn(serve)
+        {
+            tracing::warn!(%error, "no thread for a connection to the metrics port");
         }
     }
 }
 
+/// One of the connections served at once, until dropped.
+struct Place {
+    open: Arc<AtomicUsize>,
+}
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self { open: open.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Answers one request and closes.
-fn serve(mut stream: TcpStream, process: &Process) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
+fn serve(mut stream: TcpStream, process: &Process) -> io::Result<()> {
+    let until = clock::now() + TIMEOUT;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut head = Vec::new();
     let mut chunk = [0; 1024];
     loop {
+        let left = until.saturating_duration_since(clock::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         let count = stream.read(&mut chunk)?;
         head.extend_from_slice(&chunk[..count]);
         match parse_request(&head) {

@@ -54,6 +54,14 @@ pub const UPSTREAM_CONNECTIONS: usize = 512;
 /// Upper end of `UPSTREAM_MAX_CONNECTIONS`: the local ports towards one address.
 pub const UPSTREAM_CONNECTIONS_MAX: usize = 28_232;
 
+/// Default of `RETRIES`: one, as disgo's.
+pub const RETRIES: u32 = 1;
+/// Upper end of `RETRIES`: a request refused ten times in a row is refused for a reason that
+/// sending it again does not mend.
+pub const RETRIES_MAX: u32 = 10;
+/// Upper end of `DEFAULT_BUCKET`: more than any bucket that Discord was seen to have.
+pub const DEFAULT_BUCKET_MAX: u16 = 1_000;
+
 /// Upper end of a limit in `BOT_RATELIMIT_OVERRIDES`, requests a second: a thousand times the
 /// usual 50.
 pub const GLOBAL_LIMIT_MAX: u32 = 50_000;

@@ -66,6 +66,16 @@ pub struct Config {
     /// `SHUTDOWN_TIMEOUT`: how long exchanges under way may take once weir was told to stop.
     pub shutdown_timeout: Duration,
 
+    /// `RETRIES`: how often a request answered with 429 is sent again.
+    pub retries: u32,
+    /// `RETRY_SHARED`: a 429 for a resource shared with others does not count against `retries`.
+    pub retry_shared: bool,
+    /// `MAX_WAIT`: the longest that a request waits for a limit; `None` for no bound.
+    pub max_wait: Option<Duration>,
+    /// `ALLOW_CONCURRENT_REQUESTS`: requests of a bucket that change something go side by side.
+    pub allow_concurrent_requests: bool,
+    /// `DEFAULT_BUCKET`: requests of unknown routes that go at once, per identity and major.
+    pub default_bucket: u16,
     /// `MAX_WAITING_PER_BUCKET`: requests that wait for one bucket; more are refused. Never
     /// exceeds `max_waiting` in effect.
     pub max_waiting_per_bucket: usize,
@@ -104,6 +114,11 @@ impl Default for Config {
             client_idle_timeout: bounds::CLIENT_IDLE_TIMEOUT,
             max_connections: bounds::CONNECTIONS,
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
+            retries: bounds::RETRIES,
+            retry_shared: true,
+            max_wait: None,
+            allow_concurrent_requests: false,
+            default_bucket: 1,
             max_waiting_per_bucket: bounds::WAITING_PER_BUCKET,
             max_waiting: bounds::WAITING,
             max_buckets: bounds::BUCKETS,

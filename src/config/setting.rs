@@ -171,7 +171,7 @@ const LIMITS: &[Setting] = &[
     },
     Setting {
         name: "DISABLE_GLOBAL_RATELIMIT_DETECTION",
-        help: "Accepted for nirn-proxy; nothing is detected yet: 50 a second unless overridden",
+        help: "Never ask /gateway/bot for a bot's global limit",
         default: "false",
         allowed: BOOL_ALLOWED,
         effect: Effect::Switches(|c, v| set(&mut c.disable_global_ratelimit_detection, boolean(v))),
@@ -182,6 +182,44 @@ const LIMITS: &[Setting] = &[
         default: "false",
         allowed: BOOL_ALLOWED,
         effect: Effect::Switches(|c, v| set(&mut c.disable_401_lock, boolean(v))),
+    },
+    Setting {
+        name: "RETRIES",
+        help: "How often a request that Discord answered with 429 is sent again; 0 passes every answer on",
+        default: "1",
+        allowed: "a number 0 to 10",
+        effect: Effect::Sets(|c, v| set(&mut c.retries, retries(v))),
+    },
+    Setting {
+        name: "RETRY_SHARED",
+        help: "Send again, beyond RETRIES, while a limit shared with others refuses",
+        default: "true",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.retry_shared, boolean(v))),
+    },
+    Setting {
+        name: "MAX_WAIT",
+        help: "Milliseconds a request may wait for a limit; 429 at once if it would be longer; 0 for no bound",
+        default: "0",
+        allowed: "milliseconds 0 to 3600000",
+        effect: Effect::Sets(|c, v| {
+            let wait = millis(v, TIMEOUT_OR_ZERO_MS)?;
+            set(&mut c.max_wait, Some((!wait.is_zero()).then_some(wait)))
+        }),
+    },
+    Setting {
+        name: "ALLOW_CONCURRENT_REQUESTS",
+        help: "Requests that change something need not wait for each other's answer; their order is then not kept",
+        default: "false",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.allow_concurrent_requests, boolean(v))),
+    },
+    Setting {
+        name: "DEFAULT_BUCKET",
+        help: "Requests of unknown routes that go at once, for each bot and channel, guild or webhook",
+        default: "1",
+        allowed: "a number 1 to 1000",
+        effect: Effect::Sets(|c, v| set(&mut c.default_bucket, default_bucket(v))),
     },
     Setting {
         name: "MAX_WAITING_PER_BUCKET",
@@ -361,6 +399,14 @@ fn boolean(value: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
+}
+
+fn retries(value: &str) -> Option<u32> {
+    number(value).filter(|count| *count <= bounds::RETRIES_MAX)
+}
+
+fn default_bucket(value: &str) -> Option<u16> {
+    number(value).filter(|width| (1..=bounds::DEFAULT_BUCKET_MAX).contains(width))
 }
 
 fn outbound(value: &str) -> Option<IpAddr> {

@@ -86,6 +86,15 @@ fn every_setting_sets_its_own_field_and_no_other() {
             c.disable_global_ratelimit_detection = true;
         }),
         ("DISABLE_401_LOCK", "1", |c| c.disable_401_lock = true),
+        ("RETRIES", "7", |c| c.retries = 7),
+        ("RETRY_SHARED", "false", |c| c.retry_shared = false),
+        ("MAX_WAIT", "7", |c| {
+            c.max_wait = Some(Duration::from_millis(7));
+        }),
+        ("ALLOW_CONCURRENT_REQUESTS", "true", |c| {
+            c.allow_concurrent_requests = true;
+        }),
+        ("DEFAULT_BUCKET", "7", |c| c.default_bucket = 7),
         ("MAX_WAITING_PER_BUCKET", "7", |c| {
             c.max_waiting_per_bucket = 7;
         }),
@@ -164,6 +173,11 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("UPSTREAM_IDLE_TIMEOUT", "1.5", MS),
         ("DISABLE_GLOBAL_RATELIMIT_DETECTION", "on", BOOL),
         ("DISABLE_401_LOCK", "tRUE", BOOL),
+        ("RETRIES", "11", "a number 0 to 10"),
+        ("RETRY_SHARED", "yes", BOOL),
+        ("MAX_WAIT", "1s", "milliseconds 0 to 3600000"),
+        ("ALLOW_CONCURRENT_REQUESTS", "2", BOOL),
+        ("DEFAULT_BUCKET", "0", "a number 1 to 1000"),
         ("MAX_WAITING_PER_BUCKET", "0", WAITING),
         ("MAX_WAITING", "10000001", WAITING),
         ("MAX_BUCKETS", "1e6", "a number 1 to 100000000"),

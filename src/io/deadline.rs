@@ -136,6 +136,11 @@ impl Alarm {
         }
     }
 
+    /// Forgets whom to wake; the task is about to end.
+    pub fn forget(&self) {
+        *self.waker.borrow_mut() = None;
+    }
+
     /// Sleeps until `at` or a ring, whichever is first. `on_sleep` is given the task's waker, so
     /// that other threads can end the sleep too; if it returns true there is work already.
     pub async fn sleep_until(&self, at: Option<Instant>, on_sleep: impl Fn(&Waker) -> bool) {

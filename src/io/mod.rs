@@ -8,6 +8,7 @@
 
 pub mod buffer;
 pub mod deadline;
+pub mod descriptors;
 pub mod guard;
 pub mod runtime;
 pub mod socket;

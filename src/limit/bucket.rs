@@ -262,13 +262,18 @@ impl Bucket {
         wait.max(pause)
     }
 
+    /// It is of use now.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.used_ms = wall_ms(now);
+    }
+
     /// A request goes.
     pub(super) fn take(&mut self, now: Instant, serial: bool) {
         self.in_flight = self.in_flight.saturating_add(1);
         if serial {
             self.set(Self::SERIAL, true);
         }
-        self.used_ms = wall_ms(now);
+        self.touch(now);
     }
 
     /// In a lane: the route that goes.
@@ -289,7 +294,7 @@ impl Bucket {
         if serial {
             self.set(Self::SERIAL, false);
         }
-        self.used_ms = wall_ms(now);
+        self.touch(now);
     }
 
     /// A request was sent, but no answer says whether it was counted (already released): it counts

@@ -29,6 +29,9 @@ const SWEEP_BATCH: u32 = 1_024;
 const SWEEP_ROUND: Duration = Duration::from_secs(120);
 /// Buckets looked at to make room for a new one when all places are taken.
 const PRESSURE_BATCH: u32 = 64;
+/// What makes room then was not used at this very moment: the step that asks for room may still
+/// need the buckets that it has just released or taught.
+const PRESSURE_IDLE: Duration = Duration::from_millis(1);
 /// A shared limit's `Retry-After` may overstate (discord-api-docs #7816): after this long, one asks again.
 const SHARED_PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -46,6 +49,7 @@ struct Active {
 }
 
 /// A bucket that waits for what is under way from another: its newest answer does not know of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Hold {
     from: u32,
     to: u32,
@@ -384,7 +388,8 @@ impl Shard {
             && self
                 .index
                 .get(lane.name_key)
-                .is_some_and(|suspect| self.buckets[suspect].in_flight() > 0)
+                .map(|suspect| &self.buckets[suspect])
+                .is_some_and(|suspect| suspect.in_flight() > 0 || suspect.is(Bucket::HELD))
     }
 }
 

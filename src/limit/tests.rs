@@ -163,6 +163,32 @@ fn an_absorbed_429_goes_before_those_that_came_later() {
     assert_eq!(slots, [2]);
 }
 
+#[test]
+fn an_absorbed_429_without_a_bucket_goes_first_where_its_route_points_by_now() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let serial = |slot, major| {
+        let mut ask = ask(slot, 1);
+        (ask.key.major, ask.serial) = (major, true);
+        ask
+    };
+    let teacher = go(limiter.acquire(ms(1000), &serial(1, 1), &mut out));
+    let first = go(limiter.acquire(ms(1000), &serial(2, 2), &mut out));
+    limiter.report(ms(1040), teacher, &answer(5, 4, 5006.0, 5.0), &mut out);
+    // Known by now, but the first is still under way in the lane of unknown routes.
+    assert!(matches!(
+        limiter.acquire(ms(1050), &serial(3, 2), &mut out),
+        Decision::Wait
+    ));
+    let mut limited = plain(429);
+    limited.header(b"X-RateLimit-Scope", b"user");
+    limited.header(b"Retry-After", b"1");
+    limiter.requeue(ms(1060), first, &limited, &serial(2, 2), &mut out);
+    assert!(goes(&mut out).is_empty());
+    (0..2).for_each(|shard| limiter.tick(ms(2100), shard, &mut out));
+    let slots: Vec<u32> = goes(&mut out).iter().map(|(slot, _)| *slot).collect();
+    assert_eq!(slots, [2]);
+}
+
 /// An answer of `status` with Discord's mark and nothing about limits.
 fn plain(status: u16) -> Answer {
     let mut answer = Answer::new(status);
@@ -228,6 +254,55 @@ fn a_route_without_headers_is_free_after_its_first_answer() {
         limiter.acquire(ms(1100), &ask(30, 1), &mut out),
         Decision::Wait
     ));
+}
+
+#[test]
+fn a_change_does_not_overtake_another_when_their_route_turns_out_free() {
+    let settings = Settings {
+        default_bucket: 2,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let serial = |slot| Ask {
+        serial: true,
+        ..ask(slot, 1)
+    };
+    let first = go(limiter.acquire(ms(1000), &serial(1), &mut out));
+    let read = go(limiter.acquire(ms(1000), &ask(2, 1), &mut out));
+    assert!(matches!(
+        limiter.acquire(ms(1000), &serial(3), &mut out),
+        Decision::Wait
+    ));
+    limiter.report(ms(1040), read, &plain(200), &mut out);
+    assert!(goes(&mut out).is_empty());
+    limiter.report(ms(1050), first, &plain(200), &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
+}
+
+#[test]
+fn a_change_does_not_overtake_another_when_their_route_moves_twice() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let serial = |slot| Ask {
+        serial: true,
+        ..ask(slot, 1)
+    };
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    limiter.report(ms(1040), first, &plain(200), &mut out);
+    let one = go(limiter.acquire(ms(1050), &ask(2, 1), &mut out));
+    let other = go(limiter.acquire(ms(1050), &ask(3, 1), &mut out));
+    let change = go(limiter.acquire(ms(1050), &serial(4), &mut out));
+    // The free route gets a bucket, and then another one, while the change is under way.
+    limiter.report(ms(1090), one, &answer(5, 4, 5006.0, 5.0), &mut out);
+    assert!(matches!(
+        limiter.acquire(ms(1100), &serial(5), &mut out),
+        Decision::Wait
+    ));
+    let mut renamed = answer(5, 4, 5006.0, 5.0);
+    renamed.header(b"X-RateLimit-Bucket", b"other");
+    limiter.report(ms(1110), other, &renamed, &mut out);
+    assert!(goes(&mut out).is_empty());
+    limiter.report(ms(1120), change, &renamed, &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
 }
 
 #[test]
@@ -466,6 +541,25 @@ fn queues_are_bounded() {
         Reason::TooManyTracked
     );
     assert_eq!(first.len(), 2);
+}
+
+#[test]
+fn room_is_not_made_of_the_bucket_that_was_just_answered() {
+    let settings = Settings {
+        buckets_max: 2,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    let mut other = ask(2, 1);
+    other.key.major = 2;
+    let second = go(limiter.acquire(ms(1000), &other, &mut out));
+    limiter.no_answer(ms(1030), second, false, &mut out);
+    // The bucket that it names would be the third; neither lane has anything under way any more.
+    limiter.report(ms(1040), first, &answer(5, 4, 5006.0, 5.0), &mut out);
+    let third = go(limiter.acquire(ms(1060), &ask(3, 1), &mut out));
+    limiter.no_answer(ms(1070), third, false, &mut out);
+    assert_eq!(limiter.census(ms(1070)).under_way, 0);
 }
 
 #[test]

@@ -70,35 +70,53 @@ impl Local {
 
     /// Asks whether `request` may go upstream.
     pub fn ask(self: &Rc<Self>, now: Instant, request: Request) -> Asked {
+        let ask = self.next_ask(request);
+        let mut outputs = self.outputs.take();
+        let asked = match self.mesh.limiter.acquire(now, &ask, &mut outputs) {
+            Decision::Go(permit) => Asked::Go(self.grant(permit)),
+            Decision::Refuse(refusal) => Asked::Refuse(refusal),
+            // Before anything is delivered: the permit may be among the outputs already.
+            Decision::Wait => Asked::Wait(self.wait(&ask)),
+        };
+        self.deliver(&mut outputs);
+        self.outputs.replace(outputs);
+        asked
+    }
+
+    fn next_ask(&self, request: Request) -> Ask {
         let worker = u16::try_from(self.worker).unwrap_or(u16::MAX);
-        let ticket = self.waiters.borrow().next_ticket(worker);
-        let ask = Ask {
-            ticket,
+        Ask {
+            ticket: self.waiters.borrow().next_ticket(worker),
             key: request.key,
             client: request.client,
             counts_globally: request.counts_globally,
             serial: request.serial,
             max_wait: request.max_wait,
-        };
-        let mut outputs = self.outputs.take();
-        let decision = self.mesh.limiter.acquire(now, &ask, &mut outputs);
-        let asked = match decision {
-            Decision::Go(permit) => Asked::Go(self.grant(permit)),
-            Decision::Refuse(refusal) => Asked::Refuse(refusal),
-            Decision::Wait => {
-                // Before anything is delivered: the permit may be among the outputs already.
-                self.waiters.borrow_mut().insert();
-                Asked::Wait(Waiting {
-                    local: self.clone(),
-                    ticket,
-                    key: request.key,
-                    heard: false,
-                })
-            }
-        };
-        self.deliver(&mut outputs);
-        self.outputs.replace(outputs);
-        asked
+        }
+    }
+
+    /// Registers the request that was asked for with [`Local::next_ask`] as waiting.
+    fn wait(self: &Rc<Self>, ask: &Ask) -> Waiting {
+        self.waiters.borrow_mut().insert();
+        Waiting {
+            local: self.clone(),
+            ticket: ask.ticket,
+            key: ask.key,
+            heard: false,
+        }
+    }
+
+    /// Tells the limiter whether a token that a 401 spoke against is valid.
+    pub fn confirmed(&self, identity: u64, valid: bool) {
+        self.mesh.limiter.confirmed(clock::now(), identity, valid);
+    }
+
+    /// Tells the limiter an identity's global limit, in requests a second.
+    pub fn set_global_limit(self: &Rc<Self>, identity: u64, limit: u32) {
+        self.limiter_call(|mesh, out| {
+            mesh.limiter
+                .set_global_limit(clock::now(), identity, limit, out);
+        });
     }
 
     /// Does what is due: reads the mailbox and ticks this worker's shard. Returns when to come
@@ -190,7 +208,7 @@ impl Local {
                 self.waiters.borrow_mut().deliver(ticket, Err(refusal));
             }
             Output::Deadline { at, .. } => self.alarm.ring_at(at),
-            // Without a confirmation the limiter locks nobody.
+            // Whoever reported has seen it: see `Grant::report`.
             Output::Confirm { .. } => {}
         }
     }
@@ -262,13 +280,34 @@ impl Grant {
         self.sent = true;
     }
 
-    /// Tells the limiter what Discord answered.
-    pub fn report(mut self, answer: &Answer) {
+    /// Tells the limiter what Discord answered. True if the limiter wants to know whether the
+    /// request's token is valid at all: [`Local::confirmed`].
+    pub fn report(mut self, answer: &Answer) -> bool {
+        let mut doubtful = false;
         if let Some(permit) = self.permit.take() {
             self.local.limiter_call(|mesh, out| {
                 mesh.limiter.report(clock::now(), permit, answer, out);
+                doubtful = out.iter().any(|out| matches!(out, Output::Confirm { .. }));
             });
         }
+        doubtful
+    }
+
+    /// Tells the limiter that Discord answered with a 429 that is absorbed: the request stands at
+    /// the front of its bucket again.
+    pub fn requeue(mut self, answer: &Answer, request: Request) -> Option<Waiting> {
+        let permit = self.permit.take()?;
+        let local = self.local.clone();
+        let ask = local.next_ask(request);
+        let mut outputs = local.outputs.take();
+        local
+            .mesh
+            .limiter
+            .requeue(clock::now(), permit, answer, &ask, &mut outputs);
+        let waiting = local.wait(&ask);
+        local.deliver(&mut outputs);
+        local.outputs.replace(outputs);
+        Some(waiting)
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Mailbox {
     inbox: Mutex<Inbox>,
     /// Mirrors "the inbox is not empty", to be read without the lock.
     full: AtomicBool,
-    delivered: AtomicU64,
+    permits: AtomicU64,
     woken: AtomicU64,
 }
 
@@ -36,8 +36,11 @@ impl Mailbox {
         let was_empty = inbox.messages.is_empty();
         let before = inbox.messages.len();
         inbox.messages.extend(messages);
-        let added = inbox.messages.len() - before;
-        self.delivered.fetch_add(added as u64, Ordering::Relaxed);
+        let permits = inbox.messages[before..]
+            .iter()
+            .filter(|message| matches!(message, Output::Go { .. }))
+            .count();
+        self.permits.fetch_add(permits as u64, Ordering::Relaxed);
         self.full.store(true, Ordering::Release);
         let waker = if was_empty { inbox.waker.clone() } else { None };
         drop(inbox);
@@ -77,10 +80,10 @@ impl Mailbox {
             .waker = None;
     }
 
-    /// Messages ever put in, and how many of the puts woke the worker.
+    /// Permits ever put in, and how many puts of whatever woke the worker.
     pub fn counts(&self) -> (u64, u64) {
         (
-            self.delivered.load(Ordering::Relaxed),
+            self.permits.load(Ordering::Relaxed),
             self.woken.load(Ordering::Relaxed),
         )
     }

@@ -4,7 +4,7 @@
 //! uncontended lock costs 13 to 29 ns, a message to a sleeping core 20 µs of CPU, more than the
 //! whole request. So a request that can go now never leaves its core. One that must wait is queued
 //! in the shard, whose worker (the one of the same number) keeps its timer and sends the
-//! [`Permit`] to the worker whose request it is. Permits cross cores; sockets and bodies never do.
+//! `Permit` to the worker whose request it is. Permits cross cores; sockets and bodies never do.
 //!
 //! ```text
 //! worker 0                      shard 1 (lock)                   worker 1

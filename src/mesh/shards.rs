@@ -44,7 +44,7 @@ impl Mesh {
         })
     }
 
-    /// Messages between workers so far, and how many of them woke a core.
+    /// Permits handed between workers so far, and how many messages woke a core.
     pub fn counts(&self) -> (u64, u64) {
         self.mailboxes
             .iter()

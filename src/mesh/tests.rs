@@ -188,7 +188,7 @@ fn no_request_is_lost_between_workers() {
                         let ask = request(number as u64 % 3, number as u64 % 11);
                         asked += 1;
                         match local.ask(now, ask) {
-                            Asked::Go(grant) => grant.report(&Answer::new(200)),
+                            Asked::Go(grant) => drop(grant.report(&Answer::new(200))),
                             Asked::Refuse(refusal) => panic!("{refusal:?}"),
                             // Every seventh client leaves, some with a permit on its way.
                             Asked::Wait(request) if number.is_multiple_of(7) => drop(request),

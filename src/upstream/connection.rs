@@ -36,6 +36,9 @@ pub struct Connection {
     outgoing: Buf,
     /// What TLS itself owes the peer; goes out before the next record.
     owed: RefCell<Buf>,
+    /// A write was begun and has not ended: if its future was dropped, part of it may be on the
+    /// wire, and the connection must not carry another request.
+    writing: Cell<bool>,
     /// Counts connections that were closed.
     closed: Rc<Cell<u64>>,
 }
@@ -67,6 +70,7 @@ impl Connection {
             plain: Buf::new(),
             outgoing: Buf::new(),
             owed: RefCell::new(Buf::new()),
+            writing: Cell::new(false),
             closed,
         }
     }
@@ -111,6 +115,7 @@ impl Connection {
                 session,
                 outgoing: &mut self.outgoing,
                 owed: &self.owed,
+                writing: &self.writing,
             },
             Receiver {
                 fd: self.fd,
@@ -136,6 +141,7 @@ impl Connection {
                 let (_, mut receiver) = self.split();
                 receiver.receive().await.is_ok_and(|count| count > 0)
                     && self.plain.is_empty()
+                    && self.incoming.is_empty()
                     && self
                         .session
                         .as_ref()
@@ -145,13 +151,16 @@ impl Connection {
         }
     }
 
-    /// Gives its buffers back for the time it idles. False if bytes are left over that no
-    /// exchange owns: such a connection must not be used again.
+    /// Gives its buffers back for the time it idles. False if it must not be used again: a write
+    /// did not end, or bytes are left over that no exchange owns.
     pub fn rest(&mut self) -> bool {
         self.incoming.release();
         self.plain.release();
         self.outgoing.release();
-        self.plain.is_empty()
+        !self.writing.get()
+            && self.incoming.is_empty()
+            && self.plain.is_empty()
+            && self.outgoing.is_empty()
     }
 }
 
@@ -162,6 +171,7 @@ pub struct Sender<'c> {
     session: Option<&'c RefCell<Session>>,
     outgoing: &'c mut Buf,
     owed: &'c RefCell<Buf>,
+    writing: &'c Cell<bool>,
 }
 
 impl AsRawFd for Sender<'_> {
@@ -200,7 +210,10 @@ impl Sender<'_> {
     /// # Errors
     /// Whatever the socket says.
     pub async fn flush(&mut self) -> io::Result<()> {
-        write_all(self.half, self.outgoing).await
+        self.writing.set(true);
+        write_all(self.half, self.outgoing).await?;
+        self.writing.set(false);
+        Ok(())
     }
 }
 
@@ -241,6 +254,13 @@ impl Receiver<'_> {
             return Ok(0);
         }
         Ok(count)
+    }
+
+    /// Whether the end of the stream was said and not merely met: by close_notify with TLS
+    /// (RFC 8446 6.1), by FIN without. Asked after [`Receiver::receive`] returned 0.
+    pub fn ended_cleanly(&self) -> bool {
+        self.session
+            .is_none_or(|session| session.borrow().peer_closed())
     }
 
     /// Received and not yet taken.

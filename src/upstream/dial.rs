@@ -8,26 +8,31 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::io::Deadlines;
 use crate::io::socket::Half;
 
-/// Connects to the first of `addresses` that answers, each within `timeout`.
+/// Connects to the first of `addresses` that answers before `until`, and says which it is. Each gets
+/// an equal share of the time that is left.
 ///
 /// # Errors
 /// The last address's refusal; [`Kind::Dns`] when there is no address.
 pub async fn dial(
     addresses: &[SocketAddr],
     outbound: Option<IpAddr>,
-    timeout: Duration,
+    until: Instant,
     deadlines: &Deadlines,
-) -> Result<TcpStream, Error> {
+) -> Result<(TcpStream, SocketAddr), Error> {
     let mut last = Error::new(Kind::Dns);
-    let usable =
-        |address: &&SocketAddr| outbound.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4());
-    for address in addresses.iter().filter(usable) {
-        match connect(*address, outbound, timeout, deadlines).await {
-            Ok(stream) => return Ok(stream),
+    let usable = addresses
+        .iter()
+        .filter(|address| outbound.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4()));
+    let count = u32::try_from(usable.clone().count()).unwrap_or(u32::MAX);
+    for (left, &address) in (1..=count).rev().zip(usable) {
+        let timeout = until.saturating_duration_since(clock::now()) / left;
+        match connect(address, outbound, timeout, deadlines).await {
+            Ok(stream) => return Ok((stream, address)),
             Err(error) => last = error,
         }
     }

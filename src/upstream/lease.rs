@@ -1,13 +1,18 @@
 //! Connections lent to exchanges, one worker's: taken from the pool or opened, and taken back.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use slab::Slab;
 
 use super::connection::Connection;
 use super::dial;
@@ -16,9 +21,9 @@ use super::resolve::Resolver;
 use super::slots::{Slot, Slots};
 use super::tls::Session;
 use crate::clock::{self, Instant};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::io::Deadlines;
-use crate::io::socket::Half;
+use crate::io::socket::{Half, shut};
 
 /// The name that a certificate must carry, and how it is checked.
 pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
@@ -43,7 +48,7 @@ pub struct Bounds {
     pub connections_max: usize,
     /// How long a connection idles before it is closed.
     pub idle_timeout: Duration,
-    /// How long a connect may take, and a handshake after it.
+    /// How long opening a connection may take in all: waiting for a place, connect, handshake.
     pub connect_timeout: Duration,
 }
 
@@ -74,6 +79,39 @@ pub struct Upstream {
     counts: Cell<Counts>,
     /// Counted by each connection as it is dropped.
     closed: Rc<Cell<u64>>,
+    /// The connections lent out, so that an end with a deadline can cut them.
+    lent: Rc<RefCell<Slab<RawFd>>>,
+    /// Nothing is lent any more.
+    ended: Cell<bool>,
+    /// The address that was connected to last: tried first.
+    preferred: Cell<Option<SocketAddr>>,
+    outage: Outage,
+}
+
+/// Says once that the upstream cannot be reached, and once that it can again: an outage under load
+/// must not fill the log.
+#[derive(Default)]
+struct Outage {
+    failed: Cell<u64>,
+}
+
+impl Outage {
+    fn note(&self, upstream: &str, outcome: Result<(), &Error>) {
+        match outcome {
+            Ok(()) => {
+                let failed = self.failed.replace(0);
+                if failed > 0 {
+                    tracing::info!(upstream, failed, "the upstream can be reached again");
+                }
+            }
+            Err(error) => {
+                self.failed.set(self.failed.get() + 1);
+                if self.failed.get() == 1 {
+                    tracing::warn!(upstream, %error, "the upstream cannot be reached");
+                }
+            }
+        }
+    }
 }
 
 /// A connection lent to one exchange.
@@ -83,6 +121,19 @@ pub struct Lease {
     /// Whether it carried an exchange before, so that the other side may have closed it meanwhile.
     pub reused: bool,
     slot: Slot,
+    lent: Lent,
+}
+
+/// A connection's entry among those lent out, struck off when dropped.
+struct Lent {
+    lent: Rc<RefCell<Slab<RawFd>>>,
+    key: usize,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.lent.borrow_mut().remove(self.key);
+    }
 }
 
 impl Upstream {
@@ -96,6 +147,10 @@ impl Upstream {
             deadlines,
             counts: Cell::default(),
             closed: Rc::default(),
+            lent: Rc::default(),
+            ended: Cell::new(false),
+            preferred: Cell::new(None),
+            outage: Outage::default(),
         })
     }
 
@@ -104,52 +159,92 @@ impl Upstream {
         self.target.authority.as_bytes()
     }
 
-    /// A connection for one exchange. `fresh` asks for a new one, after a pooled one failed.
+    /// A connection for one exchange, within the time that opening one may take. `fresh` asks for a
+    /// new one, after a pooled one failed.
     ///
     /// # Errors
-    /// No connection could be opened; nothing was sent.
+    /// All connections are in use and none came free, or none could be opened; nothing was sent.
     pub async fn lease(&self, fresh: bool) -> Result<Lease, Error> {
-        let slot = self.slots.acquire().await;
+        let slot = match self.slots.try_acquire() {
+            Some(slot) => slot,
+            // Boxed: waiting for a place is rare, and its state is large.
+            None => Box::pin(self.wait_for_slot()).await?,
+        };
+        if self.ended.get() {
+            return Err(Error::new(Kind::Draining));
+        }
+        if !fresh && let Some(connection) = self.pooled().await {
+            return Ok(self.lend(connection, true, slot));
+        }
+        // Boxed: opening is rare, and its state would be part of every connection's task.
+        let opened = Box::pin(self.open()).await;
+        let noted = opened.as_ref().map(|_| ());
+        self.outage.note(&self.target.authority, noted);
+        let connection = opened.inspect_err(|_| self.count(|counts| counts.failed += 1))?;
+        Ok(self.lend(connection, false, slot))
+    }
+
+    /// A connection from the pool that still lives.
+    async fn pooled(&self) -> Option<Connection> {
         loop {
-            let pooled = if fresh {
-                None
-            } else {
-                self.pool.borrow_mut().take(clock::now())
-            };
-            let Some(mut connection) = pooled else { break };
+            let mut connection = self.pool.borrow_mut().take(clock::now())?;
             if connection.is_alive().await {
                 self.count(|counts| counts.reused += 1);
-                return Ok(Lease {
-                    connection,
-                    reused: true,
-                    slot,
-                });
+                return Some(connection);
             }
             self.count(|counts| counts.stale += 1);
         }
-        let connection = self.open().await.inspect_err(|error| {
-            self.count(|counts| counts.failed += 1);
-            tracing::warn!(upstream = &*self.target.authority, %error, "cannot connect");
-        })?;
-        Ok(Lease {
-            connection,
-            reused: false,
-            slot,
+    }
+
+    async fn wait_for_slot(&self) -> Result<Slot, Error> {
+        let mut acquired = pin!(self.slots.acquire());
+        let mut patience = pin!(monoio::time::sleep(self.bounds.connect_timeout));
+        poll_fn(|cx| {
+            if let Poll::Ready(slot) = acquired.as_mut().poll(cx) {
+                return Poll::Ready(Ok(slot));
+            }
+            patience
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(Error::new(Kind::Full)))
         })
+        .await
+    }
+
+    fn lend(&self, connection: Connection, reused: bool, slot: Slot) -> Lease {
+        let key = self.lent.borrow_mut().insert(connection.as_raw_fd());
+        Lease {
+            connection,
+            reused,
+            slot,
+            lent: Lent {
+                lent: self.lent.clone(),
+                key,
+            },
+        }
     }
 
     async fn open(&self) -> Result<Connection, Error> {
-        let addresses = self.target.resolver.addresses();
-        let timeout = self.bounds.connect_timeout;
-        let stream = dial::dial(&addresses, self.target.outbound, timeout, &self.deadlines).await?;
+        let until = clock::now() + self.bounds.connect_timeout;
+        let mut addresses = self.target.resolver.addresses().to_vec();
+        if let Some(preferred) = self.preferred.get() {
+            // Stable: the rest stays in the resolver's order.
+            addresses.sort_by_key(|address| *address != preferred);
+        }
+        let outbound = self.target.outbound;
+        let (stream, address) = dial::dial(&addresses, outbound, until, &self.deadlines).await?;
+        self.preferred.set(Some(address));
         let session = match &self.target.tls {
             Some((name, config)) => Some(Session::new(config.clone(), name.clone())?),
             None => None,
         };
         let mut connection = Connection::new(stream, session, self.closed.clone());
-        let deadline = self.deadlines.arm_after(&connection, Half::Both, timeout);
-        let resumed = connection.handshake().await?;
-        drop(deadline);
+        let deadline = self.deadlines.arm(&connection, Half::Both, until);
+        let shaken = connection.handshake().await;
+        if deadline.expired() {
+            return Err(Error::new(Kind::ConnectTimeout));
+        }
+        let resumed = shaken?;
         self.count(|counts| {
             counts.opened += 1;
             counts.resumed += u64::from(resumed);
@@ -157,14 +252,25 @@ impl Upstream {
         Ok(connection)
     }
 
+    /// Ends every connection, those lent out too; from now on nothing is lent.
+    pub fn cut(&self) {
+        self.ended.set(true);
+        self.close_idle();
+        for (_, fd) in &*self.lent.borrow() {
+            shut(fd, Half::Both);
+        }
+    }
+
     /// Takes a connection back after an exchange that ended cleanly and left it open.
     pub fn give_back(&self, lease: Lease) {
         let Lease {
             mut connection,
             slot,
+            lent,
             ..
         } = lease;
-        if connection.rest() {
+        drop(lent);
+        if connection.rest() && !self.ended.get() {
             let evicted = self.pool.borrow_mut().put(clock::now(), connection);
             drop(evicted);
         }
@@ -185,11 +291,6 @@ impl Upstream {
     /// Closes all idle connections.
     pub fn close_idle(&self) {
         self.pool.borrow_mut().clear();
-    }
-
-    /// How many connections idle.
-    pub fn idle(&self) -> usize {
-        self.pool.borrow().len()
     }
 
     /// What happened so far.

@@ -1,6 +1,6 @@
 //! The upstream's addresses, looked up away from the workers.
 //!
-//! A thread of its own asks the system's resolver every [`REFRESH`] and publishes what it says;
+//! A thread of its own asks the system's resolver every `REFRESH` and publishes what it says;
 //! workers read the published list and never wait for DNS. When the resolver fails, the last good
 //! answer goes on.
 
@@ -104,7 +104,9 @@ impl Shared {
         let _ = first.send(());
         while !self.stopping.load(Ordering::Relaxed) {
             thread::park_timeout(if known { REFRESH } else { RETRY });
-            known |= self.refresh();
+            if !self.stopping.load(Ordering::Relaxed) {
+                known |= self.refresh();
+            }
         }
     }
 

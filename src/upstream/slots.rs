@@ -44,13 +44,21 @@ impl Slots {
         }
     }
 
+    /// A place, if one is free: then nobody waits.
+    pub fn try_acquire(&self) -> Option<Slot> {
+        let free = self.shared.free.get().checked_sub(1)?;
+        self.shared.free.set(free);
+        Some(Slot {
+            shared: self.shared.clone(),
+        })
+    }
+
     /// A place, at once or when those before have got theirs.
     pub async fn acquire(&self) -> Slot {
-        let shared = self.shared.clone();
-        if shared.free.get() > 0 {
-            shared.free.set(shared.free.get() - 1);
-            return Slot { shared };
+        if let Some(slot) = self.try_acquire() {
+            return slot;
         }
+        let shared = self.shared.clone();
         let waiter = Rc::new(Waiter::default());
         shared.waiting.borrow_mut().push_back(waiter.clone());
         let leaving = Leaving {

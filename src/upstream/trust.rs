@@ -14,7 +14,7 @@ use crate::error::StartError;
 /// tickets (RFC 8446 4.6.1), and a worker dials at most its cap of connections at a time.
 const SESSIONS: usize = 256;
 
-/// The configuration for one worker: TLS 1.3 and 1.2, ALPN `http/1.1`, session resumption, and
+/// The configuration of all workers' connections: TLS 1.3 and 1.2, ALPN `http/1.1`, session resumption, and
 /// either Mozilla's roots or the certificates of `ca_file`.
 ///
 /// # Errors

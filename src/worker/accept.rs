@@ -1,19 +1,24 @@
 //! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use monoio::io::CancelHandle;
 use monoio::net::{TcpListener, TcpStream};
+use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Worker, conn};
 use crate::http1::Reply;
-use crate::io::guard::contain;
+use crate::io::guard::Contained;
 use crate::io::socket::borrow;
 use crate::metrics::Refusal;
+use crate::process::Admitted;
 
 /// Connections that the kernel may hold for a worker that is busy: a fleet's reconnect after a
 /// restart comes at once, and `net.core.somaxconn` (4096 by default) caps it anyway.
@@ -114,15 +119,39 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream) {
         metrics.own.clients += 1;
         metrics.own.clients_accepted += 1;
     }
-    monoio::spawn(async move {
-        let served = contain(conn::serve(worker.clone(), stream)).await;
+    let served = Contained::new(conn::serve(worker.clone(), stream));
+    monoio::spawn(Served {
+        served,
+        worker,
+        _admitted: admitted,
+    });
+}
+
+pin_project! {
+    /// A connection's task: serves it, and settles the accounts when it has ended.
+    struct Served<F> {
+        #[pin]
+        served: Contained<F>,
+        worker: Rc<Worker>,
+        _admitted: Admitted,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Served<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let served = ready!(this.served.poll(cx));
+        let mut metrics = this.worker.metrics();
+        metrics.own.clients -= 1;
         if served.is_err() {
-            worker.metrics().requests.record_error();
+            metrics.requests.record_error();
+            drop(metrics);
             tracing::error!("a connection ended in a panic; others are not touched");
         }
-        worker.metrics().own.clients -= 1;
-        drop(admitted);
-    });
+        Poll::Ready(())
+    }
 }
 
 /// Tells a client beyond the connection cap so, as far as that goes without waiting.

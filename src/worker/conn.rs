@@ -69,7 +69,7 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
     };
     registered.set_idle(false);
     if next == Next::Linger {
-        linger(&worker, &mut client).await;
+        Box::pin(linger(&worker, &mut client)).await;
     }
     drop(registered);
 }
@@ -107,13 +107,14 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registe
                 .version(version)
                 .keep_alive(goes_on);
             let sent = reply::send(worker, client, &reply, head_only).await;
-            if goes_on && sent.is_ok() {
-                Next::Request
-            } else {
-                Next::Close
+            match sent {
+                Ok(()) if goes_on => Next::Request,
+                // It may have a body that is still coming.
+                Ok(()) => Next::Linger,
+                Err(_) => Next::Close,
             }
         }
-        Taken::Request(request) => proxy::serve(worker, client, request).await,
+        Taken::Request(request, flight) => proxy::serve(worker, client, request, flight).await,
     }
 }
 
@@ -128,7 +129,7 @@ enum Taken {
         keep_alive: bool,
         head_only: bool,
     },
-    Request(Request),
+    Request(Request, Buf),
 }
 
 /// Why a head was not taken.
@@ -156,7 +157,7 @@ async fn read_request(
         if may_complete(bytes, seen) {
             match parse_request(bytes) {
                 Parse::Complete(head) => {
-                    let taken = if is_health(head.target) {
+                    let taken = if is_health(head.method, head.target) {
                         // A body would be the next request's beginning: it is not asked for here.
                         let bodiless = matches!(head.framing, Framing::None | Framing::Length(0));
                         Taken::Health {
@@ -165,7 +166,8 @@ async fn read_request(
                             head_only: head.method == Method::Head,
                         }
                     } else {
-                        Taken::Request(Request::new(worker, &head, clock::now()))
+                        let (request, flight) = Request::new(worker, &head, clock::now());
+                        Taken::Request(request, flight)
                     };
                     let len = head.len;
                     client.inbuf.consume(len);
@@ -212,9 +214,9 @@ async fn await_bytes(worker: &Worker, client: &mut Client, registered: &Register
     )
 }
 
-fn is_health(target: &[u8]) -> bool {
+fn is_health(method: Method, target: &[u8]) -> bool {
     let path = target.split(|&byte| byte == b'?').next().unwrap_or(target);
-    path == b"/nirn/healthz"
+    matches!(method, Method::Get | Method::Head) && path == b"/nirn/healthz"
 }
 
 /// Lets the client finish sending, within bounds, after the answer that ends its connection.

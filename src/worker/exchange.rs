@@ -18,62 +18,168 @@ use super::proxy::Outcome;
 use super::relay::{self, Head};
 use super::request::Request;
 use super::wait::{First, first};
-use super::{Worker, upload};
+use super::{Worker, own, upload};
 use crate::clock;
+use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, CONTINUE};
 use crate::io::Buf;
 use crate::io::socket::Half;
-use crate::mesh::Grant;
+use crate::limit::{Answer, Verdict};
+use crate::mesh::{Grant, Waiting};
 use crate::upstream::Lease;
 use crate::upstream::connection::Receiver;
 
 /// Why an exchange gave the client no answer.
 pub(super) enum Failure {
-    /// A pooled connection turned out dead before anything was answered, and sending again is
+    /// A pooled connection turned out dead before a whole head of an answer, and sending again is
     /// safe: the permit is still good.
     Stale(Grant),
+    /// A 429 that is absorbed: the request waits again.
+    Limited(Waiting),
     /// The upstream gave no answer.
     Upstream(Error),
     /// The client is gone.
     Client,
 }
 
+/// How often a request may still be sent again after a 429.
+#[derive(Clone, Copy)]
+pub(super) struct Retries {
+    /// `RETRIES`.
+    own: u32,
+    /// For limits shared with others (`RETRY_SHARED`).
+    shared: u32,
+}
+
+/// 429s for a shared resource that one request absorbs. disgo goes on for ever; ten waits of
+/// Discord's choosing are more patience than any client has.
+const SHARED_RETRIES_MAX: u32 = 10;
+
+/// Bodies up to this size are kept so that they can be sent again; larger ones stream and are not.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+impl Retries {
+    /// What the configuration grants each request.
+    pub(super) fn granted(config: &Config) -> Self {
+        let shared = config.retries > 0 && config.retry_shared;
+        Self {
+            own: config.retries,
+            shared: if shared { SHARED_RETRIES_MAX } else { 0 },
+        }
+    }
+
+    /// Takes one for this answer, if it is one to absorb.
+    fn take(&mut self, answer: &Answer) -> bool {
+        let left = match answer.verdict() {
+            Verdict::Pass => return false,
+            Verdict::Retry => &mut self.own,
+            Verdict::RetryShared if self.shared > 0 => &mut self.shared,
+            Verdict::RetryShared => &mut self.own,
+        };
+        let granted = *left > 0;
+        *left = left.saturating_sub(1);
+        granted
+    }
+}
+
 /// The parts of a request that its attempts share.
 pub(super) struct Exchange<'r> {
     request: &'r Request,
-    /// The request's head, and its body as far as it came along.
+    /// The request's head, and the first of its body.
     flight: Buf,
     /// Where in the body the flight ends.
     body: BodyTracker,
-    /// The body's framing is broken: found before anything was sent.
-    malformed: bool,
+    /// The flight is all of the request.
+    kept: bool,
+    /// The whole request has been written to the connection of this attempt. Not the same as the
+    /// body having been read: its last bytes may still be on their way when an answer comes early.
+    sent: bool,
+    retries: Retries,
 }
 
 impl<'r> Exchange<'r> {
     /// Takes as much of the body as is at hand into the first flight, so that a small request is
-    /// one record and one write.
-    pub(super) fn new(request: &'r Request, client: &mut Client) -> Self {
-        let mut body = BodyTracker::new(request.framing);
-        let mut flight = Buf::new();
-        flight.push(request.flight.as_slice());
-        let taken = body.take(client.inbuf.as_slice());
-        let malformed = taken.is_err();
-        if let Ok(progress) = taken {
-            flight.push(&client.inbuf.as_slice()[..progress.consumed]);
-            client.inbuf.consume(progress.consumed);
-        }
-        Self {
+    /// one record and one write; and waits for the rest of one that is small enough to be kept.
+    ///
+    /// # Errors
+    /// The body's framing is broken, or the client left.
+    pub(super) async fn begin(
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        request: &'r Request,
+        flight: Buf,
+    ) -> Result<Self, Failure> {
+        let mut exchange = Self {
             request,
             flight,
-            body,
-            malformed,
+            body: BodyTracker::new(request.framing),
+            kept: false,
+            sent: false,
+            retries: Retries::granted(&worker.process.config),
+        };
+        exchange.take_body(client)?;
+        if !exchange.body.done() {
+            Box::pin(exchange.gather(worker, client)).await?;
         }
+        exchange.kept = exchange.body.done();
+        Ok(exchange)
     }
 
-    /// Whether the whole request can be sent a second time.
+    /// Moves what the client has sent of the body into the flight.
+    fn take_body(&mut self, client: &mut Client) -> Result<(), Failure> {
+        let bytes = client.inbuf.as_slice();
+        let progress = self
+            .body
+            .take(bytes)
+            .map_err(|_| Failure::Upstream(Error::new(Kind::BadRequest)))?;
+        self.flight.push(&bytes[..progress.consumed]);
+        client.inbuf.consume(progress.consumed);
+        Ok(())
+    }
+
+    /// Reads the rest of the body while it is small enough to be kept.
+    async fn gather(&mut self, worker: &Rc<Worker>, client: &mut Client) -> Result<(), Failure> {
+        let room = |exchange: &Self| KEPT_BYTES_MAX.saturating_sub(exchange.flight.len());
+        let fits = |left: u64, room: usize| usize::try_from(left).is_ok_and(|left| left <= room);
+        if self
+            .body
+            .remaining_hint()
+            .is_some_and(|left| !fits(left, room(self)))
+        {
+            return Ok(());
+        }
+        if self.request.expect_continue && client.inbuf.is_empty() {
+            self.meet_expectation(worker, client)
+                .await
+                .map_err(|_| Failure::Client)?;
+        }
+        while !self.body.done() && room(self) > 0 {
+            if !upload::read(worker, client).await {
+                return Err(Failure::Client);
+            }
+            self.take_body(client)?;
+        }
+        Ok(())
+    }
+
+    async fn meet_expectation(
+        &self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+    ) -> std::io::Result<()> {
+        client.outbuf.push(CONTINUE);
+        client.flush(worker).await
+    }
+
+    /// Bytes of the body that the client has still to send, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.body.remaining_hint()
+    }
+
+    /// Whether the request can be sent a second time although it may have been acted upon.
     fn repeatable(&self) -> bool {
-        self.body.done() && self.request.method.is_safe()
+        self.kept && self.request.method.is_safe()
     }
 
     /// Sends the request and relays its answer.
@@ -88,9 +194,6 @@ impl<'r> Exchange<'r> {
         mut lease: Lease,
         mut grant: Grant,
     ) -> Result<(Outcome, Next), Failure> {
-        if self.malformed {
-            return Err(Failure::Upstream(Error::new(Kind::BadRequest)));
-        }
         let reused = lease.reused;
         let began = clock::now();
         let sent = self.send(worker, client, &mut lease, &mut grant).await;
@@ -107,9 +210,25 @@ impl<'r> Exchange<'r> {
                 return Err(Failure::Upstream(error));
             }
         };
-        grant.report(&head.answer);
         worker.count_answer(&head.answer);
-        let sent_whole = self.body.done();
+        if self.kept
+            && self.sent
+            && let Some(whole) = head.whole
+            && self.retries.take(&head.answer)
+        {
+            lease.connection.split().1.plain().consume(whole);
+            if head.keep_alive {
+                worker.upstream.give_back(lease);
+            }
+            return Err(match grant.requeue(&head.answer, self.request.ask) {
+                Some(waiting) => Failure::Limited(waiting),
+                None => Failure::Upstream(Error::new(Kind::Full)),
+            });
+        }
+        if grant.report(&head.answer) {
+            own::confirm(worker, &self.flight, self.request.ask.key.identity);
+        }
+        let sent_whole = self.sent;
         let outcome = Outcome::Answered {
             status: head.answer.status,
             shared: head.is_shared(),
@@ -149,23 +268,38 @@ impl<'r> Exchange<'r> {
         let armed = worker
             .deadlines
             .arm_after(&lease.connection, Half::Both, timeout);
+        self.sent = false;
         let (mut sender, mut receiver) = lease.connection.split();
         sender.queue(self.flight.as_slice())?;
         grant.mark_sent();
         if let Err(error) = sender.flush().await {
-            return Err(timed_out(armed.expired(), Error::exchanging(error)).into());
+            let error = timed_out(armed.expired(), Error::exchanging(error));
+            return Box::pin(self.last_word(&mut receiver, error)).await;
         }
         if self.body.done() {
+            self.sent = true;
             let head = relay::head(worker, client, &mut receiver, self.request).await;
             let expired = armed.expired();
             return head.map_err(|attempt| attempt.timed_out(expired));
         }
         drop(armed);
-        if self.request.expect_continue && client.inbuf.is_empty() {
-            client.outbuf.push(CONTINUE);
-            client.flush(worker).await.map_err(|_| Attempt::Client)?;
+        let untouched = self.flight.len() == self.request.head_len;
+        if self.request.expect_continue && untouched && client.inbuf.is_empty() {
+            let met = self.meet_expectation(worker, client).await;
+            met.map_err(|_| Attempt::Client)?;
         }
-        self.stream(worker, client, sender, &mut receiver).await
+        // Boxed: few requests come here, and their state would be part of every connection's task.
+        Box::pin(self.stream(worker, client, sender, &mut receiver)).await
+    }
+
+    /// What an upstream that takes no more bytes has said before, if it has.
+    async fn last_word(&self, receiver: &mut Receiver<'_>, error: Error) -> Result<Head, Attempt> {
+        let mut interim = Buf::new();
+        let head = relay::head_into(&mut interim, receiver, self.request);
+        match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
+            First::Left(Ok(head)) => Ok(head),
+            First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
+        }
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.
@@ -185,6 +319,7 @@ impl<'r> Exchange<'r> {
             match first(upload.as_mut(), head.as_mut()).await {
                 First::Right(head) => head,
                 First::Left(Ok(())) => {
+                    self.sent = true;
                     let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
                     let head = head.await;
                     let expired = armed.expired();

@@ -1,6 +1,6 @@
 //! A worker: one thread, one core, one runtime, one listener, one shard, one pool.
 //!
-//! Follow a request: [`accept`] takes its connection in, [`conn`] reads its head, `request` keeps
+//! Follow a request: [`accept`] takes its connection in, `conn` reads its head, `request` keeps
 //! what outlives the head, `proxy` gets a permit from the [`mesh`](crate::mesh) and a connection
 //! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back.
 //!
@@ -10,6 +10,7 @@
 pub mod accept;
 mod conn;
 mod exchange;
+mod own;
 mod proxy;
 mod registry;
 mod relay;
@@ -23,8 +24,10 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::task::Waker;
 use std::time::Duration;
 
+use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
@@ -36,6 +39,7 @@ use crate::limit::{self, Answer, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
 use crate::process::{Metrics, Process};
+use crate::route::{BucketKey, Keys, RouteText, classify, identity};
 use crate::upstream::{Bounds, Upstream};
 
 /// How long opening a connection to the upstream may take, and the handshake after it. A
@@ -45,6 +49,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often the wall clock is read; only the age classes of deleted messages need it, and those
 /// are seconds wide.
 const WALL_CLOCK_REFRESH: Duration = Duration::from_millis(200);
+
+/// Bots that a worker remembers having seen; forgetting them all costs each one look at the
+/// process's list.
+const SEEN_MAX: usize = 16_384;
+
+/// The key of `GET /gateway/bot`, whoever asks.
+fn gateway_key(keys: &Keys) -> BucketKey {
+    let mut text = RouteText::default();
+    let route = classify(b"GET", b"/api/v10/gateway/bot", 0, &mut text);
+    keys.bucket_key(&route, &identity::parse(None), b"GET")
+}
 
 /// One worker.
 pub(crate) struct Worker {
@@ -57,11 +72,20 @@ pub(crate) struct Worker {
     registry: Rc<Registry>,
     accepting: RefCell<Canceller>,
     drained: Cell<bool>,
+    /// The ticker is to end.
+    ending: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
     wall: Cell<(Instant, u64)>,
+    /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
+    /// [`Process::bots`].
+    seen: RefCell<AHashSet<u64>>,
+    /// What `GET /gateway/bot` falls under, but for the bot.
+    gateway: BucketKey,
 }
 
 /// Runs worker `index` on the calling thread until it has drained.
+///
+/// `ready` is called once the runtime stands.
 ///
 /// # Errors
 /// The runtime or the listener cannot be set up.
@@ -70,19 +94,26 @@ pub fn run(
     process: Arc<Process>,
     listener: std::net::TcpListener,
     driver: Chosen,
+    ready: impl FnOnce(()),
 ) -> io::Result<()> {
     pin(index);
     let mut runtime = WorkerRuntime::build(driver)?;
+    ready(());
     runtime.block_on(async move {
         listener.set_nonblocking(driver == Chosen::Epoll)?;
         let listener = TcpListener::from_std(listener)?;
         let worker = Worker::new(index, process);
-        monoio::spawn(tick(worker.clone()));
+        let ticker = monoio::spawn(tick(worker.clone()));
         let cancel = worker.accepting.borrow().handle();
         accept::run(worker.clone(), listener, cancel).await;
+        worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
         worker.local.close();
+        // The ticker holds the worker, and the worker's alarm the ticker.
+        worker.ending.set(true);
+        worker.alarm.ring();
+        ticker.await;
         Ok(())
     })
 }
@@ -106,7 +137,10 @@ impl Worker {
             registry: Rc::default(),
             accepting: RefCell::default(),
             drained: Cell::new(false),
+            ending: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
+            seen: RefCell::default(),
+            gateway: gateway_key(&process.keys),
             process,
         })
     }
@@ -125,6 +159,27 @@ impl Worker {
     /// This worker's metrics; lock them for a moment only.
     fn metrics(&self) -> MutexGuard<'_, Metrics> {
         self.process.metrics[self.index].lock()
+    }
+
+    /// Whether this bot's global limit is to be asked for now.
+    fn first_sight(&self, identity: u64) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        if seen.contains(&identity) {
+            return false;
+        }
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(identity);
+        self.process.first_sight(identity)
+    }
+
+    /// The limit that `GET /gateway/bot` of this bot falls under.
+    fn gateway_key(&self, identity: u64) -> BucketKey {
+        BucketKey {
+            identity,
+            ..self.gateway
+        }
     }
 
     fn count_refusal(&self, reason: Reason) {
@@ -174,15 +229,32 @@ impl Worker {
     }
 
     /// Waits until the connections of all workers have ended, or must: as long as a request waits
-    /// anywhere, this worker's shard may be what it waits for.
+    /// anywhere, or can still come in, this worker's shard may be what it waits for.
     async fn ended(&self) {
-        while self.process.connections.load(Ordering::Acquire) > 0 {
-            if self.process.aborting.load(Ordering::Relaxed) {
-                tracing::warn!(
-                    worker = self.index,
-                    connections = self.registry.len(),
-                    "the shutdown deadline passed; connections are cut"
-                );
+        let process = &self.process;
+        while process.accepting.load(Ordering::Acquire) > 0
+            || process.connections.load(Ordering::Acquire) > 0
+        {
+            if process.aborting.load(Ordering::Relaxed) {
+                return self.cut().await;
+            }
+            monoio::time::sleep(END_CHECK).await;
+        }
+    }
+
+    /// Ends the connections that are left, and gives their tasks a moment to notice.
+    async fn cut(&self) {
+        if self.registry.len() > 0 {
+            tracing::warn!(
+                worker = self.index,
+                connections = self.registry.len(),
+                "the shutdown deadline passed; connections are cut"
+            );
+        }
+        for _ in 0..CUT_CHECKS {
+            self.registry.cut();
+            self.upstream.cut();
+            if self.registry.len() == 0 {
                 return;
             }
             monoio::time::sleep(END_CHECK).await;
@@ -202,23 +274,29 @@ impl Worker {
 /// How often a draining worker looks whether it can end.
 const END_CHECK: Duration = Duration::from_millis(10);
 
+/// Such moments that cut connections get to end in: a second.
+const CUT_CHECKS: u32 = 100;
+
 /// The ticker: does what is due, then sleeps until something is.
 async fn tick(worker: Rc<Worker>) {
-    loop {
+    while !worker.ending.get() {
         let now = clock::now();
-        if worker.process.is_draining() {
-            worker.drain();
-        }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let shard = worker.local.turn(now);
+        // After the mailbox was read, so that the nudge that announces the end is not lost.
+        if worker.process.is_draining() {
+            worker.drain();
+        }
+        worker.publish(&mut worker.metrics());
         let next = [worker.deadlines.next(), idle, shard]
             .into_iter()
             .flatten()
             .min();
-        worker
-            .alarm
-            .sleep_until(next, |waker| worker.local.wake_by(waker))
-            .await;
+        let has_work = |waker: &Waker| {
+            worker.local.wake_by(waker) || worker.process.is_draining() && !worker.drained.get()
+        };
+        worker.alarm.sleep_until(next, has_work).await;
     }
+    worker.alarm.forget();
 }

@@ -13,17 +13,27 @@ use std::time::Duration;
 use super::conn::{Client, Next};
 use super::exchange::{Exchange, Failure};
 use super::request::Request;
-use super::{Worker, reply, wait};
+use super::wait::NoPermit;
+use super::{Worker, own, reply, wait};
 use crate::clock;
-use crate::error::Error;
-use crate::http1::{Framing, Reply};
+use crate::error::{Error, Kind};
+use crate::http1::{BodyTracker, Reply};
+use crate::io::Buf;
 use crate::mesh::{Asked, Grant};
-use crate::metrics::{OpenSlot, SeriesKey};
+use crate::metrics::{OpenSlot, Refusal, SeriesKey};
 
 /// Serves one request; its head has been taken from the client's buffer.
-pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, request: Request) -> Next {
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: Request,
+    flight: Buf,
+) -> Next {
     let open = Open::new(worker, &request);
-    let (outcome, next) = answer(worker, client, &request).await;
+    // A request that waits holds its head and no buffer beside.
+    client.inbuf.release();
+    own::detect(worker, &request, &flight);
+    let (outcome, next) = answer(worker, client, &request, flight).await;
     open.close(outcome);
     next
 }
@@ -41,23 +51,38 @@ pub(super) enum Outcome {
     Unanswered,
 }
 
-async fn answer(worker: &Rc<Worker>, client: &mut Client, request: &Request) -> (Outcome, Next) {
-    let mut grant = match permit(worker, client, request).await {
+async fn answer(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    flight: Buf,
+) -> (Outcome, Next) {
+    let asked = worker.local.ask(request.began, request.ask);
+    let mut grant = match permit(worker, client, request, asked).await {
         Ok(grant) => grant,
-        Err(wait::NoPermit::Left) => return (Outcome::Unanswered, Next::Close),
-        Err(wait::NoPermit::Refused(refusal)) => {
-            worker.count_refusal(refusal.reason);
-            return own_answer(worker, client, request, reply::refused(refusal)).await;
+        Err(none) => return refused(worker, client, request, none, unread(request)).await,
+    };
+    let mut exchange = match Exchange::begin(worker, client, request, flight).await {
+        Ok(exchange) => exchange,
+        Err(failure) => {
+            drop(grant);
+            return no_answer(worker, client, request, failure, None).await;
         }
     };
-    let mut exchange = Exchange::new(request, client);
     let mut fresh = false;
     loop {
         let lease = match worker.upstream.lease(fresh).await {
             Ok(lease) => lease,
             Err(error) => {
                 drop(grant);
-                return failed(worker, client, request, &error).await;
+                return no_answer(
+                    worker,
+                    client,
+                    request,
+                    Failure::Upstream(error),
+                    exchange.left(),
+                )
+                .await;
             }
         };
         match exchange.run(worker, client, lease, grant).await {
@@ -66,25 +91,56 @@ async fn answer(worker: &Rc<Worker>, client: &mut Client, request: &Request) -> 
                 grant = unsent;
                 fresh = true;
             }
-            Err(Failure::Upstream(error)) => return failed(worker, client, request, &error).await,
-            Err(Failure::Client) => return (Outcome::Unanswered, Next::Close),
+            Err(Failure::Limited(waiting)) => {
+                fresh = false;
+                grant = match permit(worker, client, request, Asked::Wait(waiting)).await {
+                    Ok(grant) => grant,
+                    Err(none) => {
+                        return refused(worker, client, request, none, exchange.left()).await;
+                    }
+                };
+            }
+            Err(failure) => {
+                return no_answer(worker, client, request, failure, exchange.left()).await;
+            }
         }
     }
 }
 
+/// The permit, after the wait for it if there is one.
 async fn permit(
     worker: &Rc<Worker>,
     client: &Client,
     request: &Request,
-) -> Result<Grant, wait::NoPermit> {
-    match worker.local.ask(request.began, request.ask) {
+    asked: Asked,
+) -> Result<Grant, NoPermit> {
+    match asked {
         Asked::Go(grant) => Ok(grant),
-        Asked::Refuse(refusal) => Err(wait::NoPermit::Refused(refusal)),
+        Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
         Asked::Wait(waiting) => {
             let counted = Waits::new(worker, request);
-            let permit = wait::turn(&client.stream, waiting).await;
+            // Boxed: most requests do not wait, and its state would be part of every
+            // connection's task.
+            let permit = Box::pin(wait::turn(&client.stream, waiting)).await;
             drop(counted);
             permit
+        }
+    }
+}
+
+/// What becomes of a request without a permit.
+async fn refused(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    none: NoPermit,
+    left: Option<u64>,
+) -> (Outcome, Next) {
+    match none {
+        NoPermit::Left => (Outcome::Unanswered, Next::Close),
+        NoPermit::Refused(refusal) => {
+            worker.count_refusal(refusal.reason);
+            own_answer(worker, client, request, reply::refused(refusal), left).await
         }
     }
 }
@@ -113,40 +169,50 @@ impl Drop for Waits<'_> {
     }
 }
 
-async fn failed(
+/// What becomes of a request that got no answer.
+async fn no_answer(
     worker: &Rc<Worker>,
     client: &mut Client,
     request: &Request,
-    error: &Error,
+    failure: Failure,
+    left: Option<u64>,
 ) -> (Outcome, Next) {
+    let error = match failure {
+        Failure::Client => return (Outcome::Unanswered, Next::Close),
+        Failure::Upstream(error) => error,
+        // Both are taken up again before they come here.
+        Failure::Stale(_) | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
+    };
     tracing::debug!(%error, "no answer from the upstream");
-    {
+    if error.kind == Kind::BadRequest {
+        worker.metrics().own.refuse(Refusal::Malformed);
+    } else {
         let mut metrics = worker.metrics();
         metrics.requests.record_error();
         metrics.own.fail(error.kind);
     }
-    own_answer(worker, client, request, reply::failed(error)).await
+    own_answer(worker, client, request, reply::failed(&error), left).await
 }
 
-/// Answers in Discord's place. The connection goes on only if the request's body has come whole.
+/// Bytes of a body of which nothing has been taken yet.
+fn unread(request: &Request) -> Option<u64> {
+    BodyTracker::new(request.framing).remaining_hint()
+}
+
+/// Answers in Discord's place. The connection goes on only if the `left` bytes of the request's
+/// body have come.
 async fn own_answer(
     worker: &Worker,
     client: &mut Client,
     request: &Request,
     reply: Reply<'_>,
+    left: Option<u64>,
 ) -> (Outcome, Next) {
-    let body_is_read = match request.framing {
-        Framing::None | Framing::Length(0) => true,
-        Framing::Length(length) => {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let whole = client.inbuf.len() >= length;
-            if whole {
-                client.inbuf.consume(length);
-            }
-            whole
-        }
-        Framing::Chunked | Framing::UntilClose => false,
-    };
+    let left = left.and_then(|left| usize::try_from(left).ok());
+    let body_is_read = left.is_some_and(|left| left <= client.inbuf.len());
+    if let (true, Some(left)) = (body_is_read, left) {
+        client.inbuf.consume(left);
+    }
     let goes_on = request.keep_alive && body_is_read && !worker.process.is_draining();
     let reply = reply.version(request.version).keep_alive(goes_on);
     let sent = reply::send(worker, client, &reply, request.wants_head_only()).await;

@@ -58,6 +58,13 @@ impl Registry {
         }
     }
 
+    /// Ends every connection at once.
+    pub(super) fn cut(&self) {
+        for (_, entry) in &*self.entries.borrow() {
+            shut(&**entry, Half::Both);
+        }
+    }
+
     /// How many connections are open.
     pub(super) fn len(&self) -> usize {
         self.entries.borrow().len()

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::Worker;
 use super::conn::Client;
@@ -9,16 +12,20 @@ use super::exchange::Attempt;
 use super::request::Request;
 use crate::error::{Error, Kind};
 use crate::http1::{
-    BodyTracker, ClientSide, Framing, Parse, ResponseHead, Version, parse_response,
+    BodyTracker, ClientSide, Framing, Parse, Relay, ResponseHead, Version, parse_response,
 };
 use crate::io::Buf;
-use crate::io::socket::Half;
+use crate::io::socket::{Half, borrow};
 use crate::limit::{Answer, Scope};
 use crate::upstream::connection::Receiver;
 
 /// Error bodies up to this size are read before the limiter is told, since they say more precisely
 /// than the headers how long to wait and what was wrong. Discord's are below 1 KiB.
 const ERROR_BODY_BYTES_MAX: u64 = 8 * 1024;
+
+/// Interim answers kept for a client that cannot be written to yet; an upstream that sends more has
+/// lost its way.
+const INTERIM_BYTES_MAX: usize = 16 * 1024;
 
 /// What stays known of an answer's head; the head itself is still at the front of
 /// [`Receiver::plain`].
@@ -28,6 +35,8 @@ pub(super) struct Head {
     /// Whether the upstream keeps the connection open.
     pub(super) keep_alive: bool,
     framing: Framing,
+    /// Bytes of head and body, if both lie whole at the front of [`Receiver::plain`].
+    pub(super) whole: Option<usize>,
 }
 
 impl Head {
@@ -75,9 +84,7 @@ pub(super) async fn head_into(
 }
 
 async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
-    let began = !receiver.plain().is_empty();
     match receiver.receive().await? {
-        0 if began => Err(Error::new(Kind::ClosedBeforeAnswer)),
         0 => Err(Error::new(Kind::ClosedBeforeAnswer)),
         _ => Ok(()),
     }
@@ -103,34 +110,78 @@ fn look(
         if (100..200).contains(&head.status) {
             // 100 answers an expectation that weir has already met itself.
             if head.status != 100 && request.version == Version::Http11 {
-                interim.push(&bytes[..head.len]);
+                if interim.len() > INTERIM_BYTES_MAX {
+                    return Err(Error::new(Kind::GarbageAnswer));
+                }
+                let side = ClientSide {
+                    version: request.version,
+                    keep_alive: true,
+                };
+                // An interim answer has no body to be relayed.
+                let _ = head.encode(side, interim.writable());
             }
             let len = head.len;
             plain.consume(len);
             continue;
         }
-        return Ok(learn(&head, bytes));
+        return Ok(learn(&head, bytes, request));
     }
 }
 
 /// Reads what the limiter wants to know; `None` if the error body it lies in is not complete.
-fn learn(head: &ResponseHead<'_>, bytes: &[u8]) -> Option<Head> {
-    let mut answer = Answer::new(head.status);
+fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Head> {
+    let mut answer = Answer::new(head.status).in_milliseconds(request.in_milliseconds);
+    let mut whole = None;
     for (name, value) in head.headers() {
         answer.header(name, value);
     }
-    if matches!(head.status, 401 | 403 | 404 | 429)
-        && let Framing::Length(length) = head.framing
-        && length <= ERROR_BODY_BYTES_MAX
-    {
-        let end = head.len + usize::try_from(length).unwrap_or(usize::MAX);
-        answer.error_body(bytes.get(head.len..end)?);
+    if matches!(head.status, 401 | 403 | 404 | 429) {
+        let body = bytes.get(head.len..).unwrap_or_default();
+        match error_body(head.framing, body) {
+            ErrorBody::Whole { data, len } => {
+                answer.error_body(&data);
+                whole = Some(head.len + len);
+            }
+            ErrorBody::Partial => return None,
+            ErrorBody::NotKept => {}
+        }
     }
     Some(Head {
         answer,
         keep_alive: head.keep_alive,
         framing: head.framing,
+        whole,
     })
+}
+
+/// The body of an error answer.
+enum ErrorBody {
+    /// Its data, and how many bytes it takes as it came.
+    Whole { data: Vec<u8>, len: usize },
+    /// More of it is to come.
+    Partial,
+    /// Too large to be looked at, or without an end of its own.
+    NotKept,
+}
+
+/// Gathers a small error body. One that is compressed comes out as it is and says nothing to the
+/// limiter, which then goes by the headers alone.
+fn error_body(framing: Framing, bytes: &[u8]) -> ErrorBody {
+    let mut tracker = BodyTracker::new(framing);
+    if tracker.remaining_hint().unwrap_or(0) > ERROR_BODY_BYTES_MAX
+        || framing == Framing::UntilClose
+    {
+        return ErrorBody::NotKept;
+    }
+    let mut data = Vec::new();
+    match tracker.decode(bytes, |range| data.extend_from_slice(&bytes[range])) {
+        Ok(progress) if tracker.done() => ErrorBody::Whole {
+            data,
+            len: progress.consumed,
+        },
+        Ok(_) if bytes.len() as u64 <= ERROR_BODY_BYTES_MAX => ErrorBody::Partial,
+        Ok(_) | Err(_) => ErrorBody::NotKept,
+    }
 }
 
 /// Sends the answer that begins at the front of the receiver's bytes to the client. True if the
@@ -183,11 +234,30 @@ pub(super) async fn answer(
         }
         let armed = worker.deadlines.arm_after(receiver, Half::Both, stall);
         let received = receiver.receive().await;
-        match (armed.expired(), received) {
-            // The end of a body that lasts until the end, or of one that was cut off.
-            (false, Ok(0)) => return Ok(false),
-            (false, Ok(_)) => {}
-            (true, _) | (_, Err(_)) => return Ok(false),
+        let more = match (armed.expired(), received) {
+            (false, Ok(0)) => false,
+            (false, Ok(_)) => true,
+            (true, _) | (_, Err(_)) => {
+                cut(client, relay, head);
+                return Ok(false);
+            }
+        };
+        if !more {
+            if !(body.done_at_close() && receiver.ended_cleanly()) {
+                cut(client, relay, head);
+            }
+            return Ok(false);
         }
+    }
+}
+
+/// Makes a cut-off answer look like one: a client that only the end of the connection tells the end
+/// of the body must see it break, not end.
+fn cut(client: &Client, relay: Relay, head: &Head) {
+    tracing::debug!("the upstream broke off its answer");
+    if relay.dechunk || head.framing == Framing::UntilClose {
+        let socket = borrow(&client.stream);
+        // With no time to linger, closing resets (SO_LINGER, socket(7)).
+        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
     }
 }

@@ -1,6 +1,8 @@
 //! A request as it is kept while it waits and is exchanged: everything that must outlive the
 //! buffer its head arrived in, and nothing else.
 
+use std::time::Duration;
+
 use crate::clock::Instant;
 use crate::http1::{Framing, Method, RequestHead, Version};
 use crate::io::Buf;
@@ -20,20 +22,23 @@ pub(super) struct Request {
     pub(super) expect_continue: bool,
     /// What the limiter must know of it.
     pub(super) ask: mesh::Request,
-    /// Head for the upstream, and behind it as much of the body as came along with the head.
-    pub(super) flight: Buf,
+    /// Bytes of its head for the upstream.
+    pub(super) head_len: usize,
     /// Whose it is, for the metrics.
     pub(super) sender: Client,
     /// Its route's label, for the metrics, and the label's key.
     pub(super) label: RouteText,
     pub(super) label_key: u64,
+    /// Whether it speaks API v6 or v7, whose waits are in milliseconds (Discord docs, API versioning).
+    pub(super) in_milliseconds: bool,
     /// When its head was complete.
     pub(super) began: Instant,
 }
 
 impl Request {
     /// Takes from `head` what the exchange needs.
-    pub(super) fn new(worker: &Worker, head: &RequestHead<'_>, now: Instant) -> Self {
+    /// The second part is the head for the upstream.
+    pub(super) fn new(worker: &Worker, head: &RequestHead<'_>, now: Instant) -> (Self, Buf) {
         let mut text = RouteText::default();
         let unix_ms = worker.unix_ms(now);
         let route = classify(head.method_bytes, head.target, unix_ms, &mut text);
@@ -46,28 +51,44 @@ impl Request {
             client: client_class(&route.identity, &sender),
             counts_globally: key::counts_globally(&route),
             serial: !head.method.is_safe(),
-            max_wait: None,
+            max_wait: max_wait(worker.process.config.max_wait, head.abort_after),
         };
         let mut flight = Buf::new();
         head.encode(worker.upstream.authority(), flight.writable());
-        Self {
+        let request = Self {
             method: head.method,
             version: head.version,
             framing: head.framing,
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             ask,
-            flight,
+            head_len: flight.len(),
             sender: sender.client(),
             label: text,
             label_key,
+            in_milliseconds: [&b"/api/v6/"[..], b"/api/v7/"]
+                .iter()
+                .any(|old| head.target.starts_with(old)),
             began: now,
-        }
+        };
+        (request, flight)
     }
 
     /// Whether its answer has a head only.
     pub(super) fn wants_head_only(&self) -> bool {
         self.method == Method::Head
+    }
+}
+
+/// The shorter of what the operator and the request itself allow; `X-RateLimit-Abort-After` is in
+/// seconds, perhaps with a fraction. A value that is no number says nothing.
+fn max_wait(configured: Option<Duration>, abort_after: Option<&[u8]>) -> Option<Duration> {
+    let asked = abort_after
+        .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse::<f64>().ok())
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match (configured, asked) {
+        (Some(configured), Some(asked)) => Some(configured.min(asked)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -82,5 +103,25 @@ fn client_class(path: &PathIdentity<'_>, sender: &Identity<'_>) -> ClientClass {
             // As careful as with a bot whose id is not known.
             Kind::Other => ClientClass::Bot { user_id: None },
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_wait_holds_and_nonsense_says_nothing() {
+        let second = Some(Duration::from_secs(1));
+        let half = Some(Duration::from_millis(500));
+        assert_eq!(max_wait(None, None), None);
+        assert_eq!(max_wait(second, None), second);
+        assert_eq!(max_wait(None, Some(b"0.5")), half);
+        assert_eq!(max_wait(second, Some(b"0.5")), half);
+        assert_eq!(max_wait(half, Some(b" 1 ")), half);
+        for nonsense in [&b"soon"[..], b"-1", b"NaN", b"1e300", b"", b"\xff"] {
+            assert_eq!(max_wait(second, Some(nonsense)), second);
+            assert_eq!(max_wait(None, Some(nonsense)), None);
+        }
     }
 }

@@ -57,3 +57,14 @@ pub(super) async fn pump(
     }
     Ok(())
 }
+
+/// Reads once more of the body; false if the client has gone or stalls.
+pub(super) async fn read(worker: &Worker, client: &mut Client) -> bool {
+    let patience = worker.process.config.client_idle_timeout;
+    let armed = worker
+        .deadlines
+        .arm_after(&client.stream, Half::Read, patience);
+    let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
+    drop(armed);
+    matches!(count, Ok(1..))
+}

@@ -44,7 +44,8 @@ pub(super) async fn turn(stream: &TcpStream, mut waiting: Waiting) -> Result<Gra
         }
         match first(waiting.verdict(), stream.readable(false)).await {
             First::Left(verdict) => break verdict,
-            First::Right(_) => match peek(stream) {
+            First::Right(Err(_)) => return Err(NoPermit::Left),
+            First::Right(Ok(())) => match peek(stream) {
                 Peek::Quiet => {}
                 // The next request, or this one's body: the FIN behind it is looked for below.
                 Peek::Bytes => watch = false,

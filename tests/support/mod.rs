@@ -93,6 +93,8 @@ pub fn config(upstream: &str, ca_file: Option<PathBuf>) -> Config {
         upstream: upstream.parse().expect("an upstream URL"),
         upstream_ca_file: ca_file,
         shutdown_timeout: Duration::from_secs(5),
+        // weir's own requests would be among those that tests count.
+        disable_global_ratelimit_detection: true,
         ..Config::default()
     }
 }

@@ -53,7 +53,11 @@ impl Program {
     ) -> Self {
         let url = mock.url();
         let ca = ca_file(mock).map(|path| path.to_string_lossy().into_owned());
-        let mut all = vec![("UPSTREAM_URL", url.as_str()), ("LOG_FORMAT", "json")];
+        let mut all = vec![
+            ("UPSTREAM_URL", url.as_str()),
+            ("LOG_FORMAT", "json"),
+            ("DISABLE_GLOBAL_RATELIMIT_DETECTION", "true"),
+        ];
         if let Some(ca) = &ca {
             all.push(("UPSTREAM_CA_FILE", ca));
         }

@@ -201,7 +201,7 @@ mod tests {
             (
                 Method::Post,
                 "/interactions/!/!/callback",
-                Endpoint::NoContent,
+                Endpoint::Callback,
             ),
             (
                 Method::Patch,

@@ -42,6 +42,7 @@ impl Bucket {
         headers: &RateLimitHeaders,
         counted: bool,
     ) -> Learned {
+        self.touch(now);
         let (Some(limit), Some(remaining), Some(reset_after)) =
             (headers.limit, headers.remaining, headers.reset_after)
         else {

@@ -58,7 +58,7 @@ impl Shard {
             self.buckets[permit.suspect].release(now, false);
         }
         if !self.holds.is_empty() {
-            self.release_holds(permit);
+            self.release_holds(now, permit);
         }
     }
 
@@ -66,19 +66,39 @@ impl Shard {
     pub(super) fn hold(&mut self, from: u32, route: u64, to: u32) {
         let left = self.buckets[from].in_flight();
         let may = self.buckets[from].may_have_under_way(route);
-        if may && self.buckets[to].kind() != Kind::Free {
+        // Without a limit there is nothing to count, but an order to keep.
+        let matters =
+            self.buckets[to].kind() != Kind::Free || self.buckets[from].is(Bucket::SERIAL);
+        if may && matters {
             let serial = self.serial;
-            self.holds.push(Hold {
+            self.add_hold(Hold {
                 from,
                 to,
                 serial,
                 left,
             });
-            self.buckets[to].set(Bucket::HELD, true);
+        }
+        // What `from` itself waits for may be of this route too.
+        if self.buckets[from].is(Bucket::HELD) {
+            for at in 0..self.holds.len() {
+                if self.holds[at].to == from && self.holds[at].from != to {
+                    self.add_hold(Hold {
+                        to,
+                        ..self.holds[at]
+                    });
+                }
+            }
         }
     }
 
-    pub(super) fn release_holds(&mut self, permit: &Permit) {
+    fn add_hold(&mut self, hold: Hold) {
+        if !self.holds.contains(&hold) {
+            self.holds.push(hold);
+            self.buckets[hold.to].set(Bucket::HELD, true);
+        }
+    }
+
+    pub(super) fn release_holds(&mut self, now: Instant, permit: &Permit) {
         let (holds, buckets, moved) = (&mut self.holds, &mut self.buckets, &mut self.moved);
         for hold in holds.iter_mut() {
             let meant = (hold.serial.wrapping_sub(permit.serial) as i32) >= 0;
@@ -86,6 +106,7 @@ impl Shard {
                 hold.left -= 1;
                 if hold.left == 0 {
                     buckets[hold.to].set(Bucket::HELD, false);
+                    buckets[hold.to].touch(now);
                     moved.push(hold.to);
                 }
             }

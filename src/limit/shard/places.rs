@@ -1,7 +1,7 @@
 //! Which bucket a route has here: lanes for unknown routes, buckets made by hint or by an answer's
 //! name, routes that move from one to another or are split off, and the sweep that forgets.
 
-use super::{NONE, PRESSURE_BATCH, SWEEP_BATCH, SWEEP_ROUND, Shard, says_free};
+use super::{NONE, PRESSURE_BATCH, PRESSURE_IDLE, SWEEP_BATCH, SWEEP_ROUND, Shard, says_free};
 use crate::clock::Instant;
 use crate::limit::ask::{BucketKey, Outputs, Permit};
 use crate::limit::bucket::{Bucket, Kind};
@@ -68,7 +68,7 @@ impl Shard {
 
     pub(super) fn create(&mut self, now: Instant, kind: Kind, out: &mut Outputs) -> Option<u32> {
         if self.buckets.len() >= self.settings.buckets_max {
-            self.sweep(now, PRESSURE_BATCH, Duration::ZERO);
+            self.sweep(now, PRESSURE_BATCH, PRESSURE_IDLE);
             if self.buckets.len() >= self.settings.buckets_max {
                 return None;
             }
@@ -122,7 +122,9 @@ impl Shard {
         let b = &self.buckets[permit.bucket];
         let Some(name) = answer.headers.bucket else {
             if !says_free(answer) {
-                return (b.kind() != Kind::Lane).then_some(permit.bucket);
+                // The route may point elsewhere by now, and those behind it wait there.
+                let current = self.index.get(learn::route_key(&permit.key));
+                return current.or_else(|| (b.kind() != Kind::Lane).then_some(permit.bucket));
             }
             if b.kind() != Kind::Lane {
                 self.buckets[permit.bucket].set_free();
