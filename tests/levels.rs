@@ -32,7 +32,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "upstream::pool",
         ],
     ),
-    // Test-only: it may stand on the pure core alone.
+    // For tests and `loadtest sim`: it may stand on the pure core alone.
     (Kind::Model, &["sim"]),
     (
         Kind::Shell,

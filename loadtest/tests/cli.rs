@@ -89,3 +89,15 @@ fn what_cannot_be_done_is_said_in_one_line() {
         assert!(text.contains(want), "{text}");
     }
 }
+
+#[test]
+fn a_simulated_seed_is_run_alone() {
+    let args = ["sim", "--seed", "7", "--seeds", "10", "--requests", "10000"];
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(args)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("avoidable 429s: 0"), "{told}");
+}

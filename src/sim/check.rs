@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// Runs of mixed traffic in `cargo test`.
 const SEEDS: u64 = 200;
 /// Runs in which things go wrong.
-const TROUBLED_SEEDS: u64 = 100;
+const TROUBLED_SEEDS: u64 = 60;
 const REQUESTS: u64 = 800;
 
 fn assert_at_rest(seed: u64, report: &Report) {

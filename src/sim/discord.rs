@@ -2,11 +2,11 @@
 //! refusal. It knows everything the limiter has to guess, and shares no code with it.
 
 use super::api::{Place, Refusal, Request, Route, Rule, Token, Trouble};
-use super::counter::{Counter, State, Window};
+use super::counter::{Counter, State, TEN_MINUTES, Window};
 use super::seed::Seed;
 use crate::clock::Instant;
 use crate::limit::Answer;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// A slot that is promised now may be used so much later: its request waits for the global window.
@@ -40,8 +40,8 @@ pub(super) struct Discord {
     hidden: HashMap<Place, Window>,
     global: HashMap<u64, Window>,
     invalid: Window,
-    /// Routes of which an answer with headers has come back.
-    pub(super) met: HashSet<Place>,
+    /// Routes of which an answer with headers has come back, and when the last one did.
+    met: HashMap<Place, Instant>,
     pub(super) tally: Tally,
     /// The first refusal that should not have been, for the report.
     pub(super) complaint: Option<(String, Request)>,
@@ -121,7 +121,7 @@ impl Discord {
             hidden: HashMap::new(),
             global: HashMap::new(),
             invalid: Window::default(),
-            met: HashSet::new(),
+            met: HashMap::new(),
             tally: Tally::default(),
             complaint: None,
         }
@@ -397,9 +397,18 @@ impl Discord {
         answer
     }
 
-    /// Whether an answer tells a limiter what it needs to know of its route.
-    pub(super) fn tells(&self, route: &Route, answer: &Answer) -> bool {
-        answer.headers.bucket.is_some() || answer.status == 200 && route.rule == Rule::Free
+    /// An answer reached the limiter; does it tell what one needs to know of the route?
+    pub(super) fn told(&mut self, now: Instant, request: &Request, answer: &Answer) {
+        let free = answer.status == 200 && self.routes[request.route].rule == Rule::Free;
+        if answer.headers.bucket.is_some() || free {
+            self.met.insert(request.place(), now);
+        }
+    }
+
+    /// Whether a limiter knows the route there: one may forget what nobody used for ten minutes.
+    pub(super) fn is_known(&self, now: Instant, place: &Place) -> bool {
+        let last = self.met.get(place);
+        last.is_some_and(|&at| now < at + TEN_MINUTES)
     }
 }
 

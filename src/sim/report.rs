@@ -94,6 +94,10 @@ impl Report {
         self.waiting_max = self.waiting_max.max(other.waiting_max);
         self.waits.extend_from_slice(&other.waits);
         self.shown.add(&other.shown);
+        if self.complaint.is_empty() {
+            self.complaint.clone_from(&other.complaint);
+            self.history.clone_from(&other.history);
+        }
     }
 
     /// The wait that `percent` of all requests did not exceed.

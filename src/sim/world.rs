@@ -288,7 +288,7 @@ impl<S: Subject> World<S> {
         let place = client.asked.request.place();
         self.places.insert(place);
         self.channels.insert((place.0, place.1));
-        client.known = self.discord.met.contains(&client.asked.request.place());
+        client.known = self.discord.is_known(self.now, &place);
         client.state = State::Waiting;
         client.tries += 1;
         client.asked.sends = 0;
@@ -303,7 +303,7 @@ impl<S: Subject> World<S> {
         let client = &mut self.clients[id as usize];
         let place = client.asked.request.place();
         assert_eq!(client.state, State::Waiting, "only who waits may go: #{id}");
-        let known = self.discord.met.contains(&place) && (client.known || !self.wide_lane);
+        let known = self.discord.is_known(now, &place) && (client.known || !self.wide_lane);
         client.state = State::Sent { known };
         client.sent = now;
         client.sends += 1;
@@ -354,9 +354,7 @@ impl<S: Subject> World<S> {
     fn answered(&mut self, id: u64, answer: &Answer) {
         let asked = self.back(id);
         self.note(id, "answered", None);
-        if self.discord.tells(&asked.route, answer) {
-            self.discord.met.insert(asked.request.place());
-        }
+        self.discord.told(self.now, &asked.request, answer);
         let fate = self
             .subject
             .answered(self.now, &asked, answer, &mut self.actions);

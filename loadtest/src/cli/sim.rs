@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Run this seed alone, and tell what happened before the first thing that was wrong.
     #[arg(long)]
     seed: Option<u64>,
+    /// With `--seed`: not mixed traffic, but the scenario whose name contains this.
+    #[arg(long, requires = "seed")]
+    scenario: Option<String>,
     /// Leave the comparison with the reference limiters out.
     #[arg(long)]
     no_references: bool,
@@ -66,7 +69,15 @@ impl Complaints {
 pub(super) fn run(args: &Args) -> io::Result<()> {
     let mut complaints = Complaints::default();
     let started = Instant::now();
-    mixed(args, &mut complaints)?;
+    if let (Some(name), Some(seed)) = (&args.scenario, args.seed) {
+        for scenario in SCENARIOS.iter().filter(|s| s.name.contains(name)) {
+            let (report, _, _) = sim::compare(scenario, Limiter::Weir, seed);
+            say(&report.history)?;
+            complaints.check(scenario.name, seed, &report);
+        }
+    } else {
+        mixed(args, &mut complaints)?;
+    }
     if args.seed.is_none() {
         goodput(&mut complaints)?;
         safety(&mut complaints)?;
