@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -58,12 +59,15 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
         .name("weir-signals".to_owned())
         .spawn(move || {
             drop(masked);
-            let mut seen = 0;
+            let mut first: Option<Instant> = None;
             for signal in signals.forever() {
-                seen += 1;
-                if seen > 1 {
-                    tracing::warn!(signal, "second signal: ending at once");
-                    signal_hook::low_level::exit(EXIT_CUT_SHORT);
+                match first {
+                    None => first = Some(Instant::now()),
+                    Some(first) if first.elapsed() < SAME_SIGNAL => continue,
+                    Some(_) => {
+                        tracing::warn!(signal, "second signal: ending at once");
+                        signal_hook::low_level::exit(EXIT_CUT_SHORT);
+                    }
                 }
                 tracing::info!(
                     signal,
@@ -94,6 +98,10 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
         }
     }
 }
+
+/// Signals this close to the first are the same request to stop: `timeout` sends one to the process
+/// and one to its group, a terminal and a supervisor may each send theirs.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Exit code when requests were cut off at the end.
 const EXIT_CUT_SHORT: i32 = 3;

@@ -167,7 +167,9 @@ fn the_shutdown_deadline_and_a_second_signal_cut_what_still_runs() {
     client.send(request("GET", "/api/v10/gateway", ""));
     thread::sleep(Duration::from_millis(200));
     weir.signal("TERM");
-    thread::sleep(Duration::from_millis(100));
+    weir.signal("TERM");
+    thread::sleep(Duration::from_millis(400));
+    // Signals that come together are one.
     let began = Instant::now();
     weir.signal("INT");
     assert_eq!(weir.wait(Duration::from_secs(5)).code(), Some(3));
@@ -209,9 +211,25 @@ fn metrics_have_nirns_names_and_labels_and_no_token() {
         let post = request("POST", &path, r#"{"content":"x"}"#);
         assert_eq!(Client::connect(weir.proxy).ask(&post).status, 200);
     }
-    let answer = Client::connect(weir.metrics).ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(answer.status, 200);
-    let text = answer.text();
+    let scrape = || {
+        let answer = Client::connect(weir.metrics).ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(answer.status, 200);
+        answer.text()
+    };
+    // A request is counted right after its answer was sent, so the last one may be a moment late.
+    let counted = |text: &str| {
+        let mut counts = text
+            .lines()
+            .filter(|line| line.starts_with("nirn_proxy_requests_count"));
+        counts.any(|line| line.ends_with(" 6"))
+    };
+    let text = (0..200)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            scrape()
+        })
+        .find(|text| counted(text))
+        .unwrap_or_else(scrape);
     for line in [
         "# TYPE nirn_proxy_error counter",
         "nirn_proxy_error 0",
@@ -335,6 +353,47 @@ fn an_outbound_ip_of_another_machine_stops_the_start() {
         line.contains("OUTBOUND_IP") && line.contains("203.0.113.7"),
         "{line}"
     );
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let mock = slow_mock(0.0);
+    for broken in ["exec \"$0\" 2>/dev/full", "exec \"$0\" 2>&-"] {
+        // A port is taken in advance, since weir cannot say which it has.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = port.expect("a port").port();
+        let url = mock.url();
+        let mut weir = Command::new("sh")
+            .args(["-c", broken, env!("CARGO_BIN_EXE_weir")])
+            .env_clear()
+            .env("PORT", port.to_string())
+            .env("METRICS_PORT", "0")
+            .env("BIND_IP", "127.0.0.1")
+            // Its authority is not trusted, so that every request fails and is logged.
+            .env("UPSTREAM_URL", &url)
+            .env("LOG_LEVEL", "trace")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("weir runs");
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let up = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            std::net::TcpStream::connect(addr).is_ok()
+        });
+        assert!(up, "{broken}: it does not serve");
+        for _ in 0..3 {
+            let answer = Client::connect(addr).ask(&request("GET", "/api/v10/gateway", ""));
+            assert_eq!(answer.status, 502, "{broken}");
+        }
+        let pid = weir.id().to_string();
+        let killed = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(killed.expect("kill runs").success());
+        let ended = (0..500).find_map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            weir.try_wait().expect("a child")
+        });
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{broken}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The log: events of `tracing` as lines on stderr.
 //!
 //! Text is for eyes and coloured where stderr is a terminal (and `NO_COLOR` is unset); JSON is one
-//! object a line for collectors. Writing a line takes stderr's lock, so that the data path logs
+//! object a line for collectors. A line that cannot be written (a closed pipe, a full disk) is dropped:
+//! a log is no reason to stop serving. Writing a line takes stderr's lock, so that the data path logs
 //! requests at `debug` and below only; at the usual level it writes nothing.
 
 use std::io::{self, IsTerminal};
@@ -33,6 +34,7 @@ where
 {
     tracing_subscriber::fmt()
         .with_max_level(filter(level))
+        .log_internal_errors(false)
         .with_ansi(colours)
         .with_target(false)
         .with_writer(to)
@@ -46,6 +48,7 @@ where
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
+        .log_internal_errors(false)
         .with_max_level(filter(level))
         .with_target(false)
         .with_current_span(false)

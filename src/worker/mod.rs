@@ -35,7 +35,7 @@ use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
-use crate::limit::{self, Answer, Reason};
+use crate::limit::{self, Answer, Limited, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
 use crate::process::{Metrics, Process};
@@ -199,6 +199,13 @@ impl Worker {
     fn count_answer(&self, answer: &Answer) {
         match answer.status {
             429 => {
+                if answer.limited() == Limited::Cloudflare {
+                    tracing::warn!(
+                        retry_after = ?answer.retry_after(),
+                        "Cloudflare blocks this egress address: all requests are refused until it ends; \
+                         look for what caused 10,000 invalid requests (401, 403, 429) in 10 minutes"
+                    );
+                }
                 let scope = match (answer.headers.via, answer.headers.scope) {
                     (false, _) => metrics::Scope::Cloudflare,
                     (true, limit::Scope::User) => metrics::Scope::User,
