@@ -1,4 +1,4 @@
-//! The answers weir makes itself, in the form that Discord's clients expect (DISCORD.md 7).
+//! The answers weir makes itself, in the form that Discord's clients expect.
 //!
 //! discord.py and JDA take a 429 without `Via` for a ban by Cloudflare, others read
 //! `retry_after` only from a body of type `application/json` exactly, and an integer
