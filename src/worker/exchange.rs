@@ -9,6 +9,7 @@
 //! Memory per exchange is these few pooled buffers, whatever the bodies' sizes: a side that cannot
 //! send does not read.
 
+use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, CONTINUE};
 use crate::io::Buf;
+use crate::io::deadline::Armed;
 use crate::io::socket::Half;
 use crate::limit::{Answer, Verdict};
 use crate::mesh::{Grant, Waiting};
@@ -274,13 +276,14 @@ impl<'r> Exchange<'r> {
         grant.mark_sent();
         if let Err(error) = sender.flush().await {
             let error = timed_out(armed.expired(), Error::exchanging(error));
-            return Box::pin(self.last_word(&mut receiver, error)).await;
+            let mut interim = Buf::new();
+            let head = relay::head_into(&mut interim, &mut receiver, self.request);
+            return Box::pin(last_word(head, error)).await;
         }
         if self.body.done() {
             self.sent = true;
-            let head = relay::head(worker, client, &mut receiver, self.request).await;
-            let expired = armed.expired();
-            return head.map_err(|attempt| attempt.timed_out(expired));
+            let head = relay::head(worker, client, &mut receiver, self.request);
+            return in_time(armed, head).await;
         }
         drop(armed);
         let untouched = self.flight.len() == self.request.head_len;
@@ -290,16 +293,6 @@ impl<'r> Exchange<'r> {
         }
         // Boxed: few requests come here, and their state would be part of every connection's task.
         Box::pin(self.stream(worker, client, sender, &mut receiver)).await
-    }
-
-    /// What an upstream that takes no more bytes has said before, if it has.
-    async fn last_word(&self, receiver: &mut Receiver<'_>, error: Error) -> Result<Head, Attempt> {
-        let mut interim = Buf::new();
-        let head = relay::head_into(&mut interim, receiver, self.request);
-        match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
-            First::Left(Ok(head)) => Ok(head),
-            First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
-        }
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.
@@ -321,22 +314,36 @@ impl<'r> Exchange<'r> {
                 First::Left(Ok(())) => {
                     self.sent = true;
                     let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
-                    let head = head.await;
-                    let expired = armed.expired();
-                    head.map_err(|attempt| attempt.timed_out(expired))
+                    in_time(armed, head).await
                 }
                 First::Left(Err(Attempt::Client)) => Err(Attempt::Client),
                 // The upstream takes no more: perhaps because it has answered.
-                First::Left(Err(Attempt::Upstream(error))) => {
-                    match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
-                        First::Left(Ok(head)) => Ok(head),
-                        First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
-                    }
-                }
+                First::Left(Err(Attempt::Upstream(error))) => last_word(head, error).await,
             }
         };
         client.outbuf.push(interim.as_slice());
         outcome
+    }
+}
+
+/// The head that comes before `armed` ends the connection.
+async fn in_time(
+    armed: Armed,
+    head: impl Future<Output = Result<Head, Attempt>>,
+) -> Result<Head, Attempt> {
+    let head = head.await;
+    let expired = armed.expired();
+    head.map_err(|attempt| attempt.timed_out(expired))
+}
+
+/// What an upstream that takes no more bytes, by `error`, has said before, if it has.
+async fn last_word(
+    head: impl Future<Output = Result<Head, Attempt>>,
+    error: Error,
+) -> Result<Head, Attempt> {
+    match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
+        First::Left(Ok(head)) => Ok(head),
+        First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn confirm(worker: &Rc<Worker>, flight: &Buf, identity: u64) {
     };
     let worker = worker.clone();
     monoio::spawn(async move {
-        match get(&worker, "/api/v10/users/@me", &authorization).await {
+        match get(&worker, "/api/v10/users/@me", &authorization, None).await {
             Ok((status, _)) if status < 500 && status != 429 => {
                 worker.local.confirmed(identity, status != 401);
                 if status == 401 {
@@ -86,7 +86,7 @@ pub(super) fn detect(worker: &Rc<Worker>, request: &Request, flight: &Buf) {
             },
             Asked::Refuse(_) => return,
         };
-        let answer = get_with(&worker, "/api/v10/gateway/bot", &authorization, Some(grant)).await;
+        let answer = get(&worker, "/api/v10/gateway/bot", &authorization, Some(grant)).await;
         match answer {
             Ok((200, body)) => {
                 if let Some(limit) = global_limit(&body) {
@@ -126,22 +126,13 @@ fn authorization(flight: &Buf) -> Option<Vec<u8>> {
     }
 }
 
+/// One GET over a pooled connection. With a grant, the limiter is told the answer.
 async fn get(
     worker: &Rc<Worker>,
     path: &str,
     authorization: &[u8],
+    mut grant: Option<crate::mesh::Grant>,
 ) -> Result<(u16, Vec<u8>), Error> {
-    get_with(worker, path, authorization, None).await
-}
-
-/// One GET over a pooled connection. With a grant, the limiter is told the answer.
-async fn get_with(
-    worker: &Rc<Worker>,
-    path: &str,
-    authorization: &[u8],
-    grant: Option<crate::mesh::Grant>,
-) -> Result<(u16, Vec<u8>), Error> {
-    let mut grant = grant;
     let mut head = Vec::new();
     head.extend_from_slice(format!("GET {path} HTTP/1.1\r\nHost: ").as_bytes());
     head.extend_from_slice(worker.upstream.authority());

@@ -107,7 +107,7 @@ fn look(
             Parse::Partial => return Ok(None),
             Parse::Invalid(_) => return Err(Error::new(Kind::GarbageAnswer)),
         };
-        if (100..200).contains(&head.status) {
+        if head.is_interim() {
             // 100 answers an expectation that weir has already met itself.
             if head.status != 100 && request.version == Version::Http11 {
                 if interim.len() > INTERIM_BYTES_MAX {
