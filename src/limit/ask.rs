@@ -113,8 +113,8 @@ pub struct Permit {
     pub(super) identity: u32,
     /// The tick at which the global slot is returned if no answer comes before.
     pub(super) global_tick: u32,
-    /// A second bucket that an unknown route also holds a slot of, or `u32::MAX`.
-    pub(super) suspect: u32,
+    /// Names the other buckets that an unknown route holds a slot of, or `u32::MAX`.
+    pub(super) suspects: u32,
     /// Orders the permits of a shard, modulo 2^32.
     pub(super) serial: u32,
     pub(super) shard: u16,
@@ -155,7 +155,7 @@ impl Permit {
             bucket: u32::MAX,
             identity: u32::MAX,
             global_tick: 0,
-            suspect: u32::MAX,
+            suspects: u32::MAX,
             serial: 0,
             shard: 0,
             flags: class | serial | global,

@@ -18,7 +18,8 @@
 //! the worst case, so a slot computed here exists, in whatever order requests and answers travel.
 //!
 //! # Order of answers
-//! An answer to a request that was sent after the newest answer had come is newer. Between others
+//! An answer to a request that was sent after the newest answer had come, or in the same millisecond
+//! (a way there and back takes longer), is newer. Between others
 //! `Reset` decides, then `Remaining`: the server's own order. An older answer changes nothing.
 //!
 //! # Cost
@@ -42,6 +43,10 @@ const ROUNDING_US: u64 = 1_000;
 /// The longest wait of a bucket without any known window, after a request got no answer.
 const UNKNOWN_WINDOW: Duration = Duration::from_secs(1);
 
+/// So many answers in a row without headers show that a route which had a bucket has none any more:
+/// by chance, one answer in ten without, that happens once in 10^8.
+const UNNAMED_MAX: u16 = 8;
+
 /// How a bucket's headers are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -49,7 +54,7 @@ pub(super) enum Kind {
     Lane,
     /// Nothing is known of how full the bucket is: one request asks, or as many as were declared.
     Fresh,
-    /// The route has no limit of its own.
+    /// The route has no limit of its own, as far as its answers told.
     Free,
     /// Fixed or sliding, not told apart yet.
     Careful,
@@ -73,8 +78,7 @@ pub(super) enum Slot {
 /// wrap in 49 days.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
-    /// Under this key the index knows the bucket by its name. 0: it has none. In a lane: the key of
-    /// the bucket that was learned last.
+    /// Under this key the index knows the bucket by its name. 0: it has none.
     pub(super) name_key: u64,
     /// Under this key the index knows the bucket by its first route. 0: none.
     pub(super) route_key: u64,
@@ -130,7 +134,7 @@ impl Bucket {
             slot_us: 0,
             window_ms: 0,
             reset_server_ms: 0,
-            newest_ms: wall_ms(now).wrapping_sub(1),
+            newest_ms: wall_ms(now),
             used_ms: wall_ms(now),
             newest_route: 0,
             active: u32::MAX,
@@ -156,10 +160,10 @@ impl Bucket {
     pub(super) const SERIAL: u8 = 1;
     /// More routes than `route_key` point here; the index knows them.
     pub(super) const MORE_ROUTES: u8 = 2;
-    /// A lane: the routes learned last fell into one bucket, so the next may too.
-    pub(super) const SUSPICIOUS: u8 = 4;
     /// Its route was seen to count alone: its bucket's name says nothing.
     pub(super) const ALONE: u8 = 8;
+    /// Fresh, and one answer named no bucket: one more, and its route has none.
+    pub(super) const BARE: u8 = 16;
     /// A route that pointed here points elsewhere now; answers to it may still come.
     pub(super) const LEFT: u8 = 32;
     /// Requests of a route that points here since lately are under way from where it pointed before.
@@ -271,8 +275,14 @@ impl Bucket {
     /// A request was sent, but no answer says whether it was counted (already released): it counts
     /// until an answer comes to a request that was sent later, or until the window ends.
     pub(super) fn count_lost(&mut self, now: Instant) {
-        if matches!(self.kind, Kind::Lane | Kind::Fresh | Kind::Free) {
-            return;
+        match self.kind {
+            Kind::Lane | Kind::Free => return,
+            Kind::Fresh => {
+                self.lost = self.lost.saturating_add(1);
+                self.newest_ms = wall_ms(now);
+                return;
+            }
+            Kind::Careful | Kind::Fixed | Kind::Sliding => {}
         }
         if self.reset <= now {
             self.remaining = self.limit;
@@ -305,11 +315,19 @@ impl Bucket {
         }
     }
 
-    /// The answers say that the route has no bucket.
-    pub(super) fn set_free(&mut self) {
-        if self.kind == Kind::Fresh {
-            self.kind = Kind::Free;
+    /// An answer that would have named a bucket if there were one named none. Headers can be missing
+    /// now and then (discord-api-docs #3803): the second such answer frees the route; if its bucket
+    /// was named elsewhere, it takes [`UNNAMED_MAX`] in a row.
+    pub(super) fn unnamed(&mut self) {
+        if self.kind != Kind::Fresh {
+            return;
         }
+        let again = self.is(Self::BARE) && self.name_key == 0;
+        if again || self.lost >= UNNAMED_MAX {
+            self.kind = Kind::Free;
+            self.lost = 0;
+        }
+        self.set(Self::BARE, true);
     }
 
     /// So many requests go before the first answer; no longer true once it has come.
@@ -326,8 +344,10 @@ impl Bucket {
 
     /// What other buckets of this name turned out to be; believed once its first answer has come.
     pub(super) fn hint(&mut self, kind: Kind) {
-        if matches!(kind, Kind::Fixed | Kind::Sliding) {
-            self.hinted = kind;
+        match kind {
+            Kind::Fixed | Kind::Sliding => self.hinted = kind,
+            Kind::Free => self.set(Self::BARE, true),
+            Kind::Lane | Kind::Fresh | Kind::Careful => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Whoever waits is a node of a queue; a bucket has a queue and a timer only while somebody waits.
 
 mod flow;
+mod lanes;
 mod places;
 
 use super::arena::Arena;
@@ -17,6 +18,7 @@ use super::settings::Settings;
 use super::timer::{TimerKey, Wheel};
 use crate::clock::Instant;
 use ahash::AHasher;
+use lanes::{Held, Suspects};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
@@ -83,6 +85,10 @@ pub(super) struct Shard {
     wheel: Wheel<u32>,
     /// Lanes in which somebody waits; nonzero makes answers look for theirs.
     lanes_waiting: u32,
+    /// What each lane's requests may fall into.
+    lanes: HashMap<u32, Suspects, BuildHasherDefault<AHasher>>,
+    /// The slots that permits of lanes hold in suspects.
+    held: Arena<Held>,
     serial: u32,
     /// What answers take, whatever bucket they are for.
     trip: Trip,
@@ -107,6 +113,8 @@ impl Shard {
             tickets: HashMap::default(),
             wheel: Wheel::new(Instant::ZERO),
             lanes_waiting: 0,
+            lanes: HashMap::default(),
+            held: Arena::new(),
             serial: 0,
             trip: Trip::default(),
             holds: Vec::new(),
@@ -141,12 +149,12 @@ impl Shard {
         }
         permit.shard = self.number;
         if self.buckets[bucket].active == NONE
-            && let Ok(suspect) = self.may_go(now, bucket, permit.is(Permit::SERIAL))
+            && self.may_go(now, bucket, permit.is(Permit::SERIAL)).is_ok()
         {
             if ask.max_wait.is_some_and(|max| behind > max) {
                 return refused(Reason::TooLong, behind);
             }
-            self.take(now, bucket, suspect, &mut permit);
+            self.take(now, bucket, &mut permit);
             return Step::Ready(permit);
         }
         self.enqueue(now, bucket, ask, permit, behind, out)
@@ -160,8 +168,9 @@ impl Shard {
         answer: &Answer,
         out: &mut Outputs,
     ) -> Option<Hint> {
+        let held = self.release(now, permit);
         let (target, hint) = self.take_in(now, permit, answer, out);
-        self.after_release(now, permit, out);
+        self.after_release(now, permit, &held, out);
         self.pump_others(now, permit.bucket, target, out);
         self.check_invariants();
         hint
@@ -177,6 +186,7 @@ impl Shard {
         ask: &Ask,
         out: &mut Outputs,
     ) -> Option<Hint> {
+        let held = self.release(now, permit);
         let (target, hint) = self.take_in(now, permit, answer, out);
         let bucket = target.unwrap_or(permit.bucket);
         let active = self.activate(bucket);
@@ -193,13 +203,13 @@ impl Shard {
             .waiters
             .push_front(&mut self.actives[active].queue, waiter);
         self.tickets.insert(ask.ticket, node);
-        self.after_release(now, permit, out);
+        self.after_release(now, permit, &held, out);
         self.pump_others(now, permit.bucket, Some(bucket), out);
         self.check_invariants();
         hint
     }
 
-    /// Learns from an answer; nobody moves yet.
+    /// Learns from an answer whose permit is released; nobody moves yet.
     fn take_in(
         &mut self,
         now: Instant,
@@ -207,7 +217,6 @@ impl Shard {
         answer: &Answer,
         out: &mut Outputs,
     ) -> (Option<u32>, Option<Hint>) {
-        self.release(now, permit);
         let trip = now.saturating_duration_since(permit.sent);
         self.trip.add(trip);
         if self.buckets[permit.bucket].kind() == Kind::Lane {
@@ -238,11 +247,14 @@ impl Shard {
         sent: bool,
         out: &mut Outputs,
     ) {
-        self.release(now, permit);
+        let held = self.release(now, permit);
         if sent {
             self.buckets[permit.bucket].count_lost(now);
+            for &bucket in &held {
+                self.buckets[bucket].count_lost(now);
+            }
         }
-        self.after_release(now, permit, out);
+        self.after_release(now, permit, &held, out);
         self.pump_moved(now, out);
         self.check_invariants();
     }
@@ -298,12 +310,13 @@ impl Shard {
 
     /// Requests waiting, buckets tracked, requests under way.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
-        let under_way = self
+        let slots: usize = self
             .buckets
             .iter()
             .map(|(_, b)| usize::from(b.in_flight()))
             .sum();
-        (self.waiters.len(), self.buckets.len(), under_way)
+        let of_suspects: usize = self.held.iter().map(|(_, held)| held.len()).sum();
+        (self.waiters.len(), self.buckets.len(), slots - of_suspects)
     }
 
     /// Teaches `bucket` what the answer says; the bucket it said it of, after a split another.
@@ -320,23 +333,18 @@ impl Shard {
         let wait = answer.retry_after().unwrap_or_default();
         let b = &mut self.buckets[bucket];
         match answer.limited() {
-            Limited::No if b.kind() == Kind::Free => {}
             Limited::No => {
                 if b.answer(now, permit.sent, route, headers, true) == Learned::CountsAlone {
                     return self.split(now, bucket, permit, answer, out);
                 }
             }
             Limited::User => {
-                if b.kind() != Kind::Free {
-                    b.answer(now, permit.sent, route, headers, false);
-                    b.distrust();
-                }
+                b.answer(now, permit.sent, route, headers, false);
+                b.distrust();
                 b.pause(now, wait);
             }
             Limited::SubLimit | Limited::Unexplained => {
-                if b.kind() != Kind::Free {
-                    b.answer(now, permit.sent, route, headers, false);
-                }
+                b.answer(now, permit.sent, route, headers, false);
             }
             Limited::Shared => {
                 b.count_lost(now);
@@ -398,21 +406,11 @@ impl Shard {
                 active.timer.is_some()
                     || b.in_flight() > 0
                     || b.is(Bucket::HELD)
-                    || self.waits_for_suspect(b),
+                    || b.kind() == Kind::Lane && self.waits_for_suspect(active.bucket),
                 "whoever waits will be woken: {b:?}"
             );
         }
         assert_eq!(waiting, self.waiters.len(), "every waiter is in a queue");
-    }
-
-    #[cfg(any(debug_assertions, test))]
-    fn waits_for_suspect(&self, lane: &Bucket) -> bool {
-        lane.kind() == Kind::Lane
-            && self
-                .index
-                .get(lane.name_key)
-                .map(|suspect| &self.buckets[suspect])
-                .is_some_and(|suspect| suspect.in_flight() > 0 || suspect.is(Bucket::HELD))
     }
 }
 

@@ -68,7 +68,7 @@ impl Bucket {
 
         let same_limit = known && limit == self.limit;
         let seen = Seen {
-            newer: !known || after_ms(wall_ms(sent), self.newest_ms) > 0,
+            newer: !known && self.lost == 0 || after_ms(wall_ms(sent), self.newest_ms) >= 0,
             moved: after_ms(server_reset, self.reset_server_ms),
             old_window_left: if same_limit {
                 after_ms(self.reset_server_ms, counted_at)
@@ -136,9 +136,19 @@ impl Bucket {
     }
 
     /// Fixed or sliding? Judges an answer that was counted while the window of the newest one still
-    /// ran, and for the same route: two that count alone prove nothing about each other.
+    /// ran, and for the same route: two that count alone prove nothing about each other, unless the
+    /// second took exactly the next slot of the first.
     fn tell_apart(&mut self, seen: &Seen, limit: u16, reset_after: Duration) {
-        if !seen.counted || !seen.own_route || seen.old_window_left <= WINDOW_END_MS {
+        if !seen.counted || seen.old_window_left <= WINDOW_END_MS {
+            return;
+        }
+        if !seen.own_route {
+            let slot_ms = (self.slot_us / 1000) as i32;
+            let next = seen.newer && self.lost == 0 && seen.remaining + 1 == self.remaining;
+            if next && slot_ms > 3 * SAME_RESET_MS && (seen.moved - slot_ms).abs() <= SAME_RESET_MS
+            {
+                self.kind = Kind::Sliding;
+            }
             return;
         }
         if seen.moved > SAME_RESET_MS {

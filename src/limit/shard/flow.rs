@@ -1,5 +1,6 @@
 //! Who goes and who waits: slots taken and released, queues, and the timers that move them.
 
+use super::lanes::Held;
 use super::{Active, Hold, NONE, Shard, Step, Waiter, refused};
 use crate::clock::Instant;
 use crate::limit::ask::{Ask, Output, Outputs, Permit, Reason};
@@ -9,58 +10,39 @@ use crate::limit::queue::Queue;
 use std::time::Duration;
 
 impl Shard {
-    /// Whether the next request of `bucket` may go; if so, with the suspect it also needs a slot of.
-    pub(super) fn may_go(&self, now: Instant, bucket: u32, serial: bool) -> Result<u32, Slot> {
+    /// Whether the next request of `bucket` may go.
+    pub(super) fn may_go(&self, now: Instant, bucket: u32, serial: bool) -> Result<(), Slot> {
         let b = &self.buckets[bucket];
         if serial && b.is(Bucket::SERIAL) {
             return Err(Slot::AfterAnswer);
         }
         match b.slot(now, self.settings.default_bucket) {
-            Slot::Now if b.kind() == Kind::Lane => self.suspect_allows(now, b),
-            Slot::Now => Ok(NONE),
+            Slot::Now if b.kind() == Kind::Lane => self.suspects_allow(now, bucket),
+            Slot::Now => Ok(()),
             wait => Err(wait),
         }
     }
 
-    /// An unknown route may fall into the bucket that was learned last. It takes a slot there too;
-    /// if there is none, it waits only once that has happened before.
-    pub(super) fn suspect_allows(&self, now: Instant, lane: &Bucket) -> Result<u32, Slot> {
-        let Some(suspect) = (lane.name_key != 0)
-            .then(|| self.index.get(lane.name_key))
-            .flatten()
-        else {
-            return Ok(NONE);
-        };
-        match self.buckets[suspect].slot(now, 1) {
-            Slot::Now => Ok(suspect),
-            wait if lane.is(Bucket::SUSPICIOUS) => Err(wait),
-            Slot::At(_) | Slot::AfterAnswer => Ok(NONE),
-        }
-    }
-
-    pub(super) fn take(&mut self, now: Instant, bucket: u32, suspect: u32, permit: &mut Permit) {
-        self.buckets[bucket].take(now, permit.is(Permit::SERIAL));
-        if suspect != NONE {
-            self.buckets[suspect].take(now, false);
-        }
+    pub(super) fn take(&mut self, now: Instant, bucket: u32, permit: &mut Permit) {
         if self.buckets[bucket].kind() == Kind::Lane {
             self.buckets[bucket].take_unknown(permit.key.route);
+            self.take_suspects(now, bucket, permit);
         }
+        self.buckets[bucket].take(now, permit.is(Permit::SERIAL));
         self.serial = self.serial.wrapping_add(1);
         permit.serial = self.serial;
         permit.bucket = bucket;
-        permit.suspect = suspect;
         permit.sent = now;
     }
 
-    pub(super) fn release(&mut self, now: Instant, permit: &Permit) {
+    /// Takes back the slots of a permit; the suspects' are named.
+    pub(super) fn release(&mut self, now: Instant, permit: &Permit) -> Held {
         self.buckets[permit.bucket].release(now, permit.is(Permit::SERIAL));
-        if permit.suspect != NONE {
-            self.buckets[permit.suspect].release(now, false);
-        }
+        let held = self.release_suspects(now, permit);
         if !self.holds.is_empty() {
-            self.release_holds(now, permit);
+            self.release_holds(now, permit, &held);
         }
+        held
     }
 
     /// If a request of `route` may be under way from `from`: lets `to` wait until all is back that is.
@@ -99,11 +81,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn release_holds(&mut self, now: Instant, permit: &Permit) {
+    fn release_holds(&mut self, now: Instant, permit: &Permit, held: &[u32]) {
         let (holds, buckets, moved) = (&mut self.holds, &mut self.buckets, &mut self.moved);
         for hold in holds.iter_mut() {
             let meant = (hold.serial.wrapping_sub(permit.serial) as i32) >= 0;
-            if meant && (hold.from == permit.bucket || hold.from == permit.suspect) {
+            if meant && (hold.from == permit.bucket || held.contains(&hold.from)) {
                 hold.left -= 1;
                 if hold.left == 0 {
                     buckets[hold.to].set(Bucket::HELD, false);
@@ -118,7 +100,13 @@ impl Shard {
             .for_each(|hold| buckets[hold.to].set(Bucket::HELD, true));
     }
 
-    pub(super) fn after_release(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) {
+    pub(super) fn after_release(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        held: &[u32],
+        out: &mut Outputs,
+    ) {
         // The lane first: it waits only if it may need a slot of the bucket that is released here.
         if self.lanes_waiting > 0
             && let Some(lane) = self.index.get(learn::lane_key(&permit.key))
@@ -127,8 +115,8 @@ impl Shard {
             self.pump(now, lane, out);
         }
         self.pump(now, permit.bucket, out);
-        if permit.suspect != NONE {
-            self.pump(now, permit.suspect, out);
+        for &suspect in held {
+            self.pump(now, suspect, out);
         }
     }
 
@@ -235,7 +223,7 @@ impl Shard {
         while let Some(node) = self.actives[active].queue.front() {
             let serial = self.waiters.get(node).permit.is(Permit::SERIAL);
             match self.may_go(now, bucket, serial) {
-                Ok(suspect) => {
+                Ok(()) => {
                     let Some(waiter) = self.waiters.remove(&mut self.actives[active].queue, node)
                     else {
                         break;
@@ -243,7 +231,7 @@ impl Shard {
                     self.tickets.remove(&waiter.ticket);
                     self.actives[active].serials -= u32::from(serial);
                     let mut permit = waiter.permit;
-                    self.take(now, bucket, suspect, &mut permit);
+                    self.take(now, bucket, &mut permit);
                     out.ready.push_back((waiter.ticket, permit));
                 }
                 Err(slot) => {

@@ -135,13 +135,14 @@ impl Shard {
                 return current.or_else(|| (b.kind() != Kind::Lane).then_some(permit.bucket));
             }
             if b.kind() != Kind::Lane {
-                self.buckets[permit.bucket].set_free();
+                self.buckets[permit.bucket].unnamed();
                 return Some(permit.bucket);
             }
             let bucket = match self.index.get(learn::route_key(&permit.key)) {
                 Some(bucket) => bucket,
-                None => self.create(now, Kind::Free, out)?,
+                None => self.create(now, Kind::Fresh, out)?,
             };
+            self.buckets[bucket].unnamed();
             self.redirect(&permit.key, bucket);
             return Some(bucket);
         };
@@ -159,12 +160,12 @@ impl Shard {
             self.index.insert(name, permit.bucket);
             return Some(permit.bucket);
         }
+        let there = self.index.get(name);
         let bucket = self.named(now, Some(name), out)?;
         self.redirect(&permit.key, bucket);
-        let lane = &mut self.buckets[permit.bucket];
-        if lane.kind() == Kind::Lane {
-            lane.set(Bucket::SUSPICIOUS, lane.name_key == name);
-            lane.name_key = name;
+        if self.buckets[permit.bucket].kind() == Kind::Lane {
+            let shared = there.is_some() && there != current;
+            self.meet(permit.bucket, name, shared);
         }
         Some(bucket)
     }
@@ -173,7 +174,7 @@ impl Shard {
     /// first of that name: what is under way from it can stay.
     fn adopts(&self, permit: &Permit, name: u64) -> bool {
         let b = &self.buckets[permit.bucket];
-        let fresh = b.kind() == Kind::Fresh && b.name_key == 0;
+        let fresh = matches!(b.kind(), Kind::Fresh | Kind::Free) && b.name_key == 0;
         fresh && !b.is(Bucket::LEFT) && self.index.get(name).is_none()
     }
 
@@ -246,8 +247,11 @@ impl Shard {
             if self.buckets.get(bucket).is_some_and(leaves)
                 && let Some(b) = self.buckets.remove(bucket)
             {
-                if b.name_key != 0 && b.kind() != Kind::Lane {
+                if b.name_key != 0 {
                     self.index.remove(b.name_key);
+                }
+                if b.kind() == Kind::Lane {
+                    self.lanes.remove(&bucket);
                 }
                 if b.route_key != 0 {
                     self.index.remove(b.route_key);

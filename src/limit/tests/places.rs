@@ -62,3 +62,61 @@ fn a_declared_width_holds_in_the_next_channel_too_and_ends_with_the_first_answer
         assert!(goes(&mut out).is_empty(), "its limit is one");
     }
 }
+
+/// Cold: each of `routes` is asked for, and answered from one of two buckets, in turn.
+fn refusals_of_two_shared_buckets(limits: [u32; 2]) -> [u32; 2] {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let (mut used, mut refused) = ([0; 2], [0; 2]);
+    for route in 0..12_usize {
+        let decision = limiter.acquire(ms(1000), &ask(route as u32, 100 + route as u64), &mut out);
+        let Decision::Go(permit) = decision else {
+            break;
+        };
+        let bucket = route % 2;
+        let mut answered = if used[bucket] < limits[bucket] {
+            used[bucket] += 1;
+            answer(
+                limits[bucket],
+                limits[bucket] - used[bucket],
+                61_000.0,
+                60.0,
+            )
+        } else {
+            refused[bucket] += 1;
+            let mut limited = answer(limits[bucket], 0, 61_000.0, 60.0);
+            limited.status = 429;
+            limited.error_body(br#"{"retry_after": 60.0}"#);
+            limited
+        };
+        answered.header(b"X-RateLimit-Bucket", [b"even", b"odd."][bucket]);
+        limiter.report(ms(1000), permit, &answered, &mut out);
+    }
+    refused
+}
+
+#[test]
+fn that_a_bucket_is_shared_is_learned_by_one_429_however_many_buckets_there_are() {
+    assert_eq!(
+        refusals_of_two_shared_buckets([1, 1]),
+        [1, 0],
+        "one bucket stops the lane"
+    );
+    assert_eq!(refusals_of_two_shared_buckets([1, 6]), [1, 0]);
+    assert_eq!(
+        refusals_of_two_shared_buckets([2, 6]),
+        [0, 0],
+        "two routes showed it without"
+    );
+    assert_eq!(refusals_of_two_shared_buckets([6, 6]), [0, 0]);
+}
+
+#[test]
+fn a_lost_request_of_an_unknown_route_counts_in_every_bucket_it_may_have_fallen_into() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    limiter.report(ms(1040), first, &answer(2, 1, 6_000.0, 5.0), &mut out);
+    let unknown = go(limiter.acquire(ms(1100), &ask(2, 9), &mut out));
+    limiter.no_answer(ms(1140), unknown, true, &mut out);
+    let known = limiter.acquire(ms(1150), &ask(3, 1), &mut out);
+    assert!(matches!(known, Decision::Wait), "its slot may be gone");
+}
