@@ -12,14 +12,16 @@
 //! must not. Answers for different routes prove nothing of the kind, since two routes of one name
 //! may still count alone; they prove just that, when they contradict both readings.
 //!
+//! `Reset` values of two clocks say nothing about each other: an answer whose clock is not that of
+//! the answers before ([`Offset::sample`]) proves nothing, and is read by its `Reset-After`.
+//!
 //! # Requests under way
 //! An answer cannot know of requests that were counted after it. So every request that is under
 //! way is taken as not yet in `Remaining`, and as possibly counted only this very moment. Both are
 //! the worst case, so a slot computed here exists, in whatever order requests and answers travel.
 //!
 //! # Order of answers
-//! An answer to a request that was sent after the newest answer had come, or in the same millisecond
-//! (a way there and back takes longer), is newer. Between others
+//! An answer to a request that was sent after the newest answer had come is newer. Between others
 //! `Reset` decides, then `Remaining`: the server's own order. An older answer changes nothing.
 //!
 //! # Cost
@@ -46,6 +48,9 @@ const UNKNOWN_WINDOW: Duration = Duration::from_secs(1);
 /// So many answers in a row without headers show that a route which had a bucket has none any more:
 /// by chance, one answer in ten without, that happens once in 10^8.
 const UNNAMED_MAX: u16 = 8;
+
+/// See [`tick`].
+const TICK_BITS: u32 = 16;
 
 /// How a bucket's headers are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,8 +98,8 @@ pub(super) struct Bucket {
     window_ms: u32,
     /// The server's `Reset` of the newest answer.
     reset_server_ms: u32,
-    /// When the newest answer was taken in.
-    newest_ms: u32,
+    /// When the newest answer was taken in, in [`tick`]s.
+    newest: u32,
     /// When the bucket was last asked or answered.
     used_ms: u32,
     /// Low half of the route that the newest answer was for; in a lane, that went last.
@@ -118,8 +123,13 @@ fn wall_ms(at: Instant) -> u32 {
     (at.as_nanos() / 1_000_000) as u32
 }
 
+/// Time in steps of 65.5 µs, shorter than any way there and back, modulo 2^32 (78 h).
+const fn tick(at: Instant) -> u32 {
+    (at.as_nanos() >> TICK_BITS) as u32
+}
+
 /// `a − b` of times modulo 2^32.
-const fn after_ms(a: u32, b: u32) -> i32 {
+const fn since(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b) as i32
 }
 
@@ -134,7 +144,7 @@ impl Bucket {
             slot_us: 0,
             window_ms: 0,
             reset_server_ms: 0,
-            newest_ms: wall_ms(now),
+            newest: tick(now),
             used_ms: wall_ms(now),
             newest_route: 0,
             active: u32::MAX,
@@ -192,7 +202,7 @@ impl Bucket {
     }
 
     pub(super) fn idle_for(&self, now: Instant) -> Duration {
-        Duration::from_millis(after_ms(wall_ms(now), self.used_ms).max(0) as u64)
+        Duration::from_millis(since(wall_ms(now), self.used_ms).max(0) as u64)
     }
 
     /// When the next request may go; `lane_width` requests of a lane go together.
@@ -279,7 +289,7 @@ impl Bucket {
             Kind::Lane | Kind::Free => return,
             Kind::Fresh => {
                 self.lost = self.lost.saturating_add(1);
-                self.newest_ms = wall_ms(now);
+                self.newest = tick(now);
                 return;
             }
             Kind::Careful | Kind::Fixed | Kind::Sliding => {}
@@ -289,7 +299,7 @@ impl Bucket {
             self.lost = 0;
         }
         self.lost = self.lost.saturating_add(1);
-        self.newest_ms = wall_ms(now);
+        self.newest = tick(now);
         let ends_soon = self.reset <= now + Duration::from_millis(WINDOW_END_MS as u64);
         if self.kind != Kind::Fixed {
             let slot = Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);

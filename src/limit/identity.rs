@@ -213,7 +213,7 @@ impl Identities {
             && limited == Limited::No
         {
             let idle = now.saturating_duration_since(identity.sampled);
-            identity.offset.sample(counted, permit.sent, now, idle);
+            let _same_clock = identity.offset.sample(counted, permit.sent, now, idle);
             identity.sampled = now;
             arrival = identity
                 .offset

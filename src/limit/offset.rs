@@ -89,14 +89,15 @@ pub(super) struct Offset {
 
 impl Offset {
     /// Takes in an answer: counted by the server at `server_ms`, sent and received at ours; `idle`
-    /// is the time since the last one.
+    /// is the time since the last one. `false`: this is not the clock of the answers before; it was
+    /// set, or another server counted.
     pub(super) fn sample(
         &mut self,
         server_ms: u64,
         sent: Instant,
         received: Instant,
         idle: Duration,
-    ) {
+    ) -> bool {
         let server = (server_ms as i64).saturating_mul(1_000_000);
         let at_least = (sent.as_nanos() as i64)
             .saturating_sub(server)
@@ -113,7 +114,6 @@ impl Offset {
                 old_lo.max(at_least),
                 self.hi.saturating_add(drift).min(at_most),
             );
-            // An empty intersection: a clock was set, or another server counts now. Begin again.
             if lo <= hi {
                 self.set(lo, hi);
                 let counts = if silent {
@@ -122,11 +122,13 @@ impl Offset {
                     u8::MAX
                 };
                 self.samples = self.samples.min(counts).saturating_add(1);
-                return;
+                return true;
             }
         }
+        let first = self.samples == 0;
         self.set(at_least, at_most);
         self.samples = 1;
+        first
     }
 
     /// Our time from which a request may be sent so that it is counted at or after `server_ms`.

@@ -1,7 +1,7 @@
 //! What an answer teaches a bucket: its new state, its kind, the length of its slots, and whether
 //! the route that was answered belongs here at all.
 
-use super::{Bucket, Kind, ROUNDING_US, WINDOW_END_MS, after_ms, wall_ms};
+use super::{Bucket, Kind, ROUNDING_US, TICK_BITS, WINDOW_END_MS, since, tick, wall_ms};
 use crate::clock::Instant;
 use crate::limit::headers::RateLimitHeaders;
 use std::time::Duration;
@@ -52,14 +52,16 @@ impl Bucket {
         self.offset.timed(now.saturating_duration_since(sent));
         let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
         let remaining = remaining.min(limit);
-        let idle = Duration::from_millis(after_ms(wall_ms(now), self.newest_ms).max(0) as u64);
+        let ticks = since(tick(now), self.newest).max(0) as u64;
+        let idle = Duration::from_nanos(ticks << TICK_BITS);
         let mut reset = now + reset_after + Duration::from_micros(ROUNDING_US);
         let reset_ms = headers
             .reset_ms
             .filter(|&ms| ms > reset_after.as_millis() as u64);
+        let mut same_clock = true;
         if let Some(ms) = reset_ms {
-            self.offset
-                .sample(ms - reset_after.as_millis() as u64, sent, now, idle);
+            let counted_ms = ms - reset_after.as_millis() as u64;
+            same_clock = self.offset.sample(counted_ms, sent, now, idle);
             reset = self.offset.aim(ms).map_or(reset, |aimed| aimed.min(reset));
         }
         // A server that gives no clock is read by ours.
@@ -67,11 +69,12 @@ impl Bucket {
         let counted_at = server_reset.wrapping_sub(reset_after.as_millis() as u32);
 
         let same_limit = known && limit == self.limit;
+        let comparable = same_limit && same_clock;
         let seen = Seen {
-            newer: !known && self.lost == 0 || after_ms(wall_ms(sent), self.newest_ms) >= 0,
-            moved: after_ms(server_reset, self.reset_server_ms),
-            old_window_left: if same_limit {
-                after_ms(self.reset_server_ms, counted_at)
+            newer: !known && self.lost == 0 || since(tick(sent), self.newest) >= 0,
+            moved: since(server_reset, self.reset_server_ms),
+            old_window_left: if comparable {
+                since(self.reset_server_ms, counted_at)
             } else {
                 0
             },
@@ -87,12 +90,13 @@ impl Bucket {
             return Learned::CountsAlone;
         }
         self.tell_apart(&seen, limit, reset_after);
-        if same_limit && !seen.newer && seen.moved < -SAME_RESET_MS {
+        if comparable && !seen.newer && seen.moved < -SAME_RESET_MS {
             return Learned::Nothing;
         }
         self.learn_slot(limit - remaining, reset_after);
         self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
-        let same_window = same_limit && seen.moved.abs() <= SAME_RESET_MS;
+        let same_window = comparable && seen.moved.abs() <= SAME_RESET_MS;
+        let order_unknown = !seen.newer && (same_window || same_limit && !same_clock);
         if seen.newer {
             self.lost = 0;
         } else if self.lost > 0 && self.kind != Kind::Fixed {
@@ -100,7 +104,7 @@ impl Bucket {
             let slot = Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
             reset = self.reset.max(reset + slot * u32::from(self.lost));
         }
-        if seen.old_window_left > 0 && !seen.own_route || same_window && !seen.newer {
+        if seen.old_window_left > 0 && !seen.own_route || order_unknown {
             // Two routes may yet turn out to count alone: until then the least of both holds.
             self.remaining = self.remaining.min(remaining);
             self.reset = self.reset.max(reset);
@@ -113,7 +117,7 @@ impl Bucket {
             self.reset_server_ms = server_reset;
         }
         self.limit = limit;
-        self.newest_ms = wall_ms(now);
+        self.newest = tick(now);
         self.newest_route = route;
         if !known {
             self.kind = self.hinted;
