@@ -105,7 +105,8 @@ pub struct Refusal {
 #[must_use = "a permit that is not given back blocks its bucket for good"]
 pub struct Permit {
     pub(super) key: BucketKey,
-    /// When the permit was given out: no earlier can the request have been counted.
+    /// When the permit was given out: no earlier can the request have been counted. Before that: when
+    /// the request asked.
     pub(super) sent: Instant,
     /// The bot's user id, 0 if unknown.
     pub(super) user_id: u64,

@@ -1,8 +1,7 @@
 //! A shard of identities: their global windows, their pauses and the lock after a 401.
 //!
 //! The second stage of a request: it holds a slot of its bucket and is about to be sent. Those that
-//! find the window full wait in one queue per identity, in the order in which their buckets let
-//! them go. An idle identity costs about 1.3 KiB, most of it the window.
+//! find the window full wait in one line per identity, in the order in which they asked. An idle identity costs about 1.3 KiB, most of it the window.
 
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
@@ -10,15 +9,13 @@ use super::breaker::Passage;
 use super::global::Window;
 use super::headers::{Answer, Limited};
 use super::learn::KeyMap;
+use super::line::{Line, Lines};
 use super::offset::Offset;
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::timer::{TimerKey, Wheel};
 use super::token::Token;
 use crate::clock::Instant;
-use ahash::AHasher;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 const NONE: u32 = u32::MAX;
@@ -37,7 +34,7 @@ struct Identity {
     key: u64,
     window: Window,
     offset: Offset,
-    queue: Queue,
+    line: Line,
     timer: Option<(TimerKey, Instant)>,
     paused_until: Instant,
     sampled: Instant,
@@ -63,11 +60,6 @@ impl Identity {
     }
 }
 
-struct Waiter {
-    ticket: Ticket,
-    permit: Permit,
-}
-
 /// What became of a request in this stage.
 pub(super) enum Step {
     Ready(Permit),
@@ -85,8 +77,7 @@ pub(super) struct Identities {
     /// Global limits that were found out.
     learned_limits: KeyMap<u32>,
     arena: Arena<Identity>,
-    waiters: Nodes<Waiter>,
-    tickets: HashMap<Ticket, u32, BuildHasherDefault<AHasher>>,
+    lines: Lines,
     /// Bearers, least recently used first.
     bearers: Nodes<u32>,
     bearer_list: Queue,
@@ -107,8 +98,7 @@ impl Identities {
             map: KeyMap::default(),
             learned_limits: KeyMap::default(),
             arena: Arena::new(),
-            waiters: Nodes::new(),
-            tickets: HashMap::default(),
+            lines: Lines::new(),
             bearers: Nodes::new(),
             bearer_list: Queue::EMPTY,
             wheel: Wheel::new(Instant::ZERO),
@@ -154,7 +144,7 @@ impl Identities {
         }
         let identity = &mut self.arena[number];
         identity.used = now;
-        if identity.queue.is_empty()
+        if identity.line.is_empty()
             && identity.in_flight < identity.width(wary)
             && identity.paused_until <= now
             && let Some(tick) = identity.window.take(now)
@@ -164,10 +154,7 @@ impl Identities {
             permit.sent = now;
             return Step::Ready(permit);
         }
-        let node = self
-            .waiters
-            .push_back(&mut identity.queue, Waiter { ticket, permit });
-        self.tickets.insert(ticket, node);
+        self.lines.join(&mut identity.line, ticket, permit);
         self.pump(now, number, out);
         Step::Waits
     }
@@ -180,7 +167,7 @@ impl Identities {
         let identity = &mut self.arena[number];
         let from = now.max(identity.paused_until);
         let pause = from.saturating_duration_since(now);
-        let (ahead, lag) = (identity.queue.len(), identity.offset.lateness(1));
+        let (ahead, lag) = (identity.line.len(), identity.offset.lateness(1));
         pause + identity.window.predicted_wait(from, ahead, lag)
     }
 
@@ -266,9 +253,8 @@ impl Identities {
         ticket: Ticket,
         out: &mut Outputs,
     ) -> Option<Permit> {
-        let node = self.tickets.remove(&ticket)?;
-        let number = self.waiters.get(node).permit.identity;
-        let waiter = self.waiters.remove(&mut self.arena[number].queue, node)?;
+        let number = self.lines.identity_of(ticket)?;
+        let waiter = self.lines.leave(&mut self.arena[number].line, ticket)?;
         self.pump(now, number, out);
         Some(waiter.permit)
     }
@@ -324,7 +310,7 @@ impl Identities {
     /// Requests waiting, identities tracked, requests under way.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let under_way = self.arena.iter().map(|(_, i)| i.in_flight as usize).sum();
-        (self.waiters.len(), self.arena.len(), under_way)
+        (self.lines.len(), self.arena.len(), under_way)
     }
 
     fn find(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) -> Option<u32> {
@@ -353,7 +339,7 @@ impl Identities {
             key,
             window,
             offset: Offset::default(),
-            queue: Queue::EMPTY,
+            line: Line::default(),
             timer: None,
             paused_until: Instant::ZERO,
             sampled: now,
@@ -415,20 +401,19 @@ impl Identities {
         let wary = self.wary;
         loop {
             let identity = &mut self.arena[number];
-            let Some(node) = identity.queue.front() else {
+            if identity.line.is_empty() {
                 break;
-            };
+            }
             if identity.paused_until > now || identity.in_flight >= identity.width(wary) {
                 break;
             }
             let Some(tick) = identity.window.take(now) else {
                 break;
             };
-            let Some(waiter) = self.waiters.remove(&mut identity.queue, node) else {
+            let Some(waiter) = self.lines.pop(&mut identity.line) else {
                 break;
             };
             identity.in_flight += 1;
-            self.tickets.remove(&waiter.ticket);
             let mut permit = waiter.permit;
             permit.global_tick = tick;
             permit.sent = now;
@@ -440,12 +425,15 @@ impl Identities {
 
     fn arm(&mut self, now: Instant, number: u32, out: &mut Outputs) {
         let identity = &mut self.arena[number];
-        let wake = match identity.queue.front() {
-            None => None,
-            Some(_) if identity.paused_until > now => Some(identity.paused_until),
+        let wake = if identity.line.is_empty() {
+            None
+        } else if identity.paused_until > now {
+            Some(identity.paused_until)
+        } else if identity.in_flight >= identity.width(self.wary) {
             // The answer to what is under way wakes them.
-            Some(_) if identity.in_flight >= identity.width(self.wary) => None,
-            Some(_) => identity.window.next_release(now),
+            None
+        } else {
+            identity.window.next_release(now)
         };
         if identity.timer.map(|(_, at)| at) == wake {
             return;
@@ -473,7 +461,7 @@ impl Identities {
         self.arena.get(number).is_some_and(|identity| {
             let locked = identity.token.is_locked(now);
             identity.in_flight == 0
-                && identity.queue.is_empty()
+                && identity.line.is_empty()
                 && identity.paused_until <= now
                 && !locked
         })
@@ -512,17 +500,13 @@ impl Identities {
     fn check_invariants(&self, number: u32) {
         let identity = &self.arena[number];
         identity.window.check_invariants();
-        assert_eq!(
-            self.tickets.len(),
-            self.waiters.len(),
-            "every waiter can be cancelled"
-        );
+        self.lines.check_invariants();
         assert!(
-            identity.queue.is_empty() || identity.timer.is_some() || identity.in_flight > 0,
+            identity.line.is_empty() || identity.timer.is_some() || identity.in_flight > 0,
             "whoever waits will be woken"
         );
         assert!(
-            identity.timer.is_none() || !identity.queue.is_empty(),
+            identity.timer.is_none() || !identity.line.is_empty(),
             "an identity has a timer only while somebody waits"
         );
         assert_eq!(

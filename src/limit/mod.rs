@@ -31,6 +31,7 @@ mod identity;
 mod invalid;
 mod latch;
 mod learn;
+mod line;
 mod offenders;
 mod offset;
 mod queue;

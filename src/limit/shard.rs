@@ -190,7 +190,8 @@ impl Shard {
         let (target, hint) = self.take_in(now, permit, answer, out);
         let bucket = target.unwrap_or(permit.bucket);
         let active = self.activate(bucket);
-        let mut again = Permit::for_ask(ask, now);
+        // It keeps its turn, as far as that is known: it asked before it was sent.
+        let mut again = Permit::for_ask(ask, permit.sent);
         again.shard = self.number;
         again.flags = again.flags & !Permit::SERIAL | permit.flags & Permit::SERIAL;
         let waiter = Waiter {

@@ -225,3 +225,44 @@ fn answers_for_different_routes_do_not_tell_fixed_from_sliding() {
     assert_eq!(bucket.remaining, 3);
     assert!(bucket.reset > ms(10_490));
 }
+
+/// As [`headers`], of a server whose clock is `ahead` of the other's.
+fn by_another_clock(headers: &RateLimitHeaders, ahead: u64) -> RateLimitHeaders {
+    RateLimitHeaders {
+        reset_ms: headers.reset_ms.map(|ms| ms + ahead),
+        ..*headers
+    }
+}
+
+#[test]
+fn an_answer_by_another_clock_proves_nothing_and_is_read_by_its_reset_after() {
+    let mut bucket = known(5, 5000);
+    exchange(&mut bucket, 1500, &headers(5, 3, 6000, 1500));
+    assert_eq!(bucket.kind(), Kind::Fixed);
+    let other = by_another_clock(&headers(5, 0, 6000, 2000), 2000);
+    assert_eq!(exchange(&mut bucket, 2000, &other), Learned::Nothing);
+    assert_eq!(bucket.kind(), Kind::Fixed, "its Reset is not later");
+    let wait = wait_ms(&bucket, 2100);
+    assert!((3900..=3945).contains(&wait), "{wait}");
+    // Nor is the first clock's, when it answers again.
+    exchange(&mut bucket, 2500, &headers(5, 0, 6000, 2500));
+    assert_eq!(bucket.kind(), Kind::Fixed);
+}
+
+#[test]
+fn another_route_that_takes_the_next_slot_proves_a_sliding_bucket() {
+    for (remaining, reset, kind) in [
+        (3, 3000, Kind::Sliding),
+        // Counts alone, or took more than the next slot: nothing is proven of the first route.
+        (4, 3000, Kind::Careful),
+        (2, 3000, Kind::Careful),
+        (3, 3060, Kind::Careful),
+    ] {
+        let mut bucket = known(5, 1000);
+        bucket.take(ms(1100), false);
+        bucket.release(ms(1140), false);
+        let headers = headers(5, remaining, reset, 1120);
+        bucket.answer(ms(1140), ms(1100), 2, &headers, true);
+        assert_eq!(bucket.kind(), kind, "{remaining} {reset}");
+    }
+}

@@ -32,7 +32,9 @@ impl Shard {
         self.serial = self.serial.wrapping_add(1);
         permit.serial = self.serial;
         permit.bucket = bucket;
-        permit.sent = now;
+        if !permit.is(Permit::GLOBAL) {
+            permit.sent = now;
+        }
     }
 
     /// Takes back the slots of a permit; the suspects' are named.

@@ -1,0 +1,107 @@
+//! Who waits for an identity's global window: by when they asked, whatever their buckets did since.
+//!
+//! A request that changes something enters here only when the one before it in its bucket was
+//! answered. By the order of entering, the fifth message of a channel would stand in line five times;
+//! by the order of asking, it stands next to what was asked for when it was.
+//!
+//! Joining, leaving and moving up cost the logarithm of the line's length.
+
+use super::arena::Arena;
+use super::ask::{Permit, Ticket};
+use crate::clock::Instant;
+use ahash::AHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+
+/// A request in a line. Its permit says when it asked: nothing was sent yet.
+pub(super) struct Waiter {
+    pub(super) ticket: Ticket,
+    pub(super) permit: Permit,
+    turn: Turn,
+}
+
+/// When it asked; among those that asked at once, who came first.
+type Turn = (Instant, u64);
+
+/// One identity's line; what stands in it is held by [`Lines`].
+#[derive(Default)]
+pub(super) struct Line {
+    turns: BTreeMap<Turn, u32>,
+}
+
+impl Line {
+    pub(super) fn len(&self) -> u32 {
+        self.turns.len() as u32
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+}
+
+/// What stands in all lines of a shard.
+pub(super) struct Lines {
+    waiters: Arena<Waiter>,
+    tickets: HashMap<Ticket, u32, BuildHasherDefault<AHasher>>,
+    /// Requests that ever joined.
+    joined: u64,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self {
+            waiters: Arena::new(),
+            tickets: HashMap::default(),
+            joined: 0,
+        }
+    }
+
+    /// Requests in all lines together.
+    pub(super) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub(super) fn join(&mut self, line: &mut Line, ticket: Ticket, permit: Permit) {
+        let turn = (permit.sent, self.joined);
+        self.joined += 1;
+        let waiter = Waiter {
+            ticket,
+            permit,
+            turn,
+        };
+        let place = self.waiters.insert(waiter);
+        line.turns.insert(turn, place);
+        self.tickets.insert(ticket, place);
+    }
+
+    /// Takes out whoever asked first.
+    pub(super) fn pop(&mut self, line: &mut Line) -> Option<Waiter> {
+        let (_, place) = line.turns.pop_first()?;
+        let waiter = self.waiters.remove(place)?;
+        self.tickets.remove(&waiter.ticket);
+        Some(waiter)
+    }
+
+    /// The identity in whose line `ticket` stands.
+    pub(super) fn identity_of(&self, ticket: Ticket) -> Option<u32> {
+        let place = self.tickets.get(&ticket)?;
+        Some(self.waiters.get(*place)?.permit.identity)
+    }
+
+    /// Takes out `ticket`, which stands in `line`.
+    pub(super) fn leave(&mut self, line: &mut Line, ticket: Ticket) -> Option<Waiter> {
+        let place = self.tickets.remove(&ticket)?;
+        let waiter = self.waiters.remove(place)?;
+        line.turns.remove(&waiter.turn);
+        Some(waiter)
+    }
+
+    #[cfg(any(debug_assertions, test))]
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(
+            self.tickets.len(),
+            self.waiters.len(),
+            "every waiter can be cancelled"
+        );
+    }
+}
