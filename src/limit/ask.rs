@@ -1,5 +1,6 @@
 //! What goes into the limiter and what comes out of it.
 
+use super::pressure::Pressure;
 use crate::clock::Instant;
 pub use crate::route::BucketKey;
 use std::collections::VecDeque;
@@ -224,6 +225,8 @@ pub struct Outputs {
     pub(super) ready: VecDeque<(Ticket, Permit)>,
     /// Requests that also hold a slot of their global window.
     pub(super) granted: VecDeque<(Ticket, Permit)>,
+    /// How the pressure of an identity's bucket changed: from, to.
+    pub(super) pressures: VecDeque<(u64, Pressure, Pressure)>,
 }
 
 impl Outputs {

@@ -9,6 +9,7 @@
 //! Releases are counted in a ring of 4 ms steps, so a request costs O(1) and a window of 500/s is no
 //! larger than one of 50/s: about 1 KiB.
 
+use super::pressure::Pressure;
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -115,6 +116,15 @@ impl Window {
         let lead = i64::from(self.step.wrapping_sub(step_of(now)) as i32) + i64::from(ahead);
         let step = (now.as_nanos() / STEP_NS).saturating_add_signed(lead);
         Some(Instant::from_nanos(step * STEP_NS))
+    }
+
+    pub(super) const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// How many go before a request that joins a line of `line` now, with that pressure before it.
+    pub(super) fn ahead(&self, now: Instant, line: u32, pressure: Pressure, lag: Duration) -> u32 {
+        pressure.ahead(line, self.limit, PERIOD + self.margin(now) + lag)
     }
 
     /// How long the request behind `ahead` others would wait at `from`, if each is counted `lag` after

@@ -11,6 +11,7 @@ use super::headers::{Answer, Limited};
 use super::learn::KeyMap;
 use super::line::{Line, Lines};
 use super::offset::Offset;
+use super::pressure::{Behind, Pressure};
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::timer::{TimerKey, Wheel};
@@ -78,6 +79,8 @@ pub(super) struct Identities {
     learned_limits: KeyMap<u32>,
     arena: Arena<Identity>,
     lines: Lines,
+    /// Of those in whose buckets somebody waits.
+    pressures: KeyMap<Pressure>,
     /// Bearers, least recently used first.
     bearers: Nodes<u32>,
     bearer_list: Queue,
@@ -99,6 +102,7 @@ impl Identities {
             learned_limits: KeyMap::default(),
             arena: Arena::new(),
             lines: Lines::new(),
+            pressures: KeyMap::default(),
             bearers: Nodes::new(),
             bearer_list: Queue::EMPTY,
             wheel: Wheel::new(Instant::ZERO),
@@ -160,15 +164,37 @@ impl Identities {
     }
 
     /// How long a request that came now would wait here.
-    pub(super) fn predicted_wait(&mut self, now: Instant, identity: u64) -> Duration {
-        let Some(number) = self.map.get(&key_of(identity)).copied() else {
-            return Duration::ZERO;
+    pub(super) fn predicted_wait(&mut self, now: Instant, key: u64) -> Behind {
+        let Some(number) = self.map.get(&key_of(key)).copied() else {
+            return Behind::default();
         };
-        let identity = &mut self.arena[number];
+        let identity = &self.arena[number];
         let from = now.max(identity.paused_until);
         let pause = from.saturating_duration_since(now);
-        let (ahead, lag) = (identity.line.len(), identity.offset.lateness(1));
-        pause + identity.window.predicted_wait(from, ahead, lag)
+        let (line, lag) = (identity.line.len(), identity.offset.lateness(1));
+        let pressure = self.pressures.get(&key_of(key)).copied();
+        let pressure = pressure.unwrap_or_default();
+        let window = &identity.window;
+        let wait = |ahead| pause + window.predicted_wait(from, ahead, lag);
+        let others = wait(window.ahead(from, line, pressure, lag));
+        let goes = line == 0 && wait(0).is_zero();
+        Behind {
+            line: if goes || !pressure.fills(line, window.limit()) {
+                wait(line)
+            } else {
+                others
+            },
+            others,
+        }
+    }
+
+    /// More or fewer of the identity's requests wait in one of its buckets.
+    pub(super) fn press(&mut self, identity: u64, old: Pressure, new: Pressure) {
+        let pressure = self.pressures.entry(key_of(identity)).or_default();
+        pressure.replace(old, new);
+        if *pressure == Pressure::default() {
+            self.pressures.remove(&key_of(identity));
+        }
     }
 
     /// An answer came for a permit that passed here.

@@ -34,6 +34,7 @@ mod learn;
 mod line;
 mod offenders;
 mod offset;
+mod pressure;
 mod queue;
 mod settings;
 mod shard;
@@ -60,7 +61,6 @@ use identity::Identities;
 use learn::Hints;
 use shard::Shard;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// How much the limiter holds; all zero when everything has come to rest and was forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -124,7 +124,7 @@ impl<L: Latches> Limiter<L> {
         {
             return Decision::Refuse(refusal);
         }
-        let mut behind = Duration::ZERO;
+        let mut behind = pressure::Behind::default();
         if ask.max_wait.is_some() && ask.counts_globally {
             let identity = ask.key.identity;
             behind = self
@@ -290,6 +290,11 @@ impl<L: Latches> Limiter<L> {
     /// Moves those whose bucket let them go through the later stages, until nobody moves.
     fn drain(&self, now: Instant, out: &mut Outputs) {
         loop {
+            if let Some((identity, old, new)) = out.pressures.pop_front() {
+                self.identity(identity)
+                    .with(|identities| identities.press(identity, old, new));
+                continue;
+            }
             let decided = if let Some((ticket, permit)) = out.granted.pop_front() {
                 (ticket, self.pass_guards(now, permit, out))
             } else if let Some((ticket, permit)) = out.ready.pop_front() {

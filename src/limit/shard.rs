@@ -13,6 +13,7 @@ use super::bucket::{Bucket, Kind, Learned};
 use super::headers::{Answer, Limited};
 use super::learn::{self, Hint, Index};
 use super::offset::Trip;
+use super::pressure::{Behind, Pressure};
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::timer::{TimerKey, Wheel};
@@ -51,6 +52,9 @@ struct Active {
     /// How many of the queue go one at a time.
     serials: u32,
     timer: Option<(TimerKey, Instant)>,
+    /// Whose requests its window counts, and what it was told of them.
+    identity: u64,
+    pressure: Pressure,
 }
 
 /// A bucket that waits for what is under way from another: its newest answer does not know of it.
@@ -131,7 +135,7 @@ impl Shard {
         &mut self,
         now: Instant,
         ask: &Ask,
-        behind: Duration,
+        behind: Behind,
         hint: Option<Option<Hint>>,
         out: &mut Outputs,
     ) -> Step {
@@ -151,8 +155,8 @@ impl Shard {
         if self.buckets[bucket].active == NONE
             && self.may_go(now, bucket, permit.is(Permit::SERIAL)).is_ok()
         {
-            if ask.max_wait.is_some_and(|max| behind > max) {
-                return refused(Reason::TooLong, behind);
+            if ask.max_wait.is_some_and(|max| behind.line > max) {
+                return refused(Reason::TooLong, behind.line);
             }
             self.take(now, bucket, &mut permit);
             return Step::Ready(permit);
@@ -273,6 +277,8 @@ impl Shard {
         let bucket = self.actives[active].bucket;
         if was_front || self.actives[active].queue.is_empty() {
             self.pump(now, bucket, out);
+        } else {
+            self.press(now, active, out);
         }
         self.check_invariants();
         true

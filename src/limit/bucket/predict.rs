@@ -5,6 +5,7 @@
 
 use super::{Bucket, Kind, wall_ms};
 use crate::clock::Instant;
+use crate::limit::pressure::Pressure;
 use std::time::Duration;
 
 /// Who stands before a request.
@@ -51,6 +52,48 @@ impl Bucket {
             Kind::Careful | Kind::Fixed => self.fixed_wait(from, ahead, serial, trip),
         };
         pause + slots.max(one_by_one)
+    }
+
+    /// What those that wait mean for others of their identity.
+    pub(in crate::limit) fn pressure(
+        &self,
+        now: Instant,
+        ahead: Ahead,
+        lane_width: u16,
+        trip: Option<Duration>,
+    ) -> Pressure {
+        let trip = self.offset.trip().or(trip).unwrap_or(TRIP_UNKNOWN);
+        let slot = Duration::from_micros(u64::from(self.slot_us));
+        let left = self.reset.saturating_duration_since(now);
+        let used = self.in_flight.saturating_add(self.lost);
+        let (free, slots, period) = match self.kind {
+            Kind::Free if ahead.serial > 0 => (1, 1, trip),
+            Kind::Free => (u16::MAX, 1, trip),
+            Kind::Lane => (1, lane_width, trip),
+            Kind::Fresh => (1, self.limit, trip),
+            Kind::Sliding if !slot.is_zero() => {
+                let leaking = left.as_nanos().div_ceil(slot.as_nanos());
+                let leaking = u16::try_from(leaking).unwrap_or(u16::MAX);
+                let free = self.limit.saturating_sub(leaking.saturating_add(used));
+                (free, 1, slot)
+            }
+            Kind::Sliding | Kind::Careful | Kind::Fixed => {
+                let free = if left.is_zero() {
+                    self.limit
+                } else {
+                    self.remaining
+                };
+                let window = Duration::from_millis(u64::from(self.window_ms));
+                (free.saturating_sub(used), self.limit, window)
+            }
+        };
+        let one_by_one = ahead.serial > 0 && trip > period / u32::from(slots.max(1));
+        let (slots, period) = if one_by_one {
+            (1, trip)
+        } else {
+            (slots, period)
+        };
+        Pressure::new(ahead.waiting, u32::from(free), slots, period)
     }
 
     /// Requests that change something wait for each other's answers.

@@ -6,6 +6,7 @@ use crate::clock::Instant;
 use crate::limit::ask::{Ask, Output, Outputs, Permit, Reason};
 use crate::limit::bucket::{Ahead, Bucket, Kind, Slot};
 use crate::limit::learn;
+use crate::limit::pressure::{Behind, Pressure};
 use crate::limit::queue::Queue;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ impl Shard {
         bucket: u32,
         ask: &Ask,
         permit: Permit,
-        behind: Duration,
+        behind: Behind,
         out: &mut Outputs,
     ) -> Step {
         let serial = permit.is(Permit::SERIAL);
@@ -161,18 +162,18 @@ impl Shard {
                     serial: active.serials,
                 });
         if let Some(max) = ask.max_wait {
-            let wait = self.predict(now, bucket, ahead, serial).max(behind);
+            let wait = self.predict(now, bucket, ahead, serial).max(behind.others);
             if wait > max {
                 return refused(Reason::TooLong, wait);
             }
         }
         if ahead.waiting >= self.settings.waiting_per_bucket_max {
             let wait = self.predict(now, bucket, ahead, serial);
-            return refused(Reason::QueueFull, wait.max(behind));
+            return refused(Reason::QueueFull, wait.max(behind.others));
         }
         if self.waiters.len() >= self.settings.waiting_max {
             let wait = self.predict(now, bucket, ahead, serial);
-            return refused(Reason::TooManyWaiting, wait.max(behind));
+            return refused(Reason::TooManyWaiting, wait.max(behind.others));
         }
         let ahead = ahead.waiting;
         let active = self.activate(bucket);
@@ -188,6 +189,8 @@ impl Shard {
         self.tickets.insert(ask.ticket, node);
         if ahead == 0 {
             self.pump(now, bucket, out);
+        } else {
+            self.press(now, active, out);
         }
         self.check_invariants();
         Step::Waits
@@ -208,6 +211,8 @@ impl Shard {
                 queue: Queue::EMPTY,
                 serials: 0,
                 timer: None,
+                identity: 0,
+                pressure: Pressure::default(),
             });
             self.buckets[bucket].active = active;
             self.lanes_waiting += u32::from(self.buckets[bucket].kind() == Kind::Lane);
@@ -245,10 +250,40 @@ impl Shard {
             }
         }
         self.arm(active, wake, out);
+        self.press(now, active, out);
         if self.actives[active].queue.is_empty() {
             self.buckets[bucket].active = NONE;
             self.actives.remove(active);
             self.lanes_waiting -= u32::from(self.buckets[bucket].kind() == Kind::Lane);
+        }
+    }
+
+    /// Tells the identity how many wait here, if its window counts them.
+    pub(super) fn press(&mut self, now: Instant, active: u32, out: &mut Outputs) {
+        let Active {
+            bucket,
+            queue,
+            serials,
+            pressure: old,
+            ..
+        } = self.actives[active];
+        let front = queue.front().map(|node| &self.waiters.get(node).permit);
+        let new = match front {
+            Some(permit) if permit.is(Permit::GLOBAL) => {
+                let (width, trip) = (self.settings.default_bucket, self.trip.smoothed());
+                let ahead = Ahead {
+                    waiting: queue.len(),
+                    serial: serials,
+                };
+                self.actives[active].identity = permit.key.identity;
+                self.buckets[bucket].pressure(now, ahead, width, trip)
+            }
+            _ => Pressure::default(),
+        };
+        if new != old {
+            let identity = self.actives[active].identity;
+            out.pressures.push_back((identity, old, new));
+            self.actives[active].pressure = new;
         }
     }
 

@@ -88,7 +88,15 @@ impl Twin {
         };
         bounded.key.major = major;
         bounded.max_wait = Some(Duration::ZERO);
-        let refusal = refused(self.limiter.acquire(self.now, &bounded, &mut self.out));
+        let refusal = match self.limiter.acquire(self.now, &bounded, &mut self.out) {
+            Decision::Go(permit) => {
+                // It need not wait.
+                self.limiter
+                    .no_answer(self.now, permit, false, &mut self.out);
+                return self.drain();
+            }
+            decision => refused(decision),
+        };
         assert_eq!(refusal.reason, Reason::TooLong);
         self.drain();
         let asked = self.now;
@@ -346,5 +354,32 @@ fn a_wait_within_what_is_allowed_is_waited() {
             refuses,
             "{decision:?}"
         );
+    }
+}
+
+#[test]
+fn a_refusal_tells_when_its_twin_goes_behind_the_queues_of_its_bots_other_buckets() {
+    for (rule, majors, each) in [
+        (Rule::Free, 20, 30),
+        (Rule::Sliding(5, 1_000), 100, 8),
+        (Rule::Sliding(5, 5_000), 200, 4),
+        // These buckets, not the window, keep most of those before waiting.
+        (Rule::Sliding(1, 1_000), 10, 60),
+        (Rule::Fixed(10, 10_000), 30, 20),
+    ] {
+        for later in [200, 700, 4_000] {
+            let mut twin = known(rule, 50);
+            for n in 0..majors * each {
+                twin.ask(2 + n % majors, true);
+                twin.now += Duration::from_micros(1);
+            }
+            let at = twin.now + Duration::from_millis(later);
+            twin.until(at);
+            let what = format!("{each} in each of {majors}, {later} ms later");
+            // A bucket of its own, and behind one of those queues.
+            for major in [1_000, 2] {
+                twin.check(major, true, &what);
+            }
+        }
     }
 }
