@@ -168,6 +168,8 @@ impl Bucket {
 
     /// A request that must not be overtaken is under way.
     pub(super) const SERIAL: u8 = 1;
+    /// The window was guessed: no answer tells of a request that may have opened it.
+    pub(super) const GUESSED: u8 = 4;
     /// More routes than `route_key` point here; the index knows them.
     pub(super) const MORE_ROUTES: u8 = 2;
     /// Its route was seen to count alone: its bucket's name says nothing.
@@ -305,8 +307,9 @@ impl Bucket {
             let slot = Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
             self.reset = self.reset.max(now) + slot;
         }
-        if self.kind != Kind::Sliding && ends_soon {
+        if self.kind != Kind::Sliding && (ends_soon || self.is(Self::GUESSED)) {
             // It may have opened the next window.
+            self.set(Self::GUESSED, true);
             let window = Duration::from_millis(u64::from(self.window_ms));
             self.reset = self.reset.max(now + window.max(UNKNOWN_WINDOW));
         }

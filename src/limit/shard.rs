@@ -258,6 +258,11 @@ impl Shard {
             for &bucket in &held {
                 self.buckets[bucket].count_lost(now);
             }
+            // Its route may have been found to belong elsewhere while it was under way.
+            let current = self.index.get(learn::route_key(&permit.key));
+            if let Some(current) = current.filter(|&current| current != permit.bucket) {
+                self.buckets[current].count_lost(now);
+            }
         }
         self.after_release(now, permit, &held, out);
         self.pump_moved(now, out);

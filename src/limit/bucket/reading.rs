@@ -117,6 +117,7 @@ impl Bucket {
             self.reset_server_ms = server_reset;
         }
         self.limit = limit;
+        self.set(Self::GUESSED, false);
         self.newest = tick(now);
         self.newest_route = route;
         if !known {
