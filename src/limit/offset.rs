@@ -37,9 +37,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 const SAMPLES_AFTER_SILENCE: u8 = 8;
 /// `k` of the module's documentation: a bucket at its limit would send too early once in 10^7 lives.
 const CARE: i64 = 16;
-/// The least range of ways that is believed, as a part of the shortest round trip: quiet minutes do
-/// not promise that the next packet finds no shorter way.
-const RANGE_PART: i64 = 4;
+/// The least range of ways that is believed, as a part of the smoothed round trip: quiet minutes do
+/// not promise that the next packet finds no shorter way, and an interval that clocks' drift has
+/// widened hides how far the ways spread.
+const RANGE_PART: i64 = 2;
 /// The smoothed round trip moves by this part of what a new one differs.
 const SMOOTHING: i64 = 8;
 /// Unit of the stored round trip: 65,535 of them are 8.4 s, beyond which nobody predicts waits.
@@ -174,7 +175,7 @@ impl Offset {
     fn range_ns(&self) -> i64 {
         let spread = i64::from(self.spread_us) * 1000;
         let trip = self.trip().unwrap_or_default().as_nanos() as i64;
-        (trip - spread).max(spread / RANGE_PART)
+        (trip - spread).max(trip / RANGE_PART)
     }
 
     /// A request that should have been in time was refused: aim carefully again.
