@@ -4,6 +4,8 @@
 //! find the window full wait in one queue per identity, in the order in which their buckets let
 //! them go. An idle identity costs about 1.3 KiB, most of it the window.
 
+mod departure;
+
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
 use super::breaker::Passage;
@@ -220,7 +222,8 @@ impl Identities {
                 .aim(counted)
                 .map_or(now, |aim| aim.clamp(permit.sent, now));
         }
-        identity.window.settle(now, permit.global_tick, arrival);
+        let slot = identity.slot(now, permit);
+        identity.window.settle(now, slot, arrival);
         if permit.is(Permit::AUTHORIZED) && !self.settings.disable_401_lock {
             let (lock, probe) = (
                 self.settings.unauthorized_lock,
@@ -250,8 +253,9 @@ impl Identities {
     ) {
         let identity = &mut self.arena[permit.identity];
         identity.in_flight = identity.in_flight.saturating_sub(1);
+        let slot = identity.slot(now, permit);
         if !sent {
-            identity.window.give_back(now, permit.global_tick);
+            identity.window.give_back(now, slot);
         }
         if permit.is(Permit::LOCK_PROBE) {
             identity.token.probe_lost(now);
