@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::MockConfig;
+use loadtest::mock::faults::{Action, Fault};
 use support::http::{Answer, Client};
 use support::{Pair, SHAPES, request};
 
@@ -69,16 +70,15 @@ fn requests_whose_connections_take_long_to_open_keep_the_global_limit() {
 
 #[test]
 fn requests_that_wait_for_a_place_among_the_connections_keep_the_global_limit() {
-    for shape in SHAPES {
-        let mut mock = MockConfig::default();
-        // Five connections of 100 ms a request carry 50 a second: the permits wait for them.
-        mock.settings.latency_ms = 100.0;
-        let pair = Pair::with(shape, mock, |config| {
-            config.upstream_max_connections = 5;
-        });
-        by_a_hundred_clients(&pair, 200, get);
-        assert_eq!(pair.violations(), 0, "{shape:?}: {:?}", pair.mock.oracle());
-    }
+    let mut mock = MockConfig::default();
+    let stall = Action::Stall { bytes: 0, ms: 600 };
+    mock.settings.faults = vec![Fault::from(stall).times(40)];
+    // Ten of the first fifty wait until the others are answered.
+    let pair = Pair::with(SHAPES[0], mock, |config| {
+        config.upstream_max_connections = 40;
+    });
+    by_a_hundred_clients(&pair, 200, get);
+    assert_eq!(pair.violations(), 0, "{:?}", pair.mock.oracle());
 }
 
 #[test]
@@ -190,6 +190,28 @@ fn a_client_that_leaves_while_its_request_waits_is_never_sent_upstream() {
             "{shape:?}: the request of the client that left was sent"
         );
         assert_eq!(pair.violations(), 0);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_connection_is_dialled_is_never_sent_upstream() {
+    for shape in [SHAPES[0], SHAPES[2]] {
+        let mut mock = MockConfig::default();
+        mock.settings.connections.handshake_delay_ms = 600;
+        let pair = Pair::with(shape, mock, |config| config.workers = Some(1));
+        let path = format!("/api/v10/channels/{CHANNEL}/messages");
+        let post = |seq: usize| request("POST", &path, &format!(r#"{{"content":"seq:{seq}"}}"#));
+        let mut leaving = Client::connect(pair.addr());
+        leaving.send(post(100));
+        thread::sleep(Duration::from_millis(250));
+        drop(leaving);
+        // Its turn and its connection go to the next; who only ended its half is answered.
+        let mut half = Client::connect(pair.addr());
+        half.send(post(0));
+        half.finish();
+        assert_eq!(half.answer(false).status, 200, "{shape:?}");
+        assert_eq!(pair.mock.arrivals("/messages").len(), 1, "{shape:?}");
+        assert_eq!(pair.mock.oracle().connections.opened, 1, "{shape:?}");
     }
 }
 
