@@ -3,7 +3,8 @@
 //! Discord counts a request when it arrives, which lies between our sending it and its answer. A
 //! slot may be used again one period after that. What is known of the arrival decides when:
 //! before the answer, a request is taken to arrive at most [`ARRIVAL_MAX`] after it was sent; with
-//! the answer, no later than that; and if the answer carries the server's time, exactly then.
+//! the answer, no later than that came; and if the answer carries the server's time, exactly then,
+//! even if that is later than was assumed.
 //!
 //! A slot is given before its request is sent, and the time in between is no part of the way: a new
 //! connection is dialled, a place among the connections or a client's body is waited for. Whoever
@@ -125,19 +126,16 @@ impl Window {
         self.promise(now)
     }
 
-    /// The request was counted no later than at `arrival`, as we send: its slot returns one period
-    /// later, if that is sooner.
-    pub(super) fn settle(&mut self, now: Instant, slot: u32, arrival: Instant) {
-        self.release_at(
-            now,
-            slot,
-            step_not_before(arrival + PERIOD + self.margin(now)),
-        );
+    /// The request was answered. If the answer tells when it was counted, as we send, its slot returns
+    /// one period after that; if not, one period from now, if that is sooner than was promised.
+    pub(super) fn settle(&mut self, now: Instant, slot: u32, arrival: Option<Instant>) {
+        let step = step_not_before(arrival.unwrap_or(now) + PERIOD + self.margin(now));
+        self.release_at(now, slot, step, arrival.is_some());
     }
 
     /// The request was never sent.
     pub(super) fn give_back(&mut self, now: Instant, slot: u32) {
-        self.release_at(now, slot, step_of(now));
+        self.release_at(now, slot, step_of(now), false);
     }
 
     /// The window let a request through that Discord refused.
@@ -216,13 +214,14 @@ impl Window {
         Duration::from_nanos(u64::from(self.margin_ns) >> halvings.min(63))
     }
 
-    fn release_at(&mut self, now: Instant, slot: u32, step: u32) {
+    /// Moves a release that has not come yet to `step`; to a later one only if that is `certain`.
+    fn release_at(&mut self, now: Instant, slot: u32, step: u32, certain: bool) {
         self.advance(now);
         let (promised, wanted) = (
             slot.wrapping_sub(self.step) as i32,
             step.wrapping_sub(self.step) as i32,
         );
-        if promised <= 0 || wanted >= promised {
+        if promised <= 0 || wanted >= promised && !certain {
             return;
         }
         self.releases[slot as usize % STEPS] -= 1;
@@ -274,7 +273,7 @@ mod tests {
         let a = window.take(ms(1000)).unwrap();
         let b = window.take(ms(1000)).unwrap();
         assert!(window.take(ms(1100)).is_none());
-        window.settle(ms(1040), a, ms(1020));
+        window.settle(ms(1040), a, Some(ms(1020)));
         assert_eq!(window.next_release(ms(1050)), Some(ms(2020)));
         assert!(window.take(ms(2019)).is_none());
         assert!(window.take(ms(2020)).is_some());
@@ -282,7 +281,7 @@ mod tests {
         // No answer: the slowest arrival is assumed.
         assert_eq!(window.next_release(ms(2021)), Some(ms(2252)));
         assert!(window.take(ms(2252)).is_some());
-        window.settle(ms(2300), b, ms(2300));
+        window.settle(ms(2300), b, Some(ms(2300)));
         window.check_invariants();
         assert!(window.take(ms(60_000)).is_some() && window.used == 1);
     }
@@ -297,6 +296,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_tells_of_a_slow_way_puts_the_release_off() {
+        let mut window = Window::new(ms(1000), 2);
+        let told = window.take(ms(1000)).unwrap();
+        let untold = window.take(ms(1000)).unwrap();
+        window.settle(ms(1700), told, Some(ms(1600)));
+        // It may have been counted long before: what was promised holds.
+        window.settle(ms(1700), untold, None);
+        window.check_invariants();
+        assert_eq!(window.next_release(ms(1700)), Some(ms(2252)));
+        assert!(window.take(ms(2252)).is_some());
+        assert!(window.take(ms(2599)).is_none());
+        assert!(window.take(ms(2600)).is_some());
+    }
+
+    #[test]
     fn a_held_slot_returns_one_period_after_its_request_departed() {
         let mut window = Window::new(ms(1000), 1);
         let slot = window.take(ms(1000)).unwrap();
@@ -307,7 +321,7 @@ mod tests {
         let slot = window.depart(ms(3000));
         window.check_invariants();
         assert_eq!(window.next_release(ms(3000)), Some(ms(4252)));
-        window.settle(ms(3040), slot, ms(3020));
+        window.settle(ms(3040), slot, Some(ms(3020)));
         assert_eq!(window.next_release(ms(3040)), Some(ms(4020)));
         assert!(window.take(ms(4020)).is_some());
         window.check_invariants();
@@ -337,7 +351,7 @@ mod tests {
         let slot = window.take(ms(1000)).unwrap();
         assert!(window.hold(ms(1100), slot, true));
         let again = window.depart(ms(1200));
-        window.settle(ms(1240), again, ms(1220));
+        window.settle(ms(1240), again, Some(ms(1220)));
         window.check_invariants();
         assert!(window.take(ms(2200)).is_none());
         assert!(window.take(ms(2220)).is_some());
@@ -371,7 +385,7 @@ mod tests {
         window.widen(ms(1000));
         window.widen(ms(1000));
         let slot = window.take(ms(1000)).unwrap();
-        window.settle(ms(1020), slot, ms(1020));
+        window.settle(ms(1020), slot, Some(ms(1020)));
         assert_eq!(window.next_release(ms(1020)), Some(ms(2060)));
         (0..20).for_each(|_| window.widen(ms(1000)));
         assert_eq!(window.margin(ms(1000)), MARGIN_MAX);

@@ -209,7 +209,7 @@ impl Identities {
         identity
             .offset
             .timed(now.saturating_duration_since(permit.sent));
-        let mut arrival = now;
+        let mut arrival = None;
         if let (Some(reset), Some(after)) = (headers.reset_ms, headers.reset_after)
             && let Some(counted) = reset.checked_sub(after.as_millis() as u64)
             && limited == Limited::No
@@ -220,7 +220,7 @@ impl Identities {
             arrival = identity
                 .offset
                 .aim(counted)
-                .map_or(now, |aim| aim.clamp(permit.sent, now));
+                .map(|aim| aim.clamp(permit.sent, now));
         }
         let slot = identity.slot(now, permit);
         identity.window.settle(now, slot, arrival);
