@@ -85,7 +85,7 @@ fn an_upload_holds_its_slot_to_its_end_and_an_early_answer_ends_it() {
         for permit in permits {
             limiter.no_answer(ms(1001), permit, false, &mut out);
         }
-        let others = (100..149).map(|slot| own_channel(slot));
+        let others = (100..149).map(own_channel);
         let _permits: Vec<_> = others
             .map(|ask| go(limiter.acquire(ms(4_000), &ask, &mut out)))
             .collect();
