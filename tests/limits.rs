@@ -4,14 +4,14 @@
 mod support;
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::MockConfig;
 use loadtest::mock::faults::{Action, Fault};
 use support::http::{Answer, Client};
-use support::{Pair, SHAPES, request};
+use support::{Pair, SHAPES, Shape, request};
 
 const CHANNEL: u64 = 203_039_963_636_301_824;
 
@@ -45,14 +45,53 @@ fn twenty_posts_at_once_to_a_five_per_five_seconds_channel_all_succeed_in_order(
 #[test]
 fn a_thousand_gets_over_two_hundred_channels_keep_the_global_limit() {
     for shape in SHAPES {
-        let pair = Pair::start(shape);
-        let took = by_a_hundred_clients(&pair, 1000, get);
-        assert_eq!(pair.violations(), 0, "{shape:?}: {:?}", pair.mock.oracle());
-        assert!(
-            took > Duration::from_secs(18),
-            "the mock enforces its global limit: {took:?}"
-        );
+        // Requests that left in time and lie for a second in a mock that gets no CPU arrive in one
+        // heap with those after them, which no limiter can help. Such a run is made again; one
+        // without a 429 is good on any machine.
+        let judged = (0..RUNS_MAX).any(|_| a_thousand_gets(shape));
+        assert!(judged, "this machine is too busy to time anything on");
     }
+}
+
+/// How often a run is made again that the machine spoiled.
+const RUNS_MAX: usize = 4;
+
+/// A thread that wanted to sleep for 5 ms and got no CPU for so long: a good part of the 250 ms that
+/// weir grants a way.
+const STALL: Duration = Duration::from_millis(60);
+
+/// One run; false if the machine spoiled it.
+fn a_thousand_gets(shape: Shape) -> bool {
+    let pair = Pair::start(shape);
+    let done = AtomicBool::new(false);
+    let (took, stall) = thread::scope(|scope| {
+        let watch = scope.spawn(|| longest_stall(&done));
+        let took = by_a_hundred_clients(&pair, 1000, get);
+        done.store(true, Ordering::Relaxed);
+        (took, watch.join().expect("it only sleeps"))
+    });
+    if pair.violations() > 0 && stall > STALL {
+        return false;
+    }
+    let oracle = pair.mock.oracle();
+    assert_eq!(pair.violations(), 0, "{shape:?}, {stall:?}: {oracle:?}");
+    assert!(
+        took > Duration::from_secs(18),
+        "the mock enforces its global limit: {took:?}"
+    );
+    true
+}
+
+/// The longest that a sleep took more than it should, until `done`.
+fn longest_stall(done: &AtomicBool) -> Duration {
+    let nap = Duration::from_millis(5);
+    let mut longest = Duration::ZERO;
+    while !done.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        thread::sleep(nap);
+        longest = longest.max(began.elapsed().saturating_sub(nap));
+    }
+    longest
 }
 
 #[test]
