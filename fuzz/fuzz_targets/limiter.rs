@@ -89,6 +89,10 @@ enum Op {
     Requeue(usize, Reply),
     /// `n`, request, sent
     NoAnswer(usize, bool),
+    /// `h`, request, sent before: it has to wait for a connection
+    Delayed(usize, bool),
+    /// `o`, request, how much: its first byte goes, or all of it, or the last byte
+    Departs(usize, usize),
     /// `c`, request
     Cancel(usize),
     /// `t`, step: the shards' owners tick in time
@@ -115,6 +119,8 @@ impl Arbitrary<'_> for Op {
             6 => Self::Confirmed(u.digit(6)?, u.digit(2)? > 0),
             7 => Self::GlobalLimit(u.digit(6)?, u.digit(8)?),
             14 => Self::NoAnswer(u.digit(12)?, u.digit(2)? > 0),
+            8 => Self::Delayed(u.digit(12)?, u.digit(2)? > 0),
+            15 => Self::Departs(u.digit(12)?, u.digit(3)?),
             0 => Self::Requeue(u.digit(12)?, Reply::arbitrary(u)?),
             _ => Self::Ask([
                 u.digit(6)?,
@@ -216,6 +222,21 @@ impl World {
             Op::NoAnswer(which, sent) => {
                 if let Some((_, permit)) = self.take_under_way(*which) {
                     self.limiter.no_answer(now, permit, *sent, &mut self.out);
+                }
+            }
+            Op::Delayed(which, before) => {
+                let ticket = choose(&self.under_way, *which);
+                if let Some((_, permit)) = ticket.and_then(|t| self.under_way.get_mut(&t)) {
+                    self.limiter.delayed(now, permit, *before, &mut self.out);
+                }
+            }
+            Op::Departs(which, part) => {
+                let ticket = choose(&self.under_way, *which);
+                if let Some((_, permit)) = ticket.and_then(|t| self.under_way.get_mut(&t)) {
+                    match part {
+                        0 | 1 => self.limiter.departs(now, permit, *part > 0, &mut self.out),
+                        _ => self.limiter.departed(now, permit, &mut self.out),
+                    }
                 }
             }
             Op::Cancel(which) => self.cancel(*which),

@@ -100,20 +100,22 @@ pub struct Refusal {
 
 /// The right to send one request, and the limiter's memory of it while it is under way.
 ///
-/// It must come back through `report`, `requeue` or `no_answer`, whatever happens: its bucket counts
+/// It says how its request leaves through [`departs`](super::Limiter::departs), and before, if that
+/// takes time, [`delayed`](super::Limiter::delayed). It must come back through `report`, `requeue` or `no_answer`, whatever happens: its bucket counts
 /// it as sent until then.
 #[derive(Debug)]
 #[must_use = "a permit that is not given back blocks its bucket for good"]
 pub struct Permit {
     pub(super) key: BucketKey,
-    /// When the permit was given out: no earlier can the request have been counted. Before that: when
-    /// the request asked.
+    /// When the request departed: no earlier can it have been counted. Until then when its permit was
+    /// given out, and before that when it asked.
     pub(super) sent: Instant,
     /// The bot's user id, 0 if unknown.
     pub(super) user_id: u64,
     pub(super) bucket: u32,
     pub(super) identity: u32,
-    /// The tick at which the global slot is returned if no answer comes before.
+    /// The tick at which the global slot is returned if no answer comes before; means nothing while
+    /// it is held.
     pub(super) global_tick: u32,
     /// Names the other buckets that an unknown route holds a slot of, or `u32::MAX`.
     pub(super) suspects: u32,
@@ -139,6 +141,8 @@ impl Permit {
     pub(super) const PROBE: u8 = 16;
     /// One probe of a locked identity.
     pub(super) const LOCK_PROBE: u8 = 32;
+    /// Its global slot is held until its request departs.
+    pub(super) const HELD: u8 = 128;
 
     /// A permit for `ask` that has passed no stage yet.
     pub(super) fn for_ask(ask: &Ask, now: Instant) -> Self {
@@ -173,7 +177,7 @@ impl Permit {
         self.key
     }
 
-    /// When it was given out.
+    /// When its request departed, or, until then, it was given out.
     pub const fn sent(&self) -> Instant {
         self.sent
     }

@@ -3,7 +3,17 @@
 //! Discord counts a request when it arrives, which lies between our sending it and its answer. A
 //! slot may be used again one period after that. What is known of the arrival decides when:
 //! before the answer, a request is taken to arrive at most [`ARRIVAL_MAX`] after it was sent; with
-//! the answer, no later than that; and if the answer carries the server's time, exactly then.
+//! the answer, no later than that came; and if the answer carries the server's time, exactly then,
+//! even if that is later than was assumed.
+//!
+//! A slot is given before its request is sent, and the time in between is no part of the way: a new
+//! connection is dialled, a place among the connections or a client's body is waited for. Whoever
+//! knows of such a delay holds the slot ([`Window::hold`]) until the request departs
+//! ([`Window::depart`]). One that was late without notice, by more than [`LATE`], does both at once.
+//! So a slot comes back after its request was counted, however long that took to leave. A slot that
+//! has come back before it is held is taken again, and the window is over its limit until others
+//! have returned.
+//!
 //! A global 429 shows that something was underestimated: it widens a margin, which shrinks again.
 //!
 //! Releases are counted in a ring of 4 ms steps, so a request costs O(1) and a window of 500/s is no
@@ -16,8 +26,12 @@ use std::time::Duration;
 /// The period of Discord's global limit.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// A request without an answer yet is taken to have arrived at most this long after it was sent:
-/// a new TLS connection over an ocean.
+/// half a round trip around the world, and a lost packet sent again.
 const ARRIVAL_MAX: Duration = Duration::from_millis(250);
+/// A request that departs so long after its slot was given is told to the window. A tenth of
+/// [`ARRIVAL_MAX`] that is spent before the way begins leaves the way enough; a worker that is not
+/// starved needs a hundredth of this.
+pub(super) const LATE: Duration = Duration::from_millis(25);
 /// The margin's first step after a global 429; it doubles with each further one.
 const MARGIN_STEP: Duration = Duration::from_millis(20);
 /// The margin grows no further: by then half of the limit is given away, and the cause is another
@@ -33,11 +47,19 @@ const _: () = assert!(
         < (STEPS as u128 - 2) * STEP_NS as u128,
     "the ring holds every slot's release"
 );
+const _: () = assert!(
+    LATE.as_nanos() * 10 <= ARRIVAL_MAX.as_nanos(),
+    "the way has most of the time"
+);
 
 /// See the module's documentation.
 pub(super) struct Window {
     limit: u32,
+    /// Slots in use: those with a release in the ring, and the held ones. At most `u16::MAX`, so that
+    /// no step of the ring overflows.
     used: u32,
+    /// Slots in use that have no release yet.
+    held: u32,
     /// Steps up to and including this one have been released.
     step: u32,
     margin_ns: u32,
@@ -59,6 +81,7 @@ impl Window {
         Self {
             limit,
             used: 0,
+            held: 0,
             step: step_of(now),
             margin_ns: 0,
             margin_since: now,
@@ -76,25 +99,44 @@ impl Window {
         if self.used >= self.limit {
             return None;
         }
-        let step = step_not_before(now + PERIOD + ARRIVAL_MAX + self.margin(now));
         self.used += 1;
-        self.releases[step as usize % STEPS] += 1;
-        Some(step)
+        Some(self.promise(now))
     }
 
-    /// The request was counted no later than at `arrival`, as we send: its slot returns one period
-    /// later, if that is sooner.
-    pub(super) fn settle(&mut self, now: Instant, slot: u32, arrival: Instant) {
-        self.release_at(
-            now,
-            slot,
-            step_not_before(arrival + PERIOD + self.margin(now)),
-        );
+    /// The request of `slot` waits before it is sent: the slot stays in use until [`Self::depart`].
+    /// If it has returned meanwhile, it is taken again, beyond the limit if need be; so is a further
+    /// one for a request that was sent `before` and may have been counted. `false` if there is no
+    /// room for that.
+    pub(super) fn hold(&mut self, now: Instant, slot: u32, before: bool) -> bool {
+        self.advance(now);
+        if !before && slot.wrapping_sub(self.step) as i32 > 0 {
+            self.releases[slot as usize % STEPS] -= 1;
+        } else if self.used < u32::from(u16::MAX) {
+            self.used += 1;
+        } else {
+            return false;
+        }
+        self.held += 1;
+        true
+    }
+
+    /// The request of a held slot is sent now. The number names the slot again.
+    pub(super) fn depart(&mut self, now: Instant) -> u32 {
+        self.advance(now);
+        self.held -= 1;
+        self.promise(now)
+    }
+
+    /// The request was answered. If the answer tells when it was counted, as we send, its slot returns
+    /// one period after that; if not, one period from now, if that is sooner than was promised.
+    pub(super) fn settle(&mut self, now: Instant, slot: u32, arrival: Option<Instant>) {
+        let step = step_not_before(arrival.unwrap_or(now) + PERIOD + self.margin(now));
+        self.release_at(now, slot, step, arrival.is_some());
     }
 
     /// The request was never sent.
     pub(super) fn give_back(&mut self, now: Instant, slot: u32) {
-        self.release_at(now, slot, step_of(now));
+        self.release_at(now, slot, step_of(now), false);
     }
 
     /// The window let a request through that Discord refused.
@@ -104,14 +146,15 @@ impl Window {
         self.margin_since = now;
     }
 
-    /// When the next slot returns, if all are in use.
+    /// When there will be a free slot, if there is none. `None` also while too many are held.
     pub(super) fn next_release(&mut self, now: Instant) -> Option<Instant> {
         self.advance(now);
-        if self.used < self.limit {
-            return None;
-        }
-        let ahead = (1..=STEPS as u32)
-            .find(|ahead| self.releases[self.step.wrapping_add(*ahead) as usize % STEPS] > 0)?;
+        // More than one must return if the limit was lowered, or a slot taken beyond it.
+        let mut missing = (self.used + 1).checked_sub(self.limit).filter(|&n| n > 0)?;
+        let ahead = (1..=STEPS as u32).find(|&ahead| {
+            missing = missing.saturating_sub(self.release(self.step.wrapping_add(ahead)));
+            missing == 0
+        })?;
         // The step's number wraps, and another worker's clock reading may have been a bit later.
         let lead = i64::from(self.step.wrapping_sub(step_of(now)) as i32) + i64::from(ahead);
         let step = (now.as_nanos() / STEP_NS).saturating_add_signed(lead);
@@ -134,18 +177,22 @@ impl Window {
         let gone: u32 = (1..=present.wrapping_sub(self.step).min(STEPS as u32))
             .map(|ahead| self.release(self.step.wrapping_add(ahead)))
             .sum();
-        let free = self.limit.saturating_sub(self.used - gone.min(self.used));
+        let busy = self.used - gone.min(self.used);
+        let free = self.limit.saturating_sub(busy);
         let Some(beyond) = ahead.checked_sub(free) else {
             return Duration::ZERO;
         };
         let margin = self.margin(from);
         let cycles = beyond / self.limit;
-        let mut left = beyond % self.limit;
+        let mut left = busy.saturating_sub(self.limit) + beyond % self.limit;
         // A slot of which the answer is still to come returns sooner than is promised now.
         let settled = step_not_before(from + PERIOD + margin).wrapping_sub(present);
+        // One that is held departs at any moment.
+        let held_until = step_not_before(from + PERIOD + margin + lag).wrapping_sub(present);
+        let held_until = held_until.min(STEPS as u32 - 1);
         let early = (ARRIVAL_MAX.saturating_sub(lag).as_nanos() as u64 / STEP_NS) as u32;
         let step = (1..STEPS as u32).find(|&ahead| {
-            let mut returns = 0;
+            let mut returns = if ahead == held_until { self.held } else { 0 };
             if ahead <= settled {
                 returns += self.release(present.wrapping_add(ahead));
             }
@@ -160,6 +207,13 @@ impl Window {
         first + (PERIOD + margin + lag).saturating_mul(cycles)
     }
 
+    /// Enters the release of a slot in use whose request is sent now and not answered yet.
+    fn promise(&mut self, now: Instant) -> u32 {
+        let step = step_not_before(now + PERIOD + ARRIVAL_MAX + self.margin(now));
+        self.releases[step as usize % STEPS] += 1;
+        step
+    }
+
     fn release(&self, step: u32) -> u32 {
         u32::from(self.releases[step as usize % STEPS])
     }
@@ -170,13 +224,14 @@ impl Window {
         Duration::from_nanos(u64::from(self.margin_ns) >> halvings.min(63))
     }
 
-    fn release_at(&mut self, now: Instant, slot: u32, step: u32) {
+    /// Moves a release that has not come yet to `step`; to a later one only if that is `certain`.
+    fn release_at(&mut self, now: Instant, slot: u32, step: u32, certain: bool) {
         self.advance(now);
-        let (held, wanted) = (
+        let (promised, wanted) = (
             slot.wrapping_sub(self.step) as i32,
             step.wrapping_sub(self.step) as i32,
         );
-        if held <= 0 || wanted >= held {
+        if promised <= 0 || wanted >= promised && !certain {
             return;
         }
         self.releases[slot as usize % STEPS] -= 1;
@@ -205,8 +260,12 @@ impl Window {
 
     #[cfg(any(debug_assertions, test))]
     pub(super) fn check_invariants(&self) {
-        let held: u32 = self.releases.iter().map(|&n| u32::from(n)).sum();
-        assert_eq!(held, self.used, "every slot in use has its release");
+        let promised: u32 = self.releases.iter().map(|&n| u32::from(n)).sum();
+        assert_eq!(
+            promised + self.held,
+            self.used,
+            "every slot in use has its release or is held"
+        );
     }
 }
 
@@ -224,7 +283,7 @@ mod tests {
         let a = window.take(ms(1000)).unwrap();
         let b = window.take(ms(1000)).unwrap();
         assert!(window.take(ms(1100)).is_none());
-        window.settle(ms(1040), a, ms(1020));
+        window.settle(ms(1040), a, Some(ms(1020)));
         assert_eq!(window.next_release(ms(1050)), Some(ms(2020)));
         assert!(window.take(ms(2019)).is_none());
         assert!(window.take(ms(2020)).is_some());
@@ -232,7 +291,7 @@ mod tests {
         // No answer: the slowest arrival is assumed.
         assert_eq!(window.next_release(ms(2021)), Some(ms(2252)));
         assert!(window.take(ms(2252)).is_some());
-        window.settle(ms(2300), b, ms(2300));
+        window.settle(ms(2300), b, Some(ms(2300)));
         window.check_invariants();
         assert!(window.take(ms(60_000)).is_some() && window.used == 1);
     }
@@ -247,12 +306,96 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_tells_of_a_slow_way_puts_the_release_off() {
+        let mut window = Window::new(ms(1000), 2);
+        let told = window.take(ms(1000)).unwrap();
+        let untold = window.take(ms(1000)).unwrap();
+        window.settle(ms(1700), told, Some(ms(1600)));
+        // It may have been counted long before: what was promised holds.
+        window.settle(ms(1700), untold, None);
+        window.check_invariants();
+        assert_eq!(window.next_release(ms(1700)), Some(ms(2252)));
+        assert!(window.take(ms(2252)).is_some());
+        assert!(window.take(ms(2599)).is_none());
+        assert!(window.take(ms(2600)).is_some());
+    }
+
+    #[test]
+    fn a_held_slot_returns_one_period_after_its_request_departed() {
+        let mut window = Window::new(ms(1000), 1);
+        let slot = window.take(ms(1000)).unwrap();
+        assert!(window.hold(ms(1000), slot, false));
+        window.check_invariants();
+        assert_eq!(window.next_release(ms(1001)), None);
+        assert!(window.take(ms(2900)).is_none());
+        let slot = window.depart(ms(3000));
+        window.check_invariants();
+        assert_eq!(window.next_release(ms(3000)), Some(ms(4252)));
+        window.settle(ms(3040), slot, Some(ms(3020)));
+        assert_eq!(window.next_release(ms(3040)), Some(ms(4020)));
+        assert!(window.take(ms(4020)).is_some());
+        window.check_invariants();
+    }
+
+    #[test]
+    fn a_slot_that_was_given_on_is_taken_again_beyond_the_limit() {
+        let mut window = Window::new(ms(1000), 2);
+        let first = window.take(ms(1000)).unwrap();
+        window.take(ms(1400)).unwrap();
+        window.take(ms(2252)).unwrap();
+        assert!(window.hold(ms(2300), first, false));
+        window.depart(ms(2300));
+        window.check_invariants();
+        assert_eq!(window.used, 3);
+        // The second's return is not enough, the third's is.
+        assert_eq!(window.next_release(ms(2300)), Some(ms(3504)));
+        let wait = window.predicted_wait(ms(2300), 0, Duration::ZERO);
+        assert!(wait > Duration::from_millis(352), "{wait:?}");
+        assert!(window.take(ms(2660)).is_none());
+        assert!(window.take(ms(3504)).is_some());
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_has_two_slots() {
+        let mut window = Window::new(ms(1000), 2);
+        let slot = window.take(ms(1000)).unwrap();
+        assert!(window.hold(ms(1100), slot, true));
+        let again = window.depart(ms(1200));
+        window.settle(ms(1240), again, Some(ms(1220)));
+        window.check_invariants();
+        assert!(window.take(ms(2200)).is_none());
+        assert!(window.take(ms(2220)).is_some());
+        assert!(window.take(ms(2251)).is_none());
+        assert!(window.take(ms(2252)).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_held_slots_is_told_a_period_at_least() {
+        let mut window = Window::new(ms(1000), 2);
+        for _ in 0..2 {
+            let slot = window.take(ms(1000)).unwrap();
+            assert!(window.hold(ms(1000), slot, false));
+        }
+        let lag = Duration::from_millis(20);
+        for ahead in [0, 1] {
+            assert_eq!(
+                window.predicted_wait(ms(1100), ahead, lag),
+                Duration::from_millis(1020)
+            );
+        }
+        assert_eq!(
+            window.predicted_wait(ms(1100), 2, lag),
+            Duration::from_millis(2040)
+        );
+    }
+
+    #[test]
     fn the_margin_grows_with_each_global_429_and_shrinks_again() {
         let mut window = Window::new(ms(1000), 1);
         window.widen(ms(1000));
         window.widen(ms(1000));
         let slot = window.take(ms(1000)).unwrap();
-        window.settle(ms(1020), slot, ms(1020));
+        window.settle(ms(1020), slot, Some(ms(1020)));
         assert_eq!(window.next_release(ms(1020)), Some(ms(2060)));
         (0..20).for_each(|_| window.widen(ms(1000)));
         assert_eq!(window.margin(ms(1000)), MARGIN_MAX);

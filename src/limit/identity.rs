@@ -3,6 +3,8 @@
 //! The second stage of a request: it holds a slot of its bucket and is about to be sent. Those that
 //! find the window full wait in one line per identity, in the order in which they asked. An idle identity costs about 1.3 KiB, most of it the window.
 
+mod departure;
+
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
 use super::breaker::Passage;
@@ -220,7 +222,7 @@ impl Identities {
         identity
             .offset
             .timed(now.saturating_duration_since(permit.sent));
-        let mut arrival = now;
+        let mut arrival = None;
         if let (Some(reset), Some(after)) = (headers.reset_ms, headers.reset_after)
             && let Some(counted) = reset.checked_sub(after.as_millis() as u64)
             && limited == Limited::No
@@ -231,9 +233,10 @@ impl Identities {
             arrival = identity
                 .offset
                 .aim(counted)
-                .map_or(now, |aim| aim.clamp(permit.sent, now));
+                .map(|aim| aim.clamp(permit.sent, now));
         }
-        identity.window.settle(now, permit.global_tick, arrival);
+        let slot = identity.slot(now, permit);
+        identity.window.settle(now, slot, arrival);
         if permit.is(Permit::AUTHORIZED) && !self.settings.disable_401_lock {
             let (lock, probe) = (
                 self.settings.unauthorized_lock,
@@ -263,8 +266,9 @@ impl Identities {
     ) {
         let identity = &mut self.arena[permit.identity];
         identity.in_flight = identity.in_flight.saturating_sub(1);
+        let slot = identity.slot(now, permit);
         if !sent {
-            identity.window.give_back(now, permit.global_tick);
+            identity.window.give_back(now, slot);
         }
         if permit.is(Permit::LOCK_PROBE) {
             identity.token.probe_lost(now);

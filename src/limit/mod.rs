@@ -17,6 +17,10 @@
 //! A request takes a slot of its bucket first and of the identity's global window last, immediately
 //! before it is sent. Slots that come free go to waiters in the order in which they came.
 //!
+//! A permit's global slot is timed from when its request departs: the shell says so
+//! ([`Limiter::departs`]), and before, if the permit has to wait for a connection
+//! ([`Limiter::delayed`]).
+//!
 //! Cost: a request on a known bucket takes two latches and two map lookups, its answer two latches
 //! and none. 160 bytes for a tracked bucket, 1.3 KiB for an identity.
 
@@ -149,6 +153,38 @@ impl<L: Latches> Limiter<L> {
         };
         self.drain(now, out);
         decision
+    }
+
+    /// The permit's request cannot be sent at once: a connection is dialled first, a place or the
+    /// rest of a body is waited for. Its global slot stays in use until it departs, however long that
+    /// takes. `before`: it was sent already and may have been counted, and will be once more.
+    pub fn delayed(&self, now: Instant, permit: &mut Permit, before: bool, out: &mut Outputs) {
+        if permit.is(Permit::GLOBAL) && !permit.is(Permit::HELD) {
+            let identity = self.identity(permit.key.identity);
+            identity.with(|identities| identities.delayed(now, permit, before, out));
+            self.drain(now, out);
+        }
+    }
+
+    /// The first byte of the permit's request is about to be written, and if `whole` the last one
+    /// with it; if not, [`Self::departed`] follows. Takes no latch for one that leaves in time.
+    pub fn departs(&self, now: Instant, permit: &mut Permit, whole: bool, out: &mut Outputs) {
+        let late = now.saturating_duration_since(permit.sent) > global::LATE;
+        permit.sent = permit.sent.max(now);
+        if !whole {
+            self.delayed(now, permit, false, out);
+        } else if late || permit.is(Permit::HELD) {
+            self.departed(now, permit, out);
+        }
+    }
+
+    /// The last byte of the permit's request is about to be written.
+    pub fn departed(&self, now: Instant, permit: &mut Permit, out: &mut Outputs) {
+        if permit.is(Permit::GLOBAL) {
+            let identity = self.identity(permit.key.identity);
+            identity.with(|identities| identities.departed(now, permit, out));
+            self.drain(now, out);
+        }
     }
 
     /// The answer to a permit's request has come.

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+mod departures;
 mod fleet;
 mod places;
 mod predict;

@@ -275,9 +275,32 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// From here on the request may have reached Discord, answer or not.
-    pub fn mark_sent(&mut self) {
+    /// The request has to wait before it can be sent: for a connection, or for the client's body.
+    pub fn delayed(&mut self) {
+        let (local, before) = (&self.local, self.sent);
+        if let Some(permit) = &mut self.permit {
+            local.limiter_call(|mesh, out| {
+                mesh.limiter.delayed(clock::now(), permit, before, out);
+            });
+        }
+    }
+
+    /// The request is written from `now` on, to its end if it is the `whole` of it; if not,
+    /// [`Self::departed`] follows. From here on it may have reached Discord, answer or not.
+    pub fn departs(&mut self, now: Instant, whole: bool) {
         self.sent = true;
+        let local = &self.local;
+        if let Some(permit) = &mut self.permit {
+            local.limiter_call(|mesh, out| mesh.limiter.departs(now, permit, whole, out));
+        }
+    }
+
+    /// The rest of the request has been written.
+    pub fn departed(&mut self) {
+        let local = &self.local;
+        if let Some(permit) = &mut self.permit {
+            local.limiter_call(|mesh, out| mesh.limiter.departed(clock::now(), permit, out));
+        }
     }
 
     /// Tells the limiter what Discord answered. True if the limiter wants to know whether the

@@ -1,4 +1,14 @@
 //! Connections lent to exchanges, one worker's: taken from the pool or opened, and taken back.
+//!
+//! ```text
+//! at_hand ─▶ a place is free and a pooled connection lives: lent at once
+//!    │ none
+//!    ▼
+//! lease ─▶ waits for a place, then pooled after all, or dialled and shaken hands with: takes time
+//! ```
+//!
+//! The two are apart because a permit's slot of the global window is timed from when its request
+//! departs: between them the limiter is told that it will be later than was promised.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -157,6 +167,16 @@ impl Upstream {
     /// The bytes of the `Host` header.
     pub fn authority(&self) -> &[u8] {
         self.target.authority.as_bytes()
+    }
+
+    /// A pooled connection for one exchange, if one can be lent at once.
+    pub async fn at_hand(&self) -> Option<Lease> {
+        let slot = self.slots.try_acquire()?;
+        if self.ended.get() {
+            return None;
+        }
+        let connection = self.pooled().await?;
+        Some(self.lend(connection, true, slot))
     }
 
     /// A connection for one exchange, within the time that opening one may take. `fresh` asks for a

@@ -1,7 +1,7 @@
 //! The way to Discord: pooled connections of one worker, opened, checked, lent and taken back.
 //!
-//! A worker never uses another's connection. [`Upstream::lease`] gives one exchange a connection:
-//! an idle one that still lives, or a new one. The number of exchanges under way is capped, so the
+//! A worker never uses another's connection. [`Upstream::at_hand`] and [`Upstream::lease`] give one
+//! exchange a connection: an idle one that still lives, or a new one. The number of exchanges under way is capped, so the
 //! number of connections is; those beyond the cap wait in line.
 
 #[cfg(feature = "io")]

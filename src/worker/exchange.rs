@@ -20,7 +20,7 @@ use super::relay::{self, Head};
 use super::request::Request;
 use super::wait::{First, first};
 use super::{Worker, own, upload};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, CONTINUE};
@@ -111,6 +111,7 @@ impl<'r> Exchange<'r> {
         client: &mut Client,
         request: &'r Request,
         flight: Buf,
+        grant: &mut Grant,
     ) -> Result<Self, Failure> {
         let mut exchange = Self {
             request,
@@ -122,6 +123,7 @@ impl<'r> Exchange<'r> {
         };
         exchange.take_body(client)?;
         if !exchange.body.done() {
+            grant.delayed();
             Box::pin(exchange.gather(worker, client)).await?;
         }
         exchange.kept = exchange.body.done();
@@ -198,7 +200,9 @@ impl<'r> Exchange<'r> {
     ) -> Result<(Outcome, Next), Failure> {
         let reused = lease.reused;
         let began = clock::now();
-        let sent = self.send(worker, client, &mut lease, &mut grant).await;
+        let sent = self
+            .send(worker, client, &mut lease, &mut grant, began)
+            .await;
         let head = match sent {
             Ok(head) => head,
             Err(Attempt::Client) => return Err(Failure::Client),
@@ -257,13 +261,14 @@ impl<'r> Exchange<'r> {
         Ok((outcome, next))
     }
 
-    /// Sends head and body and waits for the answer's head.
+    /// Sends head and body and waits for the answer's head. It is `now` that the first is sent.
     async fn send(
         &mut self,
         worker: &Rc<Worker>,
         client: &mut Client,
         lease: &mut Lease,
         grant: &mut Grant,
+        now: Instant,
     ) -> Result<Head, Attempt> {
         let timeout = worker.process.config.request_timeout;
         // The deadline guard borrows nothing: the descriptor outlives it in `lease`.
@@ -273,7 +278,7 @@ impl<'r> Exchange<'r> {
         self.sent = false;
         let (mut sender, mut receiver) = lease.connection.split();
         sender.queue(self.flight.as_slice())?;
-        grant.mark_sent();
+        grant.departs(now, self.body.done());
         if let Err(error) = sender.flush().await {
             let error = timed_out(armed.expired(), Error::exchanging(error));
             let mut interim = Buf::new();
@@ -292,7 +297,7 @@ impl<'r> Exchange<'r> {
             met.map_err(|_| Attempt::Client)?;
         }
         // Boxed: few requests come here, and their state would be part of every connection's task.
-        Box::pin(self.stream(worker, client, sender, &mut receiver)).await
+        Box::pin(self.stream(worker, client, sender, &mut receiver, grant)).await
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.
@@ -302,6 +307,7 @@ impl<'r> Exchange<'r> {
         client: &mut Client,
         sender: crate::upstream::connection::Sender<'_>,
         receiver: &mut Receiver<'_>,
+        grant: &mut Grant,
     ) -> Result<Head, Attempt> {
         let mut interim = Buf::new();
         let fd = receiver.as_raw_fd();
@@ -313,6 +319,8 @@ impl<'r> Exchange<'r> {
                 First::Right(head) => head,
                 First::Left(Ok(())) => {
                     self.sent = true;
+                    // An edge that collects bodies passes the request on, to be counted, from here.
+                    grant.departed();
                     let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
                     in_time(armed, head).await
                 }

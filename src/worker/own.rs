@@ -140,7 +140,15 @@ async fn get(
     head.extend_from_slice(authorization);
     head.extend_from_slice(b"\r\n\r\n");
 
-    let mut lease = worker.upstream.lease(false).await?;
+    let mut lease = match worker.upstream.at_hand().await {
+        Some(lease) => lease,
+        None => {
+            if let Some(grant) = &mut grant {
+                grant.delayed();
+            }
+            worker.upstream.lease(false).await?
+        }
+    };
     let timeout = worker.process.config.request_timeout;
     let armed = worker
         .deadlines
@@ -148,7 +156,7 @@ async fn get(
     let (mut sender, mut receiver) = lease.connection.split();
     sender.queue(&head)?;
     if let Some(grant) = &mut grant {
-        grant.mark_sent();
+        grant.departs(clock::now(), true);
     }
     sender.flush().await.map_err(Error::exchanging)?;
     let (status, len, framing, keep_alive) = loop {

@@ -6,6 +6,9 @@
 //!                                                        └── fresh, once, if a pooled one
 //!                                                            was dead and it is safe ─┘
 //! ```
+//!
+//! Whatever takes time between the permit and the first byte (the rest of a body to be kept, a place
+//! among the connections, a dial) is told to the limiter, which times the permit by its departure.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +24,7 @@ use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
 use crate::mesh::{Asked, Grant};
 use crate::metrics::{OpenSlot, Refusal, SeriesKey};
+use crate::upstream::Lease;
 
 /// Serves one request; its head has been taken from the client's buffer.
 pub(super) async fn serve(
@@ -62,7 +66,7 @@ async fn answer(
         Ok(grant) => grant,
         Err(none) => return refused(worker, client, request, none, unread(request)).await,
     };
-    let mut exchange = match Exchange::begin(worker, client, request, flight).await {
+    let mut exchange = match Exchange::begin(worker, client, request, flight, &mut grant).await {
         Ok(exchange) => exchange,
         Err(failure) => {
             drop(grant);
@@ -71,8 +75,9 @@ async fn answer(
     };
     let mut fresh = false;
     loop {
-        let lease = match worker.upstream.lease(fresh).await {
-            Ok(lease) => lease,
+        let lease = match lease(worker, client, &mut grant, fresh).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => return (Outcome::Unanswered, Next::Close),
             Err(error) => {
                 drop(grant);
                 return no_answer(
@@ -105,6 +110,31 @@ async fn answer(
             }
         }
     }
+}
+
+/// A connection to send on; `None` if its client left while there was none yet.
+///
+/// # Errors
+/// See [`Upstream::lease`](crate::upstream::Upstream::lease).
+async fn lease(
+    worker: &Rc<Worker>,
+    client: &Client,
+    grant: &mut Grant,
+    fresh: bool,
+) -> Result<Option<Lease>, Error> {
+    if !fresh && let Some(lease) = worker.upstream.at_hand().await {
+        return Ok(Some(lease));
+    }
+    grant.delayed();
+    // Boxed: few requests come here, and its state would be part of every connection's task.
+    let leased = wait::beside(&client.stream, worker.upstream.lease(fresh));
+    let (leased, left) = Box::pin(leased).await;
+    let lease = leased?;
+    if left {
+        worker.upstream.give_back(lease);
+        return Ok(None);
+    }
+    Ok(Some(lease))
 }
 
 /// The permit, after the wait for it if there is one.

@@ -1,4 +1,4 @@
-//! Waiting for a permit while watching whether the client is still there.
+//! Waiting for a permit, or for a connection, while watching whether the client is still there.
 //!
 //! A client that gives up must not cost its bucket a slot, so the socket is watched while its
 //! request waits. TCP cannot say whether a FIN means "I am gone" or "I have nothing more to ask":
@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -35,37 +35,57 @@ pub(super) enum NoPermit {
 
 /// Waits until `waiting` is granted, refused, or its client has left.
 pub(super) async fn turn(stream: &TcpStream, mut waiting: Waiting) -> Result<Grant, NoPermit> {
-    let since = clock::now();
-    let mut half_closed = false;
-    let mut watch = true;
-    let verdict = loop {
-        if !watch {
-            break waiting.verdict().await;
-        }
-        match first(waiting.verdict(), stream.readable(false)).await {
-            First::Left(verdict) => break verdict,
-            First::Right(Err(_)) => return Err(NoPermit::Left),
-            First::Right(Ok(())) => match peek(stream) {
-                Peek::Quiet => {}
-                // The next request, or this one's body: the FIN behind it is looked for below.
-                Peek::Bytes => watch = false,
-                Peek::Broken => return Err(NoPermit::Left),
-                Peek::Ended => {
-                    let waited = clock::now().saturating_duration_since(since);
-                    if waited > HALF_CLOSE_GRACE {
-                        return Err(NoPermit::Left);
-                    }
-                    half_closed = true;
-                    watch = false;
-                }
-            },
-        }
+    let Some((verdict, half_closed)) = watched(stream, pin!(waiting.verdict())).await else {
+        return Err(NoPermit::Left);
     };
     let grant = verdict.map_err(NoPermit::Refused)?;
     if !half_closed && has_ended(stream).unwrap_or(true) {
         return Err(NoPermit::Left);
     }
     Ok(grant)
+}
+
+/// Runs `work` to its end, and says whether the client left meanwhile: what the work made is then
+/// for others. A stream that had ended before, or behind bytes that are still to be read, is a
+/// half-closed one.
+pub(super) async fn beside<F: Future>(stream: &TcpStream, work: F) -> (F::Output, bool) {
+    let mut work = pin!(work);
+    if has_ended(stream).unwrap_or(false) {
+        return (work.await, false);
+    }
+    match watched(stream, work.as_mut()).await {
+        Some((output, _)) => (output, false),
+        None => (work.await, true),
+    }
+}
+
+/// Runs `work` while the client is there; `None` when it leaves. Beside the output: whether it
+/// closed its half of the stream.
+async fn watched<F: Future>(
+    stream: &TcpStream,
+    mut work: Pin<&mut F>,
+) -> Option<(F::Output, bool)> {
+    let since = clock::now();
+    loop {
+        let half_closed = match first(work.as_mut(), stream.readable(false)).await {
+            First::Left(output) => return Some((output, false)),
+            First::Right(Err(_)) => return None,
+            First::Right(Ok(())) => match peek(stream) {
+                Peek::Quiet => continue,
+                // The next request, or this one's body: a FIN may come behind it.
+                Peek::Bytes => false,
+                Peek::Broken => return None,
+                Peek::Ended => {
+                    let waited = clock::now().saturating_duration_since(since);
+                    if waited > HALF_CLOSE_GRACE {
+                        return None;
+                    }
+                    true
+                }
+            },
+        };
+        return Some((work.await, half_closed));
+    }
 }
 
 /// Whether the peer has ended its stream, even with unread bytes before the end.

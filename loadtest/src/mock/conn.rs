@@ -54,6 +54,10 @@ pub(super) async fn serve(stream: TcpStream, source: IpAddr, number: u64, local:
         OnAccept::Reset => return wire.reset(),
         OnAccept::Hang => return wire.drain().await,
     }
+    let delay = local.live().connections.handshake_delay_ms;
+    if number > 0 && delay > 0 {
+        monoio::time::sleep(Duration::from_millis(delay)).await;
+    }
     let handshake = wire.handshake().await;
     if number > 0 {
         let mut world = local.shared.world();

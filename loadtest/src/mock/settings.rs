@@ -190,6 +190,9 @@ pub struct ConnectionSettings {
     pub close_delay_ms: u64,
     /// Close a connection that was idle for this long, in milliseconds.
     pub idle_ms: Option<u64>,
+    /// How long a new connection lies before anything is read from it, its handshake included, in
+    /// milliseconds: a server far away, or one that is short of CPU.
+    pub handshake_delay_ms: u64,
     /// What befalls a connection as soon as it is accepted.
     pub on_accept: OnAccept,
 }
