@@ -249,7 +249,9 @@ fn two_declared_widths_for_one_limit_stop_the_start() {
     ]
     .map(|(template, width)| (template.parse().expect("a template"), width))
     .into();
-    let error = weir::start(config).err().expect("they contradict each other");
+    let error = weir::start(config)
+        .err()
+        .expect("they contradict each other");
     assert_eq!(error.exit_code(), 2);
     assert_eq!(
         error.to_string(),

@@ -91,7 +91,10 @@ const _: () = {
         "one bucket never holds more than all"
     );
     assert!(WAITING <= WAITING_MAX && WAITING_PER_BUCKET <= WAITING_MAX);
-    assert!(WAITING_MAX <= u32::MAX as usize, "the limiter counts them in 32 bits");
+    assert!(
+        WAITING_MAX <= u32::MAX as usize,
+        "the limiter counts them in 32 bits"
+    );
     assert!(BUCKETS <= BUCKETS_MAX && BEARERS <= BEARERS_MAX);
     assert!(CONNECTIONS <= CONNECTIONS_MAX);
     assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);

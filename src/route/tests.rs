@@ -102,7 +102,7 @@ fn two_rows_share_a_key_exactly_when_identity_major_route_and_method_agree() {
             assert_eq!(other.0, named.0, "{} and {target} share a key", other.1);
         }
     }
-    let limits: std::collections::HashSet<_> = seen.values().map(|(limit, _)| limit).collect();
+    let limits: HashSet<_> = seen.values().map(|(limit, _)| limit).collect();
     assert_eq!(limits.len(), seen.len(), "one limit has two keys");
 }
 

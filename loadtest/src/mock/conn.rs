@@ -247,6 +247,7 @@ impl Conn {
             body: &self.body,
             unix_ns,
             close,
+            compress_errors: outcome.answers.compress_errors,
         };
         self.local
             .writer
@@ -301,6 +302,7 @@ impl Conn {
                     body: &self.body,
                     unix_ns,
                     close,
+                    compress_errors: self.local.live().compress_errors,
                 };
                 let answer = (*status, headers.as_slice(), body.as_str(), *bare);
                 self.local
@@ -394,6 +396,7 @@ impl Conn {
             body: &self.body,
             unix_ns,
             close,
+            compress_errors: false,
         };
         self.out.clear();
         self.local
