@@ -150,7 +150,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     }
     tracing::info!(
         proxy = %handle.proxy_addr,
-        metrics = ?handle.metrics_addr(),
+        metrics = handle.metrics_addr().map(tracing::field::display),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,

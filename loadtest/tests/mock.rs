@@ -86,7 +86,8 @@ fn the_same_is_served_on_epoll_and_by_several_threads() {
 #[test]
 fn errors_come_compressed_where_that_is_set_and_accepted() {
     let mock = plain();
-    mock.patch_settings(&json!({"answers": {"compress_errors": true}})).unwrap();
+    mock.patch_settings(&json!({"answers": {"compress_errors": true}}))
+        .unwrap();
     let mut client = connect(&mock);
     let target = "/api/v10/webhooks/203039963636301404/token";
     let plain = client.get(target).unwrap();
@@ -105,7 +106,10 @@ fn errors_come_compressed_where_that_is_set_and_accepted() {
     assert_eq!(json.as_bytes(), plain.body);
     let me = "/api/v10/users/@me";
     let served = client.request("GET", me, &accepting, b"").unwrap();
-    assert_eq!((served.status, served.header("content-encoding")), (200, None));
+    assert_eq!(
+        (served.status, served.header("content-encoding")),
+        (200, None)
+    );
 }
 
 #[test]

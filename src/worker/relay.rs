@@ -229,6 +229,7 @@ pub(super) async fn answer(
         }
         client.flush(worker).await?;
         if broken {
+            cut(worker, client, relay, head);
             return Ok(false);
         }
         if body.done() {
@@ -240,23 +241,24 @@ pub(super) async fn answer(
             (false, Ok(0)) => false,
             (false, Ok(_)) => true,
             (true, _) | (_, Err(_)) => {
-                cut(client, relay, head);
+                cut(worker, client, relay, head);
                 return Ok(false);
             }
         };
         if !more {
             if !(body.done_at_close() && receiver.ended_cleanly()) {
-                cut(client, relay, head);
+                cut(worker, client, relay, head);
             }
             return Ok(false);
         }
     }
 }
 
-/// Makes a cut-off answer look like one: a client that only the end of the connection tells the end
-/// of the body must see it break, not end.
-fn cut(client: &Client, relay: Relay, head: &Head) {
+/// Counts a cut-off answer and makes it look like one: a client that only the end of the connection
+/// tells the end of the body must see it break, not end.
+fn cut(worker: &Worker, client: &Client, relay: Relay, head: &Head) {
     tracing::debug!("the upstream broke off its answer");
+    worker.metrics().own.fail(Kind::BodyTruncated);
     if relay.dechunk || head.framing == Framing::UntilClose {
         let socket = borrow(&client.stream);
         // With no time to linger, closing resets (SO_LINGER, socket(7)).
