@@ -19,7 +19,10 @@ fuzz_target!(|text: &str| {
         assert_eq!(template.to_string().parse(), Ok(template.clone()));
         let keys = Keys::with_seeds([1, 2, 3, 4]);
         let count = keys.template_keys(template.method(), template.path()).len();
-        assert!(count == 1 || count == 3 && template.method() == "DELETE", "{template}");
+        assert!(
+            count == 1 || count == 3 && template.method() == "DELETE",
+            "{template}"
+        );
     }
     let Ok(upstream) = text.parse::<UpstreamUrl>() else {
         return;

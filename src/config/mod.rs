@@ -5,7 +5,8 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them.
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream` and
+//! `buckets` are the two with a grammar of their own.
 
 pub mod bounds;
 mod buckets;

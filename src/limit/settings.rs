@@ -32,6 +32,7 @@ pub struct Settings {
     /// By [`BucketKey::route`](super::BucketKey::route): requests of that route that go together
     /// before its first answer, per identity and major (`DEFAULT_BUCKETS`). Such a route is declared
     /// to have a bucket of its own: it neither waits for other unknown routes nor lets them wait.
+    /// [`Keys::template_keys`](crate::route::Keys::template_keys) makes the keys.
     ///
     /// This takes the place of disgo's `RateLimitHashFuncs` as well, which say under what name a
     /// route is counted: names are learned from answers here, and a name that was declared wrongly
