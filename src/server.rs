@@ -3,6 +3,7 @@
 //! [`start`] binds and checks everything before it returns, so what can be wrong with a
 //! configuration is known at once; the [`Handle`] it returns ends the server when told to.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Wrong};
 use crate::error::StartError;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
@@ -97,9 +98,10 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
+    let keys = Keys::with_seeds(std::array::from_fn(|_| ambient_seed()));
     let process = Arc::new(Process {
-        mesh: Mesh::new(&settings(&config, workers), workers),
-        keys: Keys::with_seeds(std::array::from_fn(|_| ambient_seed())),
+        mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
+        keys,
         target: Target {
             authority: config.upstream.host_header().into(),
             tls,
@@ -148,7 +150,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     }
     tracing::info!(
         proxy = %handle.proxy_addr,
-        metrics = ?handle.metrics_addr(),
+        metrics = handle.metrics_addr().map(tracing::field::display),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,
@@ -265,9 +267,9 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
 }
 
 /// The limiter's settings. Its caps hold for each shard, the configuration's for the process.
-fn settings(config: &Config, workers: usize) -> Settings {
+fn settings(config: &Config, keys: &Keys, workers: usize) -> Result<Settings, StartError> {
     let overrides = &config.bot_ratelimit_overrides;
-    Settings {
+    Ok(Settings {
         global_overrides: overrides.iter().map(|(&id, &limit)| (id, limit)).collect(),
         waiting_per_bucket_max: u32::try_from(config.max_waiting_per_bucket).unwrap_or(u32::MAX),
         waiting_max: config.max_waiting.div_ceil(workers),
@@ -276,8 +278,27 @@ fn settings(config: &Config, workers: usize) -> Settings {
         disable_401_lock: config.disable_401_lock,
         allow_concurrent: config.allow_concurrent_requests,
         default_bucket: config.default_bucket,
+        default_buckets: default_buckets(config, keys)?,
         ..Settings::default()
+    })
+}
+
+/// `DEFAULT_BUCKETS` by the keys that requests have. Two templates of one limit (`PUT` and `DELETE`
+/// of a reaction, two invites) cannot both say how wide it is.
+fn default_buckets(config: &Config, keys: &Keys) -> Result<HashMap<u64, u16>, StartError> {
+    let mut widths = HashMap::new();
+    for (template, &width) in &config.default_buckets {
+        for key in keys.template_keys(template.method(), template.path()) {
+            if widths.insert(key, width).is_some() {
+                return Err(StartError::Setting(Wrong::Value {
+                    place: "DEFAULT_BUCKETS".to_owned(),
+                    value: template.to_string(),
+                    allowed: "each route once, and another template is the same one",
+                }));
+            }
+        }
     }
+    Ok(widths)
 }
 
 /// A seed that nobody outside can guess, so that nobody can choose keys that collide.

@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use loadtest::mock::MockConfig;
 use loadtest::mock::faults::{Action, Fault};
 use loadtest::mock::settings::{GatewaySettings, Settings};
@@ -160,6 +162,83 @@ fn a_wait_longer_than_allowed_is_refused_at_once_with_when_to_come_again() {
             pair.mock.arrivals("/messages").len() == 6,
             "the refused one never went"
         );
+    }
+}
+
+/// A mock that compresses its errors for whoever accepts it, in chunks or with a length.
+fn compressing(chunked: bool) -> MockConfig {
+    let mut mock = MockConfig::default();
+    mock.settings.answers.compress_errors = true;
+    mock.settings.answers.chunked = chunked;
+    mock
+}
+
+fn accepting(coding: &str, request: &str) -> String {
+    request.replace("Host:", &format!("Accept-Encoding: {coding}\r\nHost:"))
+}
+
+#[test]
+fn a_webhook_whose_404_came_compressed_is_remembered_as_dead() {
+    for chunked in [false, true] {
+        let pair = Pair::with(ONE, compressing(chunked), |_| ());
+        // The third is deflate without zlib's frame, as some servers have it.
+        for (number, coding) in ["gzip", "deflate", "x-raw-deflate", "zstd"]
+            .iter()
+            .enumerate()
+        {
+            let path = format!("/api/v10/webhooks/20303996363630{number}404/token");
+            let post = accepting(coding, &request("POST", &path, r#"{"content":"x"}"#));
+            let answer = pair.ask(&post);
+            assert_eq!(answer.status, 404);
+            assert_eq!(answer.header("generated-by-proxy"), None);
+            let named = coding.trim_start_matches("x-raw-");
+            assert_eq!(answer.header("content-encoding"), Some(named));
+            if *coding == "gzip" {
+                let mut text = String::new();
+                GzDecoder::new(&answer.body[..])
+                    .read_to_string(&mut text)
+                    .expect("gzip, as it came");
+                assert!(text.contains("10015"), "{text}");
+            }
+            let again = pair.ask(&post);
+            assert_eq!(again.status, 404);
+            assert_eq!(
+                again.header("generated-by-proxy"),
+                Some("true"),
+                "{coding}, chunked: {chunked}"
+            );
+            assert_eq!(pair.mock.arrivals(&path).len(), 1, "{coding}");
+        }
+    }
+}
+
+#[test]
+fn a_compressed_429_is_absorbed_and_waited_out_as_precisely_as_its_body_says() {
+    for coding in ["gzip", "deflate", "zstd"] {
+        let pair = Pair::with(ONE, compressing(false), |_| ());
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let fault = Action::Answer {
+            status: 429,
+            headers: vec![
+                header("x-ratelimit-limit", "5"),
+                header("x-ratelimit-remaining", "0"),
+                header("x-ratelimit-reset-after", "0.4"),
+                header("x-ratelimit-bucket", "abcd"),
+                header("x-ratelimit-scope", "user"),
+                // In whole seconds, and rounded up generously.
+                header("retry-after", "3"),
+            ],
+            body: r#"{"message":"limited","retry_after":0.4,"global":false}"#.to_owned(),
+            bare: false,
+        };
+        pair.mock.set_faults(vec![Fault::from(fault).times(1)]);
+        let began = Instant::now();
+        let post = request("POST", &messages(), r#"{"content":"x"}"#);
+        let answer = pair.ask(&accepting(coding, &post));
+        assert_eq!(answer.status, 200, "{coding}: {}", answer.text());
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(400), "{coding}: {took:?}");
+        assert!(took < Duration::from_millis(2_000), "{coding}: {took:?}");
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use loadtest::mock::MockConfig;
 use loadtest::mock::faults::{Action, Fault};
 use support::http::{Answer, Client};
-use support::{Pair, SHAPES, request};
+use support::{Pair, SHAPES, Shape, request};
+use weir::Config;
 
 const CHANNEL: u64 = 203_039_963_636_301_824;
 
@@ -291,4 +292,93 @@ fn a_half_closed_client_is_answered_after_its_wait() {
         assert_eq!(half.answer(false).status, 200, "{shape:?}");
         assert_eq!(pair.violations(), 0);
     }
+}
+
+/// Time on the mock's network: what goes out without waiting for an answer arrives well within it.
+const DISTANCE: Duration = Duration::from_millis(600);
+
+/// When six requests that are sent at once on a cold channel reach Discord, after the first.
+fn arrivals_on_a_cold_channel(
+    shape: Shape,
+    method: &str,
+    change: impl FnOnce(&mut Config),
+) -> Vec<Duration> {
+    let mut mock = MockConfig::default();
+    mock.settings.latency_ms = DISTANCE.as_secs_f64() * 1e3;
+    let pair = Pair::with(shape, mock, change);
+    let path = format!("/api/v10/channels/{CHANNEL}/messages");
+    let body = if method == "GET" { "" } else { "{}" };
+    let mut clients: Vec<_> = (0..6).map(|_| Client::connect(pair.addr())).collect();
+    for client in &mut clients {
+        client.send(request(method, &path, body));
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer(false).status, 200);
+    }
+    assert_eq!(pair.violations(), 0, "{:?}", pair.mock.oracle());
+    let arrivals = pair.mock.arrivals("/messages");
+    let first = arrivals[0].at_ns;
+    let after_first = |at_ns: u64| Duration::from_nanos(at_ns - first);
+    arrivals.iter().map(|a| after_first(a.at_ns)).collect()
+}
+
+/// How many arrive before the first answer can be back.
+fn together(arrivals: &[Duration]) -> usize {
+    arrivals.iter().filter(|after| **after < DISTANCE).count()
+}
+
+#[test]
+fn a_declared_route_begins_with_its_width_and_an_unknown_one_with_one_request() {
+    let declare = |entry: &'static str| {
+        move |config: &mut Config| {
+            let (template, width) = entry.split_once('=').expect("an entry");
+            let template = template.parse().expect("a template");
+            config.default_buckets = [(template, width.parse().expect("a number"))].into();
+        }
+    };
+    for shape in SHAPES {
+        let cold = arrivals_on_a_cold_channel(shape, "GET", |_| ());
+        assert_eq!(together(&cold), 1, "{shape:?}: {cold:?}");
+        let other = declare("GET /channels/!/messages/!=5");
+        let other = arrivals_on_a_cold_channel(shape, "GET", other);
+        assert_eq!(together(&other), 1, "{shape:?}: {other:?}");
+        let declared = declare("GET /channels/!/messages=5");
+        let declared = arrivals_on_a_cold_channel(shape, "GET", declared);
+        assert_eq!(together(&declared), 5, "{shape:?}: {declared:?}");
+    }
+}
+
+#[test]
+fn posts_of_a_declared_route_go_together_only_where_their_order_need_not_be_kept() {
+    let declare = |config: &mut Config| {
+        let template = "POST /channels/!/messages".parse().expect("a template");
+        config.default_buckets = [(template, 5)].into();
+    };
+    let in_order = arrivals_on_a_cold_channel(SHAPES[1], "POST", declare);
+    assert_eq!(together(&in_order), 1, "{in_order:?}");
+    let side_by_side = arrivals_on_a_cold_channel(SHAPES[1], "POST", |config| {
+        declare(config);
+        config.allow_concurrent_requests = true;
+    });
+    assert_eq!(together(&side_by_side), 5, "{side_by_side:?}");
+}
+
+#[test]
+fn two_declared_widths_for_one_limit_stop_the_start() {
+    let mut config = support::config("http://127.0.0.1:9", None);
+    config.default_buckets = [
+        ("PUT /channels/!/messages/!/reactions/!/@me", 1),
+        ("DELETE /channels/!/messages/!/reactions/!/!", 2),
+    ]
+    .map(|(template, width)| (template.parse().expect("a template"), width))
+    .into();
+    let error = weir::start(config)
+        .err()
+        .expect("they contradict each other");
+    assert_eq!(error.exit_code(), 2);
+    assert_eq!(
+        error.to_string(),
+        "DEFAULT_BUCKETS: \"PUT /channels/!/messages/!/reactions/!/@me\" is not allowed; \
+         each route once, and another template is the same one"
+    );
 }

@@ -65,6 +65,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_and_status_2() {
         ("IO_DRIVER", "kqueue", "io_uring"),
         ("UPSTREAM_URL", "discord.com", "http"),
         ("BOT_RATELIMIT_OVERRIDES", "1:2,x", "pairs"),
+        ("DEFAULT_BUCKETS", "POST channels/!=5", "without /api"),
         ("REQUEST_TIMEOUT", "soon", "milliseconds"),
         ("BIND_IP", "localhost", "IP"),
         ("LOG_LEVEL", "loud", "debug"),

@@ -1,17 +1,29 @@
-//! Any text as `UPSTREAM_URL`, the one setting with a grammar of its own and a pure entry; the
-//! others are read together with the environment.
+//! Any text as `UPSTREAM_URL` and as a route of `DEFAULT_BUCKETS`, the settings with a grammar of
+//! their own and a pure entry; the others are read together with the environment.
 //!
 //! - What is printed of an upstream is the same upstream.
 //! - Its `Host` header cannot break a head: a request with it parses, and carries it unchanged.
+//! - What is printed of a route is the same route; written for all ids, it has a key, and so does
+//!   each class of it.
 //! - The host is in lower case, so that one upstream has one spelling; the port is never 0.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weir::config::UpstreamUrl;
+use weir::config::{RouteTemplate, UpstreamUrl};
 use weir::http1::{Parse, parse_request};
+use weir::route::Keys;
 
 fuzz_target!(|text: &str| {
+    if let Ok(template) = text.parse::<RouteTemplate>() {
+        assert_eq!(template.to_string().parse(), Ok(template.clone()));
+        let keys = Keys::with_seeds([1, 2, 3, 4]);
+        let count = keys.template_keys(template.method(), template.path()).len();
+        assert!(
+            count == 1 || count == 3 && template.method() == "DELETE",
+            "{template}"
+        );
+    }
     let Ok(upstream) = text.parse::<UpstreamUrl>() else {
         return;
     };

@@ -4,8 +4,10 @@
     reason = "helpers of tests fail by panicking, too"
 )]
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use loadtest::client::{Client, Target};
 use loadtest::mock::settings::Settings;
 use loadtest::mock::tls::Tls;
@@ -79,6 +81,35 @@ fn the_same_is_served_on_epoll_and_by_several_threads() {
             assert!(client.is_closed_within(Duration::from_secs(5)));
         }
     }
+}
+
+#[test]
+fn errors_come_compressed_where_that_is_set_and_accepted() {
+    let mock = plain();
+    mock.patch_settings(&json!({"answers": {"compress_errors": true}}))
+        .unwrap();
+    let mut client = connect(&mock);
+    let target = "/api/v10/webhooks/203039963636301404/token";
+    let plain = client.get(target).unwrap();
+    assert_eq!(
+        (plain.status, plain.header("content-encoding")),
+        (404, None)
+    );
+    assert_eq!(plain.json()["code"], 10_015);
+    let accepting = [("Accept-Encoding", "br, gzip;q=0.5")];
+    let packed = client.request("GET", target, &accepting, b"").unwrap();
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    let mut json = String::new();
+    GzDecoder::new(&packed.body[..])
+        .read_to_string(&mut json)
+        .unwrap();
+    assert_eq!(json.as_bytes(), plain.body);
+    let me = "/api/v10/users/@me";
+    let served = client.request("GET", me, &accepting, b"").unwrap();
+    assert_eq!(
+        (served.status, served.header("content-encoding")),
+        (200, None)
+    );
 }
 
 #[test]

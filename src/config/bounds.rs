@@ -24,21 +24,24 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Upper end of every time that can be set: an hour, beyond which it is a typing error.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Default of `MAX_WAITING_PER_BUCKET`: at a usual 5 requests in 5 s this is almost three hours of
-/// waiting, longer than any client does.
+/// Default of `MAX_WAITING_PER_BUCKET`, of each bucket: at a usual 5 requests in 5 s this is almost
+/// three hours of waiting, longer than any client does.
 pub const WAITING_PER_BUCKET: usize = 10_000;
-/// Default of `MAX_WAITING`: with some 4 KiB of buffers for each, 400 MiB.
+/// Default of `MAX_WAITING`, of the process: with some 4 KiB of buffers for each, 400 MiB. Each
+/// worker's shard may hold its equal part, so that one bot's flood, whose buckets may all live in
+/// one shard, leaves room in the others.
 pub const WAITING: usize = 100_000;
 /// Upper end of both: what a machine of 64 GiB could hold.
 pub const WAITING_MAX: usize = 10_000_000;
 
-/// Default of `MAX_BUCKETS`: at about 200 bytes each, 200 MiB; a bot in 250,000 guilds has fewer
-/// than this alive within ten minutes.
+/// Default of `MAX_BUCKETS`, of the process: at 160 bytes each, 160 MB; a bot in 250,000 guilds has
+/// fewer than this alive within ten minutes. Each worker's shard may hold its equal part, among
+/// which hashing spreads buckets evenly.
 pub const BUCKETS: usize = 1_000_000;
-/// Upper end of `MAX_BUCKETS`: 20 GB of them.
+/// Upper end of `MAX_BUCKETS`: 16 GB of them.
 pub const BUCKETS_MAX: usize = 100_000_000;
 
-/// Default of `MAX_BEARER_COUNT`: nirn-proxy's.
+/// Default of `MAX_BEARER_COUNT`, of the process: nirn-proxy's.
 pub const BEARERS: usize = 1_024;
 /// Upper end of `MAX_BEARER_COUNT`: as many as there are buckets by default, since each has one.
 pub const BEARERS_MAX: usize = BUCKETS;
@@ -61,6 +64,12 @@ pub const RETRIES: u32 = 1;
 pub const RETRIES_MAX: u32 = 10;
 /// Upper end of `DEFAULT_BUCKET`: more than any bucket that Discord was seen to have.
 pub const DEFAULT_BUCKET_MAX: u16 = 1_000;
+/// Routes that `DEFAULT_BUCKETS` can name: Discord has some 230 in all.
+pub const DEFAULT_BUCKETS_MAX: usize = 256;
+/// Bytes of a path in `DEFAULT_BUCKETS`: twice Discord's longest, and always a route of its own.
+pub const TEMPLATE_BYTES_MAX: usize = 100;
+/// Bytes of a word in such a path: what stays a word in a route.
+pub const TEMPLATE_WORD_BYTES_MAX: usize = 32;
 
 /// Upper end of a limit in `BOT_RATELIMIT_OVERRIDES`, requests a second: a thousand times the
 /// usual 50.
@@ -82,6 +91,10 @@ const _: () = {
         "one bucket never holds more than all"
     );
     assert!(WAITING <= WAITING_MAX && WAITING_PER_BUCKET <= WAITING_MAX);
+    assert!(
+        WAITING_MAX <= u32::MAX as usize,
+        "the limiter counts them in 32 bits"
+    );
     assert!(BUCKETS <= BUCKETS_MAX && BEARERS <= BEARERS_MAX);
     assert!(CONNECTIONS <= CONNECTIONS_MAX);
     assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);

@@ -5,9 +5,11 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them.
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream` and
+//! `buckets` are the two with a grammar of their own.
 
 pub mod bounds;
+mod buckets;
 mod setting;
 mod source;
 mod upstream;
@@ -17,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use buckets::{NotATemplate, RouteTemplate};
 pub use source::{Loaded, Stop, Wrong};
 pub use upstream::{NotAnUpstream, UpstreamUrl};
 
@@ -76,12 +79,16 @@ pub struct Config {
     pub allow_concurrent_requests: bool,
     /// `DEFAULT_BUCKET`: requests of unknown routes that go at once, per identity and major.
     pub default_bucket: u16,
+    /// `DEFAULT_BUCKETS`: of these routes, so many requests go at once before the first answer, per
+    /// identity and major; such a route does not wait for other unknown ones. Each from 1.
+    pub default_buckets: BTreeMap<RouteTemplate, u16>,
     /// `MAX_WAITING_PER_BUCKET`: requests that wait for one bucket; more are refused. Never
     /// exceeds `max_waiting` in effect.
     pub max_waiting_per_bucket: usize,
-    /// `MAX_WAITING`: requests of the process that wait; more are refused.
+    /// `MAX_WAITING`: requests of the process that wait, an equal part in each worker's shard; more
+    /// are refused.
     pub max_waiting: usize,
-    /// `MAX_BUCKETS`: buckets that are kept.
+    /// `MAX_BUCKETS`: buckets of the process that are kept, an equal part in each worker's shard.
     pub max_buckets: usize,
     /// `MAX_BEARER_COUNT`: bearer tokens that are kept track of; the one longest unused goes.
     pub max_bearer_count: usize,
@@ -119,6 +126,7 @@ impl Default for Config {
             max_wait: None,
             allow_concurrent_requests: false,
             default_bucket: 1,
+            default_buckets: BTreeMap::new(),
             max_waiting_per_bucket: bounds::WAITING_PER_BUCKET,
             max_waiting: bounds::WAITING,
             max_buckets: bounds::BUCKETS,

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
+use super::buckets::default_buckets;
 use super::{Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
 /// One thing that can be decided.
@@ -29,6 +30,8 @@ pub(super) struct Setting {
 pub(super) enum Effect {
     /// It sets something.
     Sets(fn(&mut Config, &str) -> Option<()>),
+    /// It sets something that is a list; for a wrong list, the function answers what in it is wrong.
+    Lists(fn(&mut Config, &str) -> Result<(), String>),
     /// As `Sets`, and the flag may stand without a value, meaning `true`.
     Switches(fn(&mut Config, &str) -> Option<()>),
     /// It is checked, and has no effect for the reason given.
@@ -220,6 +223,16 @@ const LIMITS: &[Setting] = &[
         default: "1",
         allowed: "a number 1 to 1000",
         effect: Effect::Sets(|c, v| set(&mut c.default_bucket, default_bucket(v))),
+    },
+    Setting {
+        name: "DEFAULT_BUCKETS",
+        help: "Requests of an unknown route that go at once, by route, as METHOD /path=N, separated by commas; ! in a path stands for any id",
+        default: "",
+        allowed: "routes as METHOD /path=N, each once, at most 256, such as POST /channels/!/messages=5: one of GET, HEAD, POST, PUT, PATCH and DELETE, a path without /api and with ! for every id, a number 1 to 65535",
+        effect: Effect::Lists(|c, v| {
+            c.default_buckets = default_buckets(v).map_err(str::to_owned)?;
+            Ok(())
+        }),
     },
     Setting {
         name: "MAX_WAITING_PER_BUCKET",

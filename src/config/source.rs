@@ -187,7 +187,7 @@ fn argument(setting: &Setting) -> Arg {
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true"),
-        Effect::Sets(_) | Effect::Ignored(..) => argument,
+        Effect::Sets(_) | Effect::Lists(_) | Effect::Ignored(..) => argument,
     }
 }
 
@@ -226,16 +226,18 @@ fn given(
 }
 
 fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
+    let all = |applied: Option<()>| applied.ok_or_else(|| value.to_owned());
     let applied = match setting.effect {
-        Effect::Sets(apply) | Effect::Switches(apply) => apply(&mut to.config, value),
+        Effect::Sets(apply) | Effect::Switches(apply) => all(apply(&mut to.config, value)),
+        Effect::Lists(apply) => apply(&mut to.config, value),
         Effect::Ignored(check, why) => {
             to.warnings.push(format!("{place} has no effect: {why}"));
-            check(value)
+            all(check(value))
         }
     };
-    applied.ok_or_else(|| Wrong::Value {
+    applied.map_err(|wrong| Wrong::Value {
         place: place.to_owned(),
-        value: shown(value),
+        value: shown(&wrong),
         allowed: setting.allowed,
     })
 }

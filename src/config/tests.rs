@@ -95,6 +95,9 @@ fn every_setting_sets_its_own_field_and_no_other() {
             c.allow_concurrent_requests = true;
         }),
         ("DEFAULT_BUCKET", "7", |c| c.default_bucket = 7),
+        ("DEFAULT_BUCKETS", "GET /users/@me=7", |c| {
+            c.default_buckets = [("GET /users/@me".parse().unwrap(), 7)].into();
+        }),
         ("MAX_WAITING_PER_BUCKET", "7", |c| {
             c.max_waiting_per_bucket = 7;
         }),
@@ -115,7 +118,8 @@ fn every_setting_sets_its_own_field_and_no_other() {
         let flag = format!("--{}={value}", name.to_lowercase().replace('_', "-"));
         assert_eq!(config(&[(name, value)]), expected, "{name}");
         assert_eq!(from(&[&flag], &[], "").unwrap().config, expected, "{flag}");
-        let dot_env = format!("# mine\n\n{name}={value}\n");
+        let quote = if value.contains(' ') { "\"" } else { "" };
+        let dot_env = format!("# mine\n\n{name}={quote}{value}{quote}\n");
         assert_eq!(
             from(&[], &[], &dot_env).unwrap().config,
             expected,
@@ -213,10 +217,11 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         .map(|s| s.name)
         .filter(|name| !table.iter().any(|(tested, ..)| tested == name))
         .collect::<Vec<_>>();
-    // The first has its own test; the others take any text.
+    // The second and third have their own tests; the others take any text.
     let expected = [
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
+        "DEFAULT_BUCKETS",
         "CLUSTER_MEMBERS",
         "CLUSTER_DNS",
     ];
@@ -238,6 +243,28 @@ fn a_wrong_override_is_refused_whole() {
     }
     let twice = config(&[("BOT_RATELIMIT_OVERRIDES", "1:2,1:3")]).bot_ratelimit_overrides;
     assert_eq!(twice, [(1, 3)].into(), "the later limit holds");
+}
+
+#[test]
+fn a_wrong_default_bucket_is_shown_without_those_beside_it() {
+    let value = "GET /users/@me=7,POST channels/!/messages=5";
+    let tail = "\"POST channels/!/messages=5\" is not allowed; routes as METHOD /path=N, each once, \
+                at most 256, such as POST /channels/!/messages=5: one of GET, HEAD, POST, PUT, PATCH \
+                and DELETE, a path without /api and with ! for every id, a number 1 to 65535";
+    assert_eq!(
+        error(from(&[], &[("DEFAULT_BUCKETS", value)], "")),
+        format!("DEFAULT_BUCKETS: {tail}")
+    );
+    let flag = format!("--default-buckets={value}");
+    assert_eq!(
+        error(from(&[&flag], &[], "")),
+        format!("--default-buckets (DEFAULT_BUCKETS): {tail}")
+    );
+    let allowed = settings()
+        .find(|s| s.name == "DEFAULT_BUCKETS")
+        .unwrap()
+        .allowed;
+    assert!(allowed.contains(&format!("at most {},", bounds::DEFAULT_BUCKETS_MAX)));
 }
 
 #[test]

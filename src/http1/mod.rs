@@ -19,9 +19,11 @@
 //!
 //! **Cost.** Nothing is allocated for a head of up to 48 header lines, if the output has room.
 //! Fields are 16-bit offsets into the buffer; a name is recognised once, by length and first byte.
-//! Bodies are never copied or kept: the decoders only count.
+//! Bodies are never copied or kept: the decoders only count. The exception are small errors, of
+//! which `coding` decodes a copy for the limiter.
 
 mod chunked;
+mod coding;
 mod encode;
 mod fields;
 mod framing;
@@ -35,6 +37,7 @@ mod target;
 mod tests;
 
 pub use chunked::{BadChunk, ChunkedDecoder, Progress};
+pub use coding::{ContentCoding, DECODED_BYTES_MAX};
 pub use encode::{ClientSide, Relay};
 pub use fields::Fields;
 pub use framing::{BadFraming, BodyTracker, Framing};

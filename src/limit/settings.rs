@@ -1,20 +1,22 @@
-//! The limiter's settings and caps.
+//! The limiter's settings and caps. Those that a person can set have their numbers, and the reasons
+//! for them, in [`bounds`].
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Requests that may wait in one bucket: at Discord's usual slot a second, the last would wait over
-/// an hour, far longer than any client does.
-pub const MAX_WAITING_PER_BUCKET: u32 = 4_096;
-/// Requests that may wait in one shard; at about 130 bytes each, 13 MiB.
-pub const MAX_WAITING: usize = 100_000;
-/// Buckets tracked in one shard; at 160 bytes each, 320 MiB, if somebody asks for two million
-/// channels within ten minutes.
-pub const MAX_BUCKETS: usize = 2_000_000;
-/// Identities tracked in one shard, at up to 4 KiB each.
+use crate::config::bounds;
+
+/// Requests that may wait in one bucket, wherever it lives.
+pub const MAX_WAITING_PER_BUCKET: u32 = bounds::WAITING_PER_BUCKET as u32;
+/// Requests that may wait in one shard. The default is the whole process's, as if there were no
+/// other shard; where there are, each gets its part.
+pub const MAX_WAITING: usize = bounds::WAITING;
+/// Buckets tracked in one shard; the same holds for it.
+pub const MAX_BUCKETS: usize = bounds::BUCKETS;
+/// Identities tracked in one shard, at up to 4 KiB each: 64 MiB, and more bots than any fleet has.
 pub const MAX_IDENTITIES: usize = 16_384;
-/// Bearer tokens tracked in the process (nirn's `MAX_BEARER_COUNT`).
-pub const MAX_BEARERS: usize = 1_024;
+/// Bearer tokens tracked in the process.
+pub const MAX_BEARERS: usize = bounds::BEARERS;
 /// Discord's global limit for a bot that is not large.
 pub const GLOBAL_DEFAULT: u32 = 50;
 
@@ -30,6 +32,7 @@ pub struct Settings {
     /// By [`BucketKey::route`](super::BucketKey::route): requests of that route that go together
     /// before its first answer, per identity and major (`DEFAULT_BUCKETS`). Such a route is declared
     /// to have a bucket of its own: it neither waits for other unknown routes nor lets them wait.
+    /// [`Keys::template_keys`](crate::route::Keys::template_keys) makes the keys.
     ///
     /// This takes the place of disgo's `RateLimitHashFuncs` as well, which say under what name a
     /// route is counted: names are learned from answers here, and a name that was declared wrongly

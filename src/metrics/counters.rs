@@ -94,8 +94,12 @@ pub struct Counters {
     pub clients_accepted: u64,
     /// Upstream connections that were opened.
     pub upstream_opened: u64,
+    /// Of those, TLS sessions that were resumed: a handshake without certificates.
+    pub upstream_resumed: u64,
     /// Requests that went out on a connection that was open already.
     pub upstream_reused: u64,
+    /// Pooled connections that were found dead when they were to be used again.
+    pub upstream_stale: u64,
     /// Upstream connections that were closed, by either side.
     pub upstream_closed: u64,
     /// Permits that the owner of a bucket sent to another worker.
@@ -151,7 +155,9 @@ impl Counters {
             clients,
             clients_accepted,
             upstream_opened,
+            upstream_resumed,
             upstream_reused,
+            upstream_stale,
             upstream_closed,
             permits_handed,
             refused,
@@ -167,7 +173,9 @@ impl Counters {
             (held_back, other.held_back),
             (clients_accepted, other.clients_accepted),
             (upstream_opened, other.upstream_opened),
+            (upstream_resumed, other.upstream_resumed),
             (upstream_reused, other.upstream_reused),
+            (upstream_stale, other.upstream_stale),
             (upstream_closed, other.upstream_closed),
             (permits_handed, other.permits_handed),
         ] {
@@ -280,9 +288,19 @@ impl Counters {
                 self.upstream_opened,
             ),
             (
+                "weir_upstream_sessions_resumed_total",
+                "Upstream connections whose TLS session was resumed",
+                self.upstream_resumed,
+            ),
+            (
                 "weir_upstream_connections_reused_total",
                 "Requests sent on an upstream connection that was open already",
                 self.upstream_reused,
+            ),
+            (
+                "weir_upstream_connections_stale_total",
+                "Pooled upstream connections found dead when needed",
+                self.upstream_stale,
             ),
             (
                 "weir_upstream_connections_closed_total",

@@ -348,6 +348,8 @@ fn every_plain_number_reaches_the_merged_text() {
         upstream_reused: 108,
         upstream_closed: 109,
         permits_handed: 110,
+        upstream_resumed: 111,
+        upstream_stale: 112,
         ..Counters::default()
     };
     let mut all = Counters::default();
@@ -366,6 +368,8 @@ fn every_plain_number_reaches_the_merged_text() {
         ("weir_upstream_connections_reused_total", "108"),
         ("weir_upstream_connections_closed_total", "109"),
         ("weir_permits_handed_total", "110"),
+        ("weir_upstream_sessions_resumed_total", "111"),
+        ("weir_upstream_connections_stale_total", "112"),
     ] {
         assert!(text.contains(&format!("\n{name} {number}\n")), "{name}");
     }

@@ -106,7 +106,7 @@ impl Keys {
         }
     }
 
-    fn route_key(&self, route: &Route<'_>, method: &[u8]) -> u64 {
+    pub(super) fn route_key(&self, route: &Route<'_>, method: &[u8]) -> u64 {
         let (class, method): (u8, &[u8]) = match route.class {
             Class::Plain => (0, method),
             Class::DeletesYoung => (1, method),

@@ -22,6 +22,7 @@ pub mod identity;
 pub mod key;
 mod path;
 mod table;
+mod template;
 
 use std::fmt;
 

@@ -77,6 +77,12 @@ impl Class {
     }
 }
 
+/// Wall clocks, in Unix milliseconds, at which the message with this id is young, plain and old.
+pub(super) fn clocks_of_each_class(message_id: &[u8]) -> [u64; 3] {
+    let made_unix_ms = (number(message_id).unwrap_or(0) >> 22) + EPOCH_UNIX_MS;
+    [0, YOUNG_MS, OLD_MS + 1].map(|age_ms| made_unix_ms + age_ms)
+}
+
 /// Whether `segment`, standing behind `previous`, is replaced.
 pub(super) fn is_replaced(previous: &[u8], segment: Segment<'_>) -> bool {
     segment.is_id || segment.bytes.len() > WORD_BYTES_MAX || BEFORE_A_CODE.contains(&previous)

@@ -1,12 +1,13 @@
 //! The table of routes, and paths that nobody sane would send.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use proptest::prelude::*;
 
 use super::key::counts_globally;
 use super::*;
+use crate::config::{RouteTemplate, bounds};
 
 /// Wall clock at which the vectors are written.
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -101,8 +102,122 @@ fn two_rows_share_a_key_exactly_when_identity_major_route_and_method_agree() {
             assert_eq!(other.0, named.0, "{} and {target} share a key", other.1);
         }
     }
-    let limits: std::collections::HashSet<_> = seen.values().map(|(limit, _)| limit).collect();
+    let limits: HashSet<_> = seen.values().map(|(limit, _)| limit).collect();
     assert_eq!(limits.len(), seen.len(), "one limit has two keys");
+}
+
+#[test]
+fn a_template_has_the_key_of_every_request_of_its_route() {
+    let mut tested = 0;
+    for [method, target, _, _, _, label] in vectors() {
+        let Ok(template) = format!("{method} {label}").parse::<RouteTemplate>() else {
+            assert!(
+                ["/", "/other", "/long"].contains(&label),
+                "{method} {label}"
+            );
+            continue;
+        };
+        tested += 1;
+        let of_template = keys().template_keys(template.method(), template.path());
+        let of_request = key(method, target, Some(b"Bot a")).route;
+        assert!(of_template.contains(&of_request), "{template} {target}");
+    }
+    assert!(tested > 50, "{tested}");
+}
+
+#[test]
+fn a_template_has_the_keys_of_its_own_route_and_no_other() {
+    let now = |age_ms: u64| ((NOW_MS - age_ms - 1_420_070_400_000) << 22).to_string();
+    let week_ms = 7 * 24 * 60 * 60 * 1_000;
+    let message = |age_ms| format!("/api/v10/channels/1/messages/{}", now(age_ms));
+    let interaction = base64::encode(b"interaction:1103049420930568322:secretsecret", true);
+    let table: &[(&str, &str, &[String])] = &[
+        (
+            "POST",
+            "/channels/!/messages",
+            &["/api/v10/channels/203039963636301824/messages".into()],
+        ),
+        (
+            "GET",
+            "/guilds/!/members/!",
+            &["/api/guilds/1/members/2?x=1".into()],
+        ),
+        ("GET", "/users/@me", &["/api/v9/users/@me".into()]),
+        (
+            "DELETE",
+            "/channels/!/messages/!",
+            &[message(1_000), message(week_ms), message(3 * week_ms)],
+        ),
+        (
+            "PATCH",
+            "/channels/!/messages/!",
+            &[message(1_000), message(3 * week_ms)],
+        ),
+        (
+            "PUT",
+            "/channels/!/messages/!/reactions/!/@me",
+            &["/api/channels/1/messages/2/reactions/%F0%9F%98%8B/@me".into()],
+        ),
+        (
+            "GET",
+            "/channels/!/messages/!/reactions/!",
+            &["/api/channels/1/messages/2/reactions/a:1".into()],
+        ),
+        ("GET", "/invites/!", &["/api/invites/dyno".into()]),
+        ("GET", "/invites/dyno", &["/api/invites/other".into()]),
+        (
+            "POST",
+            "/webhooks/!/!",
+            &[
+                "/api/webhooks/1/token".into(),
+                format!("/api/v10/webhooks/1/{interaction}"),
+            ],
+        ),
+        (
+            "PATCH",
+            "/webhooks/!/token/messages/@original",
+            &[format!(
+                "/api/v10/webhooks/1/{interaction}/messages/@original"
+            )],
+        ),
+        (
+            "POST",
+            "/interactions/!/!/callback",
+            &[format!("/api/v10/interactions/1/{interaction}/callback")],
+        ),
+    ];
+    for (method, template, targets) in table {
+        let parsed = format!("{method} {template}")
+            .parse::<RouteTemplate>()
+            .unwrap();
+        let of_template: HashSet<u64> = keys()
+            .template_keys(parsed.method(), parsed.path())
+            .into_iter()
+            .collect();
+        let of_requests: HashSet<u64> = targets
+            .iter()
+            .map(|target| key(method, target, None).route)
+            .collect();
+        assert_eq!(of_template, of_requests, "{method} {template}");
+    }
+    let put = keys().template_keys("PUT", "/channels/!/messages/!/reactions/!/@me");
+    let delete = keys().template_keys("DELETE", "/channels/!/messages/!/reactions/!/!");
+    assert_eq!(put, delete, "they share one limit");
+}
+
+#[test]
+fn the_longest_template_is_a_route_of_its_own() {
+    let bytes = bounds::TEMPLATE_BYTES_MAX;
+    let mut path = "/channels/!/messages/!/reactions".to_owned();
+    path.push_str(&"/a".repeat((bytes - path.len()) / 2));
+    let plain = format!("/{}", "ab/".repeat(32) + "abc");
+    assert_eq!((path.len(), plain.len()), (bytes, bytes));
+    let long = key("GET", &format!("/api/{}", "word/".repeat(40)), None).route;
+    for path in [path, plain] {
+        let template = format!("GET {path}").parse::<RouteTemplate>().unwrap();
+        assert!(!keys().template_keys("GET", template.path()).contains(&long));
+    }
+    const { assert!(bounds::TEMPLATE_WORD_BYTES_MAX == WORD_BYTES_MAX) };
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::registry::Registered;
 use super::request::Request;
 use super::{Worker, reply};
 use crate::clock;
+use crate::error::Kind;
 use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
 };
@@ -80,11 +81,21 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registe
         Ok(Some(request)) => request,
         Ok(None) => return Next::Close,
         Err(unread) => {
-            worker.metrics().own.refuse(Refusal::Malformed);
-            let reply = match unread {
-                Unread::Bad(bad) => Reply::bad_request(bad),
-                Unread::Slow => Reply::error(408, "the request head did not come in time"),
+            let (kind, reply) = match unread {
+                Unread::Bad(bad) if bad.status() == 431 => {
+                    (Kind::HeadTooLarge, Reply::bad_request(bad))
+                }
+                Unread::Bad(bad) => (Kind::BadRequest, Reply::bad_request(bad)),
+                Unread::Slow => (
+                    Kind::ClientTimeout,
+                    Reply::error(408, "the request head did not come in time"),
+                ),
             };
+            {
+                let mut metrics = worker.metrics();
+                metrics.own.refuse(Refusal::Malformed);
+                metrics.own.fail(kind);
+            }
             // The connection ends either way.
             let _ = reply::send(worker, client, &reply, false).await;
             return Next::Linger;
@@ -185,6 +196,7 @@ async fn read_request(
             return Err(Unread::Slow);
         }
         if !matches!(count, Ok(1..)) {
+            worker.count_lost_client(false);
             return Ok(None);
         }
     }
@@ -242,7 +254,10 @@ impl Client {
         let stall = worker.process.config.client_idle_timeout;
         let armed = worker.deadlines.arm_after(&self.stream, Half::Both, stall);
         let result = write_all(&mut self.stream, &mut self.outbuf).await;
-        drop(armed);
+        let too_slow = armed.expired();
+        if result.is_err() {
+            worker.count_lost_client(too_slow);
+        }
         result
     }
 }

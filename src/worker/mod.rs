@@ -33,6 +33,7 @@ use monoio::net::TcpListener;
 
 use self::registry::Registry;
 use crate::clock::{self, Instant};
+use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
 use crate::limit::{self, Answer, Limited, Reason};
@@ -220,6 +221,19 @@ impl Worker {
         }
     }
 
+    /// Counts a client that is gone, or that kept weir waiting too long; not one that weir itself
+    /// cuts off at the end.
+    fn count_lost_client(&self, too_slow: bool) {
+        if self.process.aborting.load(Ordering::Relaxed) {
+            return;
+        }
+        self.metrics().own.fail(if too_slow {
+            Kind::ClientTimeout
+        } else {
+            Kind::ClientGone
+        });
+    }
+
     /// Sleeps a while; true if the worker is to stop.
     async fn pause(&self, duration: Duration) -> bool {
         monoio::time::sleep(duration).await;
@@ -272,7 +286,9 @@ impl Worker {
     fn publish(&self, metrics: &mut Metrics) {
         let upstream = self.upstream.counts();
         metrics.own.upstream_opened = upstream.opened;
+        metrics.own.upstream_resumed = upstream.resumed;
         metrics.own.upstream_reused = upstream.reused;
+        metrics.own.upstream_stale = upstream.stale;
         metrics.own.upstream_closed = upstream.closed;
         metrics.own.held_back = self.local.held_back();
     }

@@ -167,7 +167,10 @@ async fn refused(
     left: Option<u64>,
 ) -> (Outcome, Next) {
     match none {
-        NoPermit::Left => (Outcome::Unanswered, Next::Close),
+        NoPermit::Left => {
+            worker.count_lost_client(false);
+            (Outcome::Unanswered, Next::Close)
+        }
         NoPermit::Refused(refusal) => {
             worker.count_refusal(refusal.reason);
             own_answer(worker, client, request, reply::refused(refusal), left).await
@@ -208,18 +211,21 @@ async fn no_answer(
     left: Option<u64>,
 ) -> (Outcome, Next) {
     let error = match failure {
+        // Counted where it was noticed.
         Failure::Client => return (Outcome::Unanswered, Next::Close),
         Failure::Upstream(error) => error,
         // Both are taken up again before they come here.
         Failure::Stale(_) | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
     };
     tracing::debug!(%error, "no answer from the upstream");
-    if error.kind == Kind::BadRequest {
-        worker.metrics().own.refuse(Refusal::Malformed);
-    } else {
+    {
         let mut metrics = worker.metrics();
-        metrics.requests.record_error();
         metrics.own.fail(error.kind);
+        if error.kind == Kind::BadRequest {
+            metrics.own.refuse(Refusal::Malformed);
+        } else {
+            metrics.requests.record_error();
+        }
     }
     own_answer(worker, client, request, reply::failed(&error), left).await
 }

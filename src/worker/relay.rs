@@ -12,7 +12,8 @@ use super::exchange::Attempt;
 use super::request::Request;
 use crate::error::{Error, Kind};
 use crate::http1::{
-    BodyTracker, ClientSide, Framing, Parse, Relay, ResponseHead, Version, parse_response,
+    BodyTracker, ClientSide, ContentCoding, Framing, Parse, Relay, ResponseHead, Version,
+    parse_response,
 };
 use crate::io::Buf;
 use crate::io::socket::{Half, borrow};
@@ -139,7 +140,9 @@ fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Hea
         let body = bytes.get(head.len..).unwrap_or_default();
         match error_body(head.framing, body) {
             ErrorBody::Whole { data, len } => {
-                answer.error_body(&data);
+                if let Some(content) = ContentCoding::of(head).decode(&data) {
+                    answer.error_body(&content);
+                }
                 whole = Some(head.len + len);
             }
             ErrorBody::Partial => return None,
@@ -156,7 +159,7 @@ fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Hea
 
 /// The body of an error answer.
 enum ErrorBody {
-    /// Its data, and how many bytes it takes as it came.
+    /// Its data, still in its content coding, and how many bytes it takes as it came.
     Whole { data: Vec<u8>, len: usize },
     /// More of it is to come.
     Partial,
@@ -164,8 +167,7 @@ enum ErrorBody {
     NotKept,
 }
 
-/// Gathers a small error body. One that is compressed comes out as it is and says nothing to the
-/// limiter, which then goes by the headers alone.
+/// Gathers a small error body, compressed or not: what is relayed are the bytes that came.
 fn error_body(framing: Framing, bytes: &[u8]) -> ErrorBody {
     let mut tracker = BodyTracker::new(framing);
     if tracker.remaining_hint().unwrap_or(0) > ERROR_BODY_BYTES_MAX
@@ -227,6 +229,7 @@ pub(super) async fn answer(
         }
         client.flush(worker).await?;
         if broken {
+            cut(worker, client, relay, head);
             return Ok(false);
         }
         if body.done() {
@@ -238,23 +241,24 @@ pub(super) async fn answer(
             (false, Ok(0)) => false,
             (false, Ok(_)) => true,
             (true, _) | (_, Err(_)) => {
-                cut(client, relay, head);
+                cut(worker, client, relay, head);
                 return Ok(false);
             }
         };
         if !more {
             if !(body.done_at_close() && receiver.ended_cleanly()) {
-                cut(client, relay, head);
+                cut(worker, client, relay, head);
             }
             return Ok(false);
         }
     }
 }
 
-/// Makes a cut-off answer look like one: a client that only the end of the connection tells the end
-/// of the body must see it break, not end.
-fn cut(client: &Client, relay: Relay, head: &Head) {
+/// Counts a cut-off answer and makes it look like one: a client that only the end of the connection
+/// tells the end of the body must see it break, not end.
+fn cut(worker: &Worker, client: &Client, relay: Relay, head: &Head) {
     tracing::debug!("the upstream broke off its answer");
+    worker.metrics().own.fail(Kind::BodyTruncated);
     if relay.dechunk || head.framing == Framing::UntilClose {
         let socket = borrow(&client.stream);
         // With no time to linger, closing resets (SO_LINGER, socket(7)).

@@ -30,20 +30,13 @@ pub(super) async fn pump(
 ) -> Result<(), Attempt> {
     let config = &worker.process.config;
     while !body.done() {
-        if client.inbuf.is_empty() {
-            let armed =
-                worker
-                    .deadlines
-                    .arm_after(&client.stream, Half::Read, config.client_idle_timeout);
-            let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
-            drop(armed);
-            if !matches!(count, Ok(1..)) {
-                return Err(Attempt::Client);
-            }
+        if client.inbuf.is_empty() && !read(worker, client).await {
+            return Err(Attempt::Client);
         }
-        let progress = body
-            .take(client.inbuf.as_slice())
-            .map_err(|_| Attempt::Client)?;
+        let Ok(progress) = body.take(client.inbuf.as_slice()) else {
+            worker.metrics().own.fail(Kind::BadRequest);
+            return Err(Attempt::Client);
+        };
         sender.queue(&client.inbuf.as_slice()[..progress.consumed])?;
         client.inbuf.consume(progress.consumed);
         let armed = worker
@@ -58,13 +51,17 @@ pub(super) async fn pump(
     Ok(())
 }
 
-/// Reads once more of the body; false if the client has gone or stalls.
+/// Reads once more of the body; false if the client has gone or stalls, which is counted.
 pub(super) async fn read(worker: &Worker, client: &mut Client) -> bool {
     let patience = worker.process.config.client_idle_timeout;
     let armed = worker
         .deadlines
         .arm_after(&client.stream, Half::Read, patience);
     let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
-    drop(armed);
-    matches!(count, Ok(1..))
+    let too_slow = armed.expired();
+    let more = matches!(count, Ok(1..));
+    if !more {
+        worker.count_lost_client(too_slow);
+    }
+    more
 }

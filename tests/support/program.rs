@@ -193,7 +193,7 @@ fn address(line: &str, key: &str) -> SocketAddr {
         .unwrap_or_else(|| panic!("{key} in {line}"));
     let text: String = rest
         .chars()
-        .skip_while(|c| !c.is_ascii_digit() && *c != '[')
+        .skip_while(|c| *c == '"')
         .take_while(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']'))
         .collect();
     text.parse()

@@ -8,6 +8,7 @@ use std::io::Write;
 
 use super::body::Body;
 use super::clock::http_date;
+use super::coding::Coding;
 use super::endpoint::Endpoint;
 use super::http::Head;
 use super::limits::Cause;
@@ -53,6 +54,8 @@ pub struct Context<'a> {
     pub unix_ns: u64,
     /// Whether `Connection: close` is announced.
     pub close: bool,
+    /// Whether an error is compressed if the request allows it.
+    pub compress_errors: bool,
 }
 
 impl Writer {
@@ -204,6 +207,11 @@ impl Writer {
             return;
         }
         put!(out, "Content-Type: {content_type}\r\n");
+        let accepted = Coding::accepted(cx.head.accept_encoding());
+        if let Some(coding) = accepted.filter(|_| cx.compress_errors && status >= 400) {
+            self.body = coding.encode(&self.body);
+            put!(out, "Content-Encoding: {}\r\n", coding.name());
+        }
         let has_body = cx.head.method != Method::Head;
         if chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");

@@ -251,6 +251,7 @@ impl Conn {
             body: &self.body,
             unix_ns,
             close,
+            compress_errors: outcome.answers.compress_errors,
         };
         self.local
             .writer
@@ -305,6 +306,7 @@ impl Conn {
                     body: &self.body,
                     unix_ns,
                     close,
+                    compress_errors: self.local.live().compress_errors,
                 };
                 let answer = (*status, headers.as_slice(), body.as_str(), *bare);
                 self.local
@@ -398,6 +400,7 @@ impl Conn {
             body: &self.body,
             unix_ns,
             close,
+            compress_errors: false,
         };
         self.out.clear();
         self.local

@@ -43,6 +43,7 @@ pub struct Head {
     target: Range<usize>,
     authorization: Range<usize>,
     content_type: Range<usize>,
+    accept_encoding: Range<usize>,
     /// Its method.
     pub method: Method,
     /// How its body ends.
@@ -60,6 +61,7 @@ impl Default for Head {
             target: 0..0,
             authorization: 0..0,
             content_type: 0..0,
+            accept_encoding: 0..0,
             method: Method::Get,
             framing: Framing::Length(0),
             keep_alive: true,
@@ -96,6 +98,7 @@ impl Head {
         self.method = method;
         self.target = place(target.as_bytes());
         (self.authorization, self.content_type) = (0..0, 0..0);
+        self.accept_encoding = 0..0;
         self.keep_alive = request.version == Some(1);
         self.expects_continue = false;
         let (mut length, mut chunked, mut hosts) = (None, false, 0);
@@ -124,6 +127,7 @@ impl Head {
                     }
                     length = Some(n);
                 }
+                15 if is(header.name, "accept-encoding") => self.accept_encoding = place(value),
                 17 if is(header.name, "transfer-encoding") => {
                     if chunked || !value.eq_ignore_ascii_case(b"chunked") {
                         return Parsed::Invalid("unknown transfer coding");
@@ -159,6 +163,11 @@ impl Head {
     /// `Content-Type`, empty without.
     pub fn content_type(&self) -> &str {
         self.text(&self.content_type)
+    }
+
+    /// `Accept-Encoding`, empty without.
+    pub fn accept_encoding(&self) -> &str {
+        self.text(&self.accept_encoding)
     }
 
     /// The head as it came, request line and headers.

@@ -15,6 +15,7 @@
 pub mod answer;
 pub mod body;
 pub mod clock;
+mod coding;
 mod conn;
 mod control;
 pub mod endpoint;

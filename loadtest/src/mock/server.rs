@@ -119,6 +119,7 @@ impl Shared {
 pub(super) struct Live {
     pub(super) connections: ConnectionSettings,
     pub(super) faults: bool,
+    pub(super) compress_errors: bool,
     latency: Duration,
     jitter: Duration,
 }
@@ -165,6 +166,7 @@ impl Local {
         let live = Live {
             connections: settings.connections,
             faults: !settings.faults.is_empty(),
+            compress_errors: settings.answers.compress_errors,
             latency: duration(settings.latency_ms),
             jitter: duration(settings.jitter_ms),
         };

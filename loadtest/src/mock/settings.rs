@@ -174,6 +174,8 @@ impl Default for GatewaySettings {
 pub struct AnswerSettings {
     /// Whether JSON comes chunked, as Cloudflare often sends it, instead of with its length.
     pub chunked: bool,
+    /// Whether errors come compressed for a client that accepts it.
+    pub compress_errors: bool,
     /// Whether every answer is preceded by `103 Early Hints`.
     pub early_hints: bool,
     /// How far the server's clock (`Date`, `X-RateLimit-Reset`, ids) is ahead, in milliseconds.

@@ -44,6 +44,7 @@ impl Desk {
             body: &body,
             unix_ns: UNIX_NS,
             close: false,
+            compress_errors: outcome.answers.compress_errors,
         };
         let mut out = Vec::new();
         self.writer.write(&mut out, cx, &outcome);
@@ -181,6 +182,7 @@ fn an_injected_answer_is_sent_as_told() {
         body: &body,
         unix_ns: UNIX_NS,
         close: true,
+        compress_errors: false,
     };
     let fault = r#"{"kind":"answer","status":429,"headers":[["content-type","text/html"]],
                     "body":"no","bare":true}"#;

@@ -1,0 +1,211 @@
+//! What went wrong is counted under the kind it was, once.
+
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::http::Client;
+use support::upstream::{Peer, Recorder};
+use support::{Pair, SHAPES, config, request};
+use weir::Handle;
+
+const CHANNEL: u64 = 203_039_963_636_301_824;
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 google\r\n\r\nok";
+
+/// A weir with little patience before an upstream of plain HTTP that answers so.
+fn before(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Recorder, Handle) {
+    let recorder = Recorder::start(script);
+    let mut config = config(&recorder.url(), None);
+    config.workers = Some(1);
+    config.client_header_timeout = Duration::from_millis(200);
+    config.client_idle_timeout = Duration::from_millis(400);
+    let weir = weir::start(config).expect("weir starts");
+    (recorder, weir)
+}
+
+/// Answers requests without a body; for the end of one it waits for ever.
+fn always_ok(peer: &mut Peer) {
+    while peer.read_until("\r\n\r\n") {
+        peer.send(OK);
+    }
+}
+
+fn scrape(weir: &Handle) -> String {
+    let metrics = weir.metrics_addr().expect("metrics are on");
+    let mut client = Client::connect(metrics);
+    client
+        .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .text()
+}
+
+fn count(text: &str, name: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is missing:\n{text}"))
+}
+
+/// The kinds that were counted, each with how often.
+fn errors(text: &str) -> Vec<(&str, u64)> {
+    let lines = text.lines().filter_map(|line| {
+        let (kind, rest) = line
+            .strip_prefix("weir_errors_total{kind=\"")?
+            .split_once('"')?;
+        Some((kind, rest.rsplit(' ').next()?.parse().ok()?))
+    });
+    lines.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Waits until these errors have been counted, and none beside.
+fn expect_errors(weir: &Handle, expected: &[(&str, u64)]) {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = scrape(weir);
+        if errors(&text) == expected {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "{:?} instead of {expected:?}",
+            errors(&text)
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_is_counted_as_gone_wherever_it_leaves() {
+    let (_recorder, weir) = before(always_ok);
+    // Before a request there is nothing to go wrong.
+    drop(Client::connect(weir.proxy_addr()));
+    let mut served = Client::connect(weir.proxy_addr());
+    assert_eq!(
+        served.ask(&request("GET", "/api/users/@me", "")).status,
+        200
+    );
+    drop(served);
+    expect_errors(&weir, &[]);
+    let mut in_head = Client::connect(weir.proxy_addr());
+    in_head.send("GET /api/users/@me HT");
+    drop(in_head);
+    expect_errors(&weir, &[("client_gone", 1)]);
+    // One body that is short enough to be kept, and one that streams.
+    for (seen, length) in [(2, 50_000), (3, 500_000)] {
+        let mut in_body = Client::connect(weir.proxy_addr());
+        in_body.send(format!(
+            "POST /api/users/@me HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nshort"
+        ));
+        thread::sleep(Duration::from_millis(100));
+        drop(in_body);
+        expect_errors(&weir, &[("client_gone", seen)]);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_request_waits_is_counted_as_gone() {
+    for shape in SHAPES {
+        let pair = Pair::start(shape);
+        let path = format!("/api/v10/channels/{CHANNEL}/messages");
+        let post = request("POST", &path, "{}");
+        let mut client = Client::connect(pair.addr());
+        for _ in 0..5 {
+            assert_eq!(client.ask(&post).status, 200);
+        }
+        let mut leaving = Client::connect(pair.addr());
+        leaving.send(&post);
+        // Longer than a half-close would take.
+        thread::sleep(Duration::from_millis(250));
+        drop(leaving);
+        expect_errors(&pair.weir, &[("client_gone", 1)]);
+    }
+}
+
+#[test]
+fn a_client_that_stalls_is_counted_as_too_slow() {
+    let (_recorder, weir) = before(always_ok);
+    let mut in_head = Client::connect(weir.proxy_addr());
+    in_head.send("GET /api/users/@me HT");
+    assert_eq!(in_head.answer(false).status, 408);
+    expect_errors(&weir, &[("client_timeout", 1)]);
+    for (seen, length) in [(2, 50_000), (3, 500_000)] {
+        let mut in_body = Client::connect(weir.proxy_addr());
+        in_body.send(format!(
+            "POST /api/users/@me HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nshort"
+        ));
+        expect_errors(&weir, &[("client_timeout", seen)]);
+    }
+}
+
+#[test]
+fn a_request_that_is_no_http_is_counted_by_what_is_wrong_with_it() {
+    let (_recorder, weir) = before(always_ok);
+    let ask = |text: &str| Client::connect(weir.proxy_addr()).ask(text).status;
+    assert_eq!(ask("GET /api HTTP/1.1\r\n\r\n"), 400);
+    expect_errors(&weir, &[("bad_request", 1)]);
+    let many = "X-Y: z\r\n".repeat(120);
+    assert_eq!(
+        ask(&format!("GET /api HTTP/1.1\r\nHost: x\r\n{many}\r\n")),
+        431
+    );
+    expect_errors(&weir, &[("bad_request", 1), ("head_too_large", 1)]);
+    let mut chunked = Client::connect(weir.proxy_addr());
+    chunked.send("POST /api HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n");
+    expect_errors(&weir, &[("bad_request", 2), ("head_too_large", 1)]);
+    let text = scrape(&weir);
+    assert_eq!(count(&text, "weir_refused_total{reason=\"malformed\"}"), 3);
+    assert_eq!(
+        count(&text, "nirn_proxy_error"),
+        0,
+        "nothing of weir's or Discord's"
+    );
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_counted_and_never_looks_whole() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\nno size\r\n",
+    ];
+    for answer in answers {
+        for version in ["1.1", "1.0"] {
+            let (_recorder, weir) = before(move |peer| {
+                peer.read_head();
+                peer.send(answer);
+            });
+            let mut client = Client::connect(weir.proxy_addr());
+            client.send(format!("GET /api/a HTTP/{version}\r\nHost: x\r\n\r\n"));
+            let mut all = Vec::new();
+            let end = std::io::Read::read_to_end(&mut client.stream, &mut all);
+            let text = String::from_utf8_lossy(&all);
+            // Without a length or chunks only a reset tells the end from a break.
+            let marked = text.contains("Content-Length: 9") || text.contains("chunked");
+            assert!(marked || end.is_err(), "HTTP/{version}, {answer:?}: {text}");
+            assert!(!text.contains("0\r\n\r\n"), "{text}");
+            expect_errors(&weir, &[("body_truncated", 1)]);
+        }
+    }
+}
+
+#[test]
+fn resumed_sessions_and_dead_pooled_connections_are_counted() {
+    let pair = Pair::start(SHAPES[0]);
+    let get = request("GET", "/api/v10/users/@me", "");
+    let counts = || {
+        let text = scrape(&pair.weir);
+        [
+            "weir_upstream_connections_opened_total",
+            "weir_upstream_sessions_resumed_total",
+            "weir_upstream_connections_reused_total",
+            "weir_upstream_connections_stale_total",
+        ]
+        .map(|name| count(&text, name))
+    };
+    assert_eq!(pair.ask(&get).status, 200);
+    assert_eq!(pair.ask(&get).status, 200);
+    assert_eq!(counts(), [1, 0, 1, 0]);
+    pair.mock.close_connections();
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(pair.ask(&get).status, 200);
+    assert_eq!(counts(), [2, 1, 1, 1]);
+}
