@@ -11,7 +11,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(super) const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 /// One bucket's count.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Counter {
     /// Sliding: when it has leaked empty. Fixed: when the window ends.
     until_ns: u64,
@@ -28,6 +28,18 @@ pub(super) struct State {
 }
 
 impl Counter {
+    /// One that nobody can use before `until`.
+    pub(super) fn used_up(rule: Rule, until: Instant) -> Self {
+        let used = match rule {
+            Rule::Fixed { limit, .. } => limit,
+            Rule::Sliding { .. } | Rule::Free => 0,
+        };
+        Self {
+            until_ns: until.as_nanos(),
+            used,
+        }
+    }
+
     pub(super) fn take(&mut self, now: Instant, rule: Rule) -> Option<State> {
         let now_ns = now.as_nanos();
         match rule {

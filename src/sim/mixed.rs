@@ -77,7 +77,7 @@ fn api(seed: &mut Seed) -> Vec<Route> {
     routes
 }
 
-fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup {
+pub(super) fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup {
     let mut seed = Seed::new(number);
     let seed = &mut seed;
     let mut setup = Setup::new(api(seed), 30, seed);
@@ -117,6 +117,7 @@ fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup
             major: seed.below(majors),
             route: seed.below(setup.routes.len() as u64) as usize,
             touches_hidden: false,
+            max_wait: None,
         };
         let hidden = setup.routes[request.route].hidden_permille;
         let burst = if seed.permille(50) {
@@ -172,6 +173,9 @@ pub fn troubled(seed: u64, requests: u64) -> Report {
         dead_webhooks_every: *seed.pick(&[0, 2]),
         forbidden_every: *seed.pick(&[0, 5]),
         global_by_clock: seed.permille(500),
+        failing_permille: *seed.pick(&[0, 10]),
+        hiccup_permille: *seed.pick(&[0, 2]),
+        block_grows: ms(*seed.pick(&[0, 3_000])),
     };
     run(&setup(seed, requests, trouble), Limiter::Weir).0
 }
