@@ -70,14 +70,27 @@ pub(super) struct Route {
     pub(super) unexplained_permille: u64,
     /// Of 1,000 answers, so many have limit headers that make no sense.
     pub(super) absurd_permille: u64,
-    /// Used through API v6 or v7: waits in milliseconds, resets in whole seconds.
+    /// Of 1,000 answers, so many have a `Reset-After` of a hundred years.
+    pub(super) hundred_years_permille: u64,
+    /// Used through API v6 or v7, whose waits are in milliseconds.
     pub(super) old_version: bool,
+    /// Its `Reset` and `Reset-After` are in whole seconds, rounded up.
+    pub(super) whole_seconds: bool,
     /// An interaction's request that carries its bot's token too, and is counted for it.
     pub(super) needless_authorization: bool,
-    /// Used up before the run begins, for so long; the refusals name no bucket if the flag is set.
-    pub(super) used_up: Option<(Duration, bool)>,
+    /// Somebody else uses it up.
+    pub(super) used_up: Option<UsedUp>,
     /// Discord changes it, without a word.
     pub(super) change: Option<Change>,
+}
+
+/// At `from`, all slots are gone; those of a fixed window return at `until`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UsedUp {
+    pub(super) from: Instant,
+    pub(super) until: Instant,
+    /// The refusals say how long, and nothing of the bucket.
+    pub(super) bare: bool,
 }
 
 /// From `at` on, a route counts by `rule`, under `name`.
@@ -103,7 +116,9 @@ impl Route {
             unreliable: false,
             unexplained_permille: 0,
             absurd_permille: 0,
+            hundred_years_permille: 0,
             old_version: false,
+            whole_seconds: false,
             needless_authorization: false,
             used_up: None,
             change: None,

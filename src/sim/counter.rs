@@ -28,15 +28,15 @@ pub(super) struct State {
 }
 
 impl Counter {
-    /// One that nobody can use before `until`.
-    pub(super) fn used_up(rule: Rule, until: Instant) -> Self {
-        let used = match rule {
-            Rule::Fixed { limit, .. } => limit,
-            Rule::Sliding { .. } | Rule::Free => 0,
-        };
-        Self {
-            until_ns: until.as_nanos(),
-            used,
+    /// All slots are taken; a fixed window ends at `until`.
+    pub(super) fn use_up(&mut self, now: Instant, rule: Rule, until: Instant) {
+        match rule {
+            Rule::Free => {}
+            Rule::Sliding { period, .. } => self.until_ns = (now + period).as_nanos(),
+            Rule::Fixed { limit, .. } => {
+                self.until_ns = until.as_nanos();
+                self.used = limit;
+            }
         }
     }
 
@@ -74,7 +74,8 @@ impl Counter {
                 self.used += u16::from(!refused);
                 Some(State {
                     limit,
-                    remaining: limit - self.used,
+                    // The limit may have changed meanwhile.
+                    remaining: limit.saturating_sub(self.used),
                     reset_after_ns,
                     refused_ns: refused.then_some(reset_after_ns),
                 })

@@ -14,7 +14,7 @@ use crate::clock::Instant;
 use crate::limit::Answer;
 use answer::Writer;
 use blame::Blame;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -31,6 +31,8 @@ pub(super) struct Discord {
     /// Nobody may ask before.
     blocked_until: Instant,
     counters: HashMap<CounterKey, Counter>,
+    /// Buckets that somebody else has used up.
+    used_up: HashSet<CounterKey>,
     /// Resources (major parameter and name) that others used up, and until when.
     shared: HashMap<(u64, u64), Instant>,
     hidden: HashMap<Place, Window>,
@@ -56,6 +58,7 @@ impl Discord {
             clock_ahead_ns: 1_700_000_000 * SECOND_NS + seed.below(SECOND_NS),
             blocked_until: Instant::ZERO,
             counters: HashMap::new(),
+            used_up: HashSet::new(),
             shared: HashMap::new(),
             hidden: HashMap::new(),
             global: HashMap::new(),
@@ -110,19 +113,22 @@ impl Discord {
         }
         let key = self.counter_key(now, request);
         let why = self.blame.of_bucket(now, key, route, known);
-        let counter = self.counters.entry(key).or_insert_with(|| {
-            let used_up = route.used_up;
-            used_up.map_or_else(Counter::default, |(wait, _)| {
-                Counter::used_up(route.rule, Instant::ZERO + wait)
-            })
-        });
+        let counter = self.counters.entry(key).or_default();
+        if let Some(used_up) = route.used_up
+            && used_up.from <= now
+            && now < used_up.until
+            && self.used_up.insert(key)
+        {
+            counter.use_up(now, route.rule, used_up.until);
+            self.blame.used_by_others(now, key);
+        }
         let Some(mut state) = counter.take(now, route.rule) else {
             self.accept(now);
             return writer.status(200);
         };
         if let Some(wait_ns) = state.refused_ns {
             self.refuse(why, now, request);
-            let bare = route.used_up.is_some_and(|(_, bare)| bare);
+            let bare = route.used_up.is_some_and(|used_up| used_up.bare);
             return writer.limited((!bare).then_some(&state), wait_ns, "user");
         }
         if let Some(answer) = self.beyond_the_bucket(now, request, route, &state, seed) {
@@ -149,6 +155,10 @@ impl Discord {
         } else {
             writer.limits(&state, &mut answer);
         }
+        if seed.permille(route.hundred_years_permille) {
+            self.blame.made_no_sense(now, key);
+            answer.header(b"X-RateLimit-Reset-After", b"4294967296.5");
+        }
         answer
     }
 
@@ -167,12 +177,13 @@ impl Discord {
             answer.error_body(b"error code: 1015");
             return Some(answer);
         }
-        if seed.permille(self.trouble.failing_permille) {
+        let (failing, hiccup) = (self.trouble.failing_permille, self.trouble.hiccup_permille);
+        if failing > 0 && seed.permille(failing) {
             self.tally.failed += 1;
             return Some(Answer::new(*seed.pick(&[500, 502, 503, 504])));
         }
         let writer = self.writer(now, route);
-        if route.token == Token::Bot && seed.permille(self.trouble.hiccup_permille) {
+        if route.token == Token::Bot && hiccup > 0 && seed.permille(hiccup) {
             self.tally.hiccups += 1;
             let mut answer = writer.status(401);
             answer.error_body(br#"{"message": "401: Unauthorized", "code": 0}"#);

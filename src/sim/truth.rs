@@ -10,7 +10,7 @@
 //! those of which it is only shown how often they are have both. What comes later queues behind, and
 //! changes nothing.
 
-use super::api::{Request, Route, Rule};
+use super::api::{Request, Route, Rule, Trouble, UsedUp};
 use super::mixed;
 use super::run::watch;
 use super::scenario::{START, Setup};
@@ -111,23 +111,22 @@ pub const WAITS: &[Wait] = &[
         certain: true,
         setup: |seed| {
             let (limit, period) = (limit(seed), seed.range(1_000, 10_000));
-            let rule = if seed.permille(500) {
-                Rule::sliding(limit, period)
+            let from = START + WARM_UP;
+            let until = from + Duration::from_millis(period);
+            let (rule, bare) = if seed.permille(500) {
+                (Rule::sliding(limit, period), false)
             } else {
-                Rule::fixed(limit, period)
+                (Rule::fixed(limit, period), seed.permille(500))
             };
-            let used_up = START + Duration::from_millis(seed.range(1_000, 20_000));
-            let used_up = Duration::from_nanos(used_up.as_nanos());
             let route = Route {
-                used_up: Some((used_up, false)),
+                used_up: Some(UsedUp { from, until, bare }),
                 ..Route::new(rule, 1)
             };
             let mut setup = Setup::new(vec![route], 60, seed);
-            setup.ask(START, 1, 1, 0);
-            // Behind the one that was refused and stands in front.
-            let left = (used_up.as_millis() as u64).saturating_sub(1_300).max(1);
-            let at = START + Duration::from_millis(100 + seed.below(left));
-            setup.ask(at, 1, 1, 0);
+            (0..2 * limit + 2).for_each(|_| setup.ask(START, 1, 1, 0));
+            // Some stand behind the one that is refused.
+            (0..seed.range(1, 4)).for_each(|_| setup.ask(from, 1, 1, 0));
+            setup.ask(from + Duration::from_millis(100), 1, 1, 0);
             setup
         },
     },
@@ -135,7 +134,7 @@ pub const WAITS: &[Wait] = &[
         name: "anything, in mixed traffic that leaves",
         certain: false,
         setup: |seed| {
-            let mut setup = mixed::setup(seed.next(), 800, |_| Default::default());
+            let mut setup = mixed::setup(seed.next(), 800, |_| Trouble::default());
             let mut probe = *seed.pick(&setup.asks);
             probe.2 = None;
             setup.asks.push(probe);

@@ -1,5 +1,7 @@
 //! `loadtest sim`: weir's limiter against a simulated Discord, and beside three references.
 
+mod sudden;
+
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -80,7 +82,9 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
     }
     if args.seed.is_none() {
         goodput(&mut complaints)?;
+        sudden::truth(&mut complaints)?;
         safety(&mut complaints)?;
+        sudden::surprises(&mut complaints)?;
         if !args.no_references {
             compare(&mut complaints)?;
         }
@@ -109,6 +113,7 @@ fn excuses(report: &Report) -> String {
         (Refusal::Unexplained, "unexplained"),
         (Refusal::Foreign, "foreign use"),
         (Refusal::Clock, "wrong clocks"),
+        (Refusal::Changed, "changed limits"),
     ];
     let all = kinds.map(|(kind, name)| (report.shown.refused(kind), name));
     let some = all.iter().filter(|(count, _)| *count > 0);
@@ -166,13 +171,15 @@ fn mixed(args: &Args, complaints: &mut Complaints) -> io::Result<()> {
     ))?;
     let shown = &troubled.shown;
     say(&format!(
-        "in trouble: {} requests; 429s: {}, other {}; Cloudflare {}, 401 {}, 403 {}; starved {}, leaked {}",
+        "in trouble: {} requests; 429s: {}, other {}; Cloudflare {}, 401 {} and {} in passing, 403 {}, 5xx {}; starved {}, leaked {}",
         troubled.sent,
         excuses(&troubled),
         shown.avoidable(),
         shown.blocked,
         shown.unauthorized,
+        shown.hiccups,
         shown.forbidden,
+        shown.failed,
         troubled.starved,
         troubled.leaks
     ))

@@ -25,7 +25,7 @@ impl Writer<'_> {
     pub(super) fn limits(&self, state: &State, answer: &mut Answer) {
         let reset_ns = self.server_ns + state.reset_after_ns;
         let seconds = |ns: u64| {
-            if self.route.old_version {
+            if self.route.whole_seconds {
                 ns.div_ceil(SECOND_NS).to_string()
             } else {
                 format!("{:.3}", ns as f64 / SECOND_NS as f64)
@@ -58,7 +58,6 @@ impl Writer<'_> {
             ("X-RateLimit-Reset-After", "-3.5"),
             ("X-RateLimit-Reset-After", "0"),
             ("X-RateLimit-Reset-After", "9e9"),
-            ("X-RateLimit-Reset-After", "4294967296.5"),
         ]);
         answer.header(header.as_bytes(), value.as_bytes());
     }

@@ -10,7 +10,7 @@ const HISTORY: usize = 50_000;
 
 impl<S: Subject> World<S> {
     /// What happened around a bot's channel before something was wrong, one line an event.
-    pub(super) fn history(&self, bot: u64, major: u64) -> String {
+    pub(in crate::sim) fn history(&self, bot: u64, major: u64) -> String {
         let here = |request: &Request| (request.bot, request.major) == (bot, major);
         let lines = self.history.iter().filter(|line| here(&line.1));
         lines.fold(String::new(), |all, (at, request, what, answer)| {
