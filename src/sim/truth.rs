@@ -191,10 +191,10 @@ pub fn truth(wait: &Wait, seed: u64) -> Option<Told> {
         };
     };
     bound(&mut setup, Some(Duration::ZERO));
-    let (_, told) = watch(&setup, last as u64);
+    let (_, told) = watch(&setup);
     let told = told?;
     bound(&mut setup, None);
-    let (gone, _) = watch(&setup, last as u64);
+    let (gone, _) = watch(&setup);
     let waited = gone?.saturating_duration_since(setup.asks[last].0);
     Some(Told { told, waited })
 }

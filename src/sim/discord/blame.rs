@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// A slot that is promised now may be used so much later: its request waits for the global window.
 const PROMISE: Duration = Duration::from_secs(2);
+/// So much later, if the bucket it was promised of is another one now.
+const PROMISE_CHANGED: Duration = Duration::from_secs(5);
 /// A slot that somebody else used is missed so much later at most.
 const FOREIGN: Duration = Duration::from_secs(10);
 /// A wrong clock's answer, or one that makes no sense, misleads for so long at most: some windows of
@@ -81,7 +83,9 @@ impl Blame {
         route: &Route,
         known: bool,
     ) -> Refusal {
-        let intruded = lately(self.intruders.get(&key), now, PROMISE);
+        let changed = route.change.is_some_and(|change| change.at <= now);
+        let promise = if changed { PROMISE_CHANGED } else { PROMISE };
+        let intruded = lately(self.intruders.get(&key), now, promise);
         if !known {
             self.intruders.insert(key, now);
         }
@@ -94,7 +98,7 @@ impl Blame {
             Refusal::Clock
         } else if known && !intruded {
             Refusal::Avoidable
-        } else if route.change.is_some_and(|change| change.at <= now) {
+        } else if changed {
             Refusal::Changed
         } else {
             Refusal::FirstContact
