@@ -5,7 +5,7 @@ mod sudden;
 use std::io;
 use std::time::{Duration, Instant};
 
-use weir::sim::{self, Comparison, Goodput, KINDS, Limiter, Refusal, Report, SCENARIOS};
+use weir::sim::{self, Comparison, Goodput, KINDS, Limiter, Refusal, Report, SCENARIOS, SURPRISES};
 
 use super::say;
 
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Run this seed alone, and tell what happened before the first thing that was wrong.
     #[arg(long)]
     seed: Option<u64>,
-    /// With `--seed`: not mixed traffic, but the scenario whose name contains this.
+    /// With `--seed`: not mixed traffic, but the scenarios and surprises whose name contains this.
     #[arg(long, requires = "seed")]
     scenario: Option<String>,
     /// Leave the comparison with the reference limiters out.
@@ -76,6 +76,11 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
             let (report, _, _) = sim::compare(scenario, Limiter::Weir, seed);
             say(&report.history)?;
             complaints.check(scenario.name, seed, &report);
+        }
+        for surprise in SURPRISES.iter().filter(|s| s.name.contains(name)) {
+            let report = surprise.run(seed);
+            say(&report.history)?;
+            complaints.check(surprise.name, seed, &report);
         }
     } else {
         mixed(args, &mut complaints)?;
