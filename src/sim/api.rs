@@ -68,6 +68,37 @@ pub(super) struct Route {
     pub(super) unreliable: bool,
     /// Of 1,000 requests, so many are refused without a word of how long.
     pub(super) unexplained_permille: u64,
+    /// Of 1,000 answers, so many have limit headers that make no sense.
+    pub(super) absurd_permille: u64,
+    /// Of 1,000 answers, so many have a `Reset-After` of a hundred years.
+    pub(super) hundred_years_permille: u64,
+    /// Used through API v6 or v7, whose waits are in milliseconds.
+    pub(super) old_version: bool,
+    /// Its `Reset` and `Reset-After` are in whole seconds, rounded up.
+    pub(super) whole_seconds: bool,
+    /// An interaction's request that carries its bot's token too, and is counted for it.
+    pub(super) needless_authorization: bool,
+    /// Somebody else uses it up.
+    pub(super) used_up: Option<UsedUp>,
+    /// Discord changes it, without a word.
+    pub(super) change: Option<Change>,
+}
+
+/// At `from`, all slots are gone; those of a fixed window return at `until`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UsedUp {
+    pub(super) from: Instant,
+    pub(super) until: Instant,
+    /// The refusals say how long, and nothing of the bucket.
+    pub(super) bare: bool,
+}
+
+/// From `at` on, a route counts by `rule`, under `name`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) at: Instant,
+    pub(super) rule: Rule,
+    pub(super) name: u64,
 }
 
 impl Route {
@@ -84,7 +115,27 @@ impl Route {
             bare_permille: 0,
             unreliable: false,
             unexplained_permille: 0,
+            absurd_permille: 0,
+            hundred_years_permille: 0,
+            old_version: false,
+            whole_seconds: false,
+            needless_authorization: false,
+            used_up: None,
+            change: None,
         }
+    }
+
+    /// As Discord has it at `now`.
+    pub(super) fn as_of(self, now: Instant) -> Self {
+        match self.change.filter(|change| change.at <= now) {
+            None => self,
+            Some(Change { rule, name, .. }) => Self { rule, name, ..self },
+        }
+    }
+
+    /// Whether it changed after `since` and no later than `now`.
+    pub(super) fn changed(&self, since: Instant, now: Instant) -> bool {
+        self.change.is_some_and(|c| since < c.at && c.at <= now)
     }
 
     pub(super) const fn serial(self) -> Self {
@@ -103,6 +154,8 @@ pub(super) struct Request {
     pub(super) major: u64,
     pub(super) route: usize,
     pub(super) touches_hidden: bool,
+    /// Its client would rather be refused than wait longer.
+    pub(super) max_wait: Option<Duration>,
 }
 
 /// Where a limiter stands towards a route: what it knows there, another bot or channel knows not.
@@ -125,8 +178,14 @@ pub(super) struct Trouble {
     pub(super) skew_permille: u64,
     /// Of 1,000 answers, so many have no limit headers.
     pub(super) bare_permille: u64,
+    /// Of 1,000 answers, so many are a failing server's.
+    pub(super) failing_permille: u64,
+    /// Of 1,000 requests with a token that works, so many are answered with a 401.
+    pub(super) hiccup_permille: u64,
     /// Cloudflare blocks from then to then.
     pub(super) blocked: Option<(Instant, Instant)>,
+    /// Whoever asks while it blocks is blocked for so long from then.
+    pub(super) block_grows: Duration,
     /// Each so many-th bot's token is refused, from then on.
     pub(super) dead_bots_every: u64,
     pub(super) dead_from: Instant,
@@ -178,7 +237,7 @@ pub enum Refusal {
     Hidden,
     /// Others used the resource up.
     Shared,
-    /// Of a route whose headers say anything.
+    /// Of a route whose headers say anything, or after an answer whose headers made no sense.
     Unreliable,
     /// Without a word of how long.
     Unexplained,
@@ -186,6 +245,8 @@ pub enum Refusal {
     Clock,
     /// Somebody else's use of the same token took the slot.
     Foreign,
+    /// Discord had changed the limit, and no answer since had come.
+    Changed,
     /// More than the global limit: must not happen.
     Global,
 }

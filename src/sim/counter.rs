@@ -11,7 +11,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(super) const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 /// One bucket's count.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Counter {
     /// Sliding: when it has leaked empty. Fixed: when the window ends.
     until_ns: u64,
@@ -28,6 +28,18 @@ pub(super) struct State {
 }
 
 impl Counter {
+    /// All slots are taken; a fixed window ends at `until`.
+    pub(super) fn use_up(&mut self, now: Instant, rule: Rule, until: Instant) {
+        match rule {
+            Rule::Free => {}
+            Rule::Sliding { period, .. } => self.until_ns = (now + period).as_nanos(),
+            Rule::Fixed { limit, .. } => {
+                self.until_ns = until.as_nanos();
+                self.used = limit;
+            }
+        }
+    }
+
     pub(super) fn take(&mut self, now: Instant, rule: Rule) -> Option<State> {
         let now_ns = now.as_nanos();
         match rule {
@@ -62,7 +74,8 @@ impl Counter {
                 self.used += u16::from(!refused);
                 Some(State {
                     limit,
-                    remaining: limit - self.used,
+                    // The limit may have changed meanwhile.
+                    remaining: limit.saturating_sub(self.used),
                     reset_after_ns,
                     refused_ns: refused.then_some(reset_after_ns),
                 })

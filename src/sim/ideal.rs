@@ -4,7 +4,7 @@
 //! moment at which the model takes it. No limiter can have more counted by any time, but for order.
 
 use super::discord::Discord;
-use super::scenario::Setup;
+use super::scenario::{START, Setup};
 use super::seed::Seed;
 use crate::clock::Instant;
 use crate::sim::api::{Request, Token};
@@ -27,7 +27,9 @@ pub(super) fn countable(setup: &Setup, end: Instant) -> u64 {
         let arrival = at + setup.network.delay_min;
         let route = &setup.routes[request.route];
         if !setup.trouble.is_hopeless(arrival, &request, route) {
-            let queue = queues.entry(discord.counter_key(&request)).or_default();
+            let queue = queues
+                .entry(discord.counter_key(START, &request))
+                .or_default();
             queue.push_back((arrival, request));
         }
     }
@@ -43,7 +45,7 @@ pub(super) fn countable(setup: &Setup, end: Instant) -> u64 {
         let Some(&(_, request)) = queues[&key].front().filter(|_| now <= end) else {
             continue;
         };
-        let route = &setup.routes[request.route];
+        let route = setup.routes[request.route].as_of(now);
         let counter = counters.entry(key).or_default();
         let mut opens = counter.opens(now, route.rule);
         let (limit, clock_ns) = (setup.global_limit, discord.clock_that_counts());

@@ -1,6 +1,6 @@
 //! Mixed traffic: every behaviour there is, as a seed says.
 
-use super::api::{Request, Route, Rule, Token, Trouble};
+use super::api::{Change, Request, Route, Rule, Token, Trouble};
 use super::report::Report;
 use super::run::{Limiter, run};
 use super::scenario::{START, Setup};
@@ -58,6 +58,30 @@ fn api(seed: &mut Seed) -> Vec<Route> {
             ..sliding(6, 3_000, 13).serial()
         },
     ];
+    let at = Instant::from_millis(seed.range(5_000, 60_000));
+    let changing = |route: Route, rule, name| Route {
+        change: Some(Change { at, rule, name }),
+        ..route
+    };
+    let old = Route {
+        old_version: true,
+        ..sliding(5, 4_000, 14).serial()
+    };
+    let absurd = Route {
+        absurd_permille: 20,
+        ..fixed(6, 3_000, 15)
+    };
+    let rule = Rule::sliding(5, 4_000);
+    routes.extend([
+        old,
+        absurd,
+        changing(fixed(8, 4_000, 16), Rule::fixed(4, 4_000), 16),
+        changing(sliding(8, 4_000, 17).serial(), rule, 17),
+        changing(sliding(5, 4_000, 18), rule, 19),
+        // Two that become one.
+        changing(sliding(5, 4_000, 20), rule, 22),
+        changing(sliding(5, 4_000, 21), rule, 22),
+    ]);
     // Now and then an API of more than a hundred routes.
     let more = *seed.pick(&[0, 2, 5, 5, 100]);
     for name in 100..100 + more {
@@ -77,7 +101,7 @@ fn api(seed: &mut Seed) -> Vec<Route> {
     routes
 }
 
-fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup {
+pub(super) fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup {
     let mut seed = Seed::new(number);
     let seed = &mut seed;
     let mut setup = Setup::new(api(seed), 30, seed);
@@ -117,6 +141,7 @@ fn setup(number: u64, requests: u64, trouble: fn(&mut Seed) -> Trouble) -> Setup
             major: seed.below(majors),
             route: seed.below(setup.routes.len() as u64) as usize,
             touches_hidden: false,
+            max_wait: None,
         };
         let hidden = setup.routes[request.route].hidden_permille;
         let burst = if seed.permille(50) {
@@ -172,6 +197,9 @@ pub fn troubled(seed: u64, requests: u64) -> Report {
         dead_webhooks_every: *seed.pick(&[0, 2]),
         forbidden_every: *seed.pick(&[0, 5]),
         global_by_clock: seed.permille(500),
+        failing_permille: *seed.pick(&[0, 10]),
+        hiccup_permille: *seed.pick(&[0, 2]),
+        block_grows: ms(*seed.pick(&[0, 3_000])),
     };
     run(&setup(seed, requests, trouble), Limiter::Weir).0
 }

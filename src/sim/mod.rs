@@ -18,6 +18,7 @@
 mod api;
 #[cfg(test)]
 mod check;
+mod clairvoyant;
 mod counter;
 mod discord;
 mod ideal;
@@ -29,6 +30,8 @@ mod safety;
 mod scenario;
 mod seed;
 mod subject;
+mod surprise;
+mod truth;
 mod weir;
 mod world;
 
@@ -36,6 +39,8 @@ pub use api::Refusal;
 pub use discord::Tally;
 pub use mixed::{mixed, troubled};
 pub use report::{Comparison, Report};
-pub use run::{KINDS, Kind, Limiter, compare, global_goodput, goodput};
+pub use run::{GLOBAL_LEAST, Goodput, KINDS, Kind, Limiter, compare, global_goodput, goodput};
 pub use safety::{Safety, ban_safety, cold_start, cold_start_of_one_route, renamed_channel};
 pub use scenario::{SCENARIOS, Scenario};
+pub use surprise::{Cost, SURPRISES, Surprise};
+pub use truth::{Told, WAITS, Wait, truth};

@@ -49,9 +49,10 @@ pub struct Report {
 pub enum Comparison {
     /// Ours no longer.
     NotWorse,
-    /// Ours longer; the reference draws more 429s.
+    /// Ours longer; the reference draws 429s where ours does not.
     ForTheirsDraws429s,
-    /// Ours longer; the reference lets requests that change something overtake each other.
+    /// Ours longer; the reference lets requests that change something overtake each other, as ours
+    /// does not.
     ForTheirsReorders,
     /// Ours longer, and there is no excuse.
     Worse,
@@ -62,18 +63,27 @@ const TOLERANCE: f64 = 1.01;
 /// And one delay of the network.
 const GRAIN: Duration = Duration::from_millis(25);
 
+/// A reference may wait less if, of 1,000 of its requests, more than so many draw 429s (or overtake)
+/// beyond ours: fewer do not move the 99th percent.
+const EXCUSE_PERMILLE: u64 = 10;
+
 impl Report {
     /// Compares our waiting time with a reference's.
     pub fn against(&self, reference: &Self) -> Comparison {
         if self.wait(99) <= reference.wait(99).mul_f64(TOLERANCE) + GRAIN {
             Comparison::NotWorse
-        } else if reference.shown.limited() > self.shown.limited() {
+        } else if reference.bought(reference.shown.limited(), self.shown.limited()) {
             Comparison::ForTheirsDraws429s
-        } else if reference.reordered > self.reordered {
+        } else if reference.bought(reference.reordered, self.reordered) {
             Comparison::ForTheirsReorders
         } else {
             Comparison::Worse
         }
+    }
+
+    /// Whether a limiter did wrong so much oftener than ours that it can buy waiting time.
+    fn bought(&self, wrong: u64, ours: u64) -> bool {
+        wrong.saturating_sub(ours) * 1_000 > self.sent * EXCUSE_PERMILLE
     }
 
     /// Adds what another run showed.

@@ -60,6 +60,7 @@ impl Setup {
             major,
             route,
             touches_hidden: false,
+            max_wait: None,
         };
         self.asks.push((at, request, None));
     }

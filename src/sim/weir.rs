@@ -61,7 +61,7 @@ impl Weir {
             client,
             counts_globally: route.token == Token::Bot,
             serial: route.serial,
-            max_wait: None,
+            max_wait: request.max_wait,
         }
     }
 

@@ -1,9 +1,11 @@
 //! `loadtest sim`: weir's limiter against a simulated Discord, and beside three references.
 
+mod sudden;
+
 use std::io;
 use std::time::{Duration, Instant};
 
-use weir::sim::{self, Comparison, KINDS, Limiter, Refusal, Report, SCENARIOS};
+use weir::sim::{self, Comparison, Goodput, KINDS, Limiter, Refusal, Report, SCENARIOS, SURPRISES};
 
 use super::say;
 
@@ -26,7 +28,7 @@ pub(crate) struct Args {
     /// Run this seed alone, and tell what happened before the first thing that was wrong.
     #[arg(long)]
     seed: Option<u64>,
-    /// With `--seed`: not mixed traffic, but the scenario whose name contains this.
+    /// With `--seed`: not mixed traffic, but the scenarios and surprises whose name contains this.
     #[arg(long, requires = "seed")]
     scenario: Option<String>,
     /// Leave the comparison with the reference limiters out.
@@ -75,12 +77,19 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
             say(&report.history)?;
             complaints.check(scenario.name, seed, &report);
         }
+        for surprise in SURPRISES.iter().filter(|s| s.name.contains(name)) {
+            let report = surprise.run(seed);
+            say(&report.history)?;
+            complaints.check(surprise.name, seed, &report);
+        }
     } else {
         mixed(args, &mut complaints)?;
     }
     if args.seed.is_none() {
         goodput(&mut complaints)?;
+        sudden::truth(&mut complaints)?;
         safety(&mut complaints)?;
+        sudden::surprises(&mut complaints)?;
         if !args.no_references {
             compare(&mut complaints)?;
         }
@@ -109,6 +118,7 @@ fn excuses(report: &Report) -> String {
         (Refusal::Unexplained, "unexplained"),
         (Refusal::Foreign, "foreign use"),
         (Refusal::Clock, "wrong clocks"),
+        (Refusal::Changed, "changed limits"),
     ];
     let all = kinds.map(|(kind, name)| (report.shown.refused(kind), name));
     let some = all.iter().filter(|(count, _)| *count > 0);
@@ -166,35 +176,50 @@ fn mixed(args: &Args, complaints: &mut Complaints) -> io::Result<()> {
     ))?;
     let shown = &troubled.shown;
     say(&format!(
-        "in trouble: {} requests; 429s: {}, other {}; Cloudflare {}, 401 {}, 403 {}; starved {}, leaked {}",
+        "in trouble: {} requests; 429s: {}, other {}; Cloudflare {}, 401 {} and {} in passing, 403 {}, 5xx {}; starved {}, leaked {}",
         troubled.sent,
         excuses(&troubled),
         shown.avoidable(),
         shown.blocked,
         shown.unauthorized,
+        shown.hiccups,
         shown.forbidden,
+        shown.failed,
         troubled.starved,
         troubled.leaks
     ))
 }
 
 fn goodput(complaints: &mut Complaints) -> io::Result<()> {
-    say("\ngoodput, of what the model allows, at a way of 20 ± 10 ms (target 99 %, global 97 %)")?;
+    say(
+        "\ngoodput at a way of 20 ± 10 ms, of what the model allows (target 99 %, global 97 %), beside a\n\
+         sender that is never early and knows all but the future; where that one stays below 99.2 %,\n\
+         the target is 99 % of it",
+    )?;
     for kind in KINDS {
-        let mut sum = 0.0;
+        let mut runs = Vec::new();
         for seed in 0..GOODPUT_SEEDS {
-            let (part, report) = sim::goodput(kind, seed);
+            let (goodput, report) = sim::goodput(kind, seed);
             complaints.check(kind.name, seed, &report);
-            sum += part;
+            complaints.expect(goodput.is_bounded(), || {
+                format!("{}, seed {seed}: beyond the bound, {goodput:?}", kind.name)
+            });
+            runs.push(goodput);
         }
-        let part = sum / GOODPUT_SEEDS as f64;
-        let falls_short = if part < 0.99 { "  below target" } else { "" };
+        let mean = Goodput::mean(&runs);
+        let least = runs.iter().map(|run| run.ours).fold(1.0, f64::min);
         say(&format!(
-            "  {:34} {:6.2} %{falls_short}",
+            "  {:34} {:6.2} %  (a seed's least {:6.2} %)  clairvoyant {:6.2} %  ratio {:6.2} %",
             kind.name,
-            part * 100.0
+            mean.ours * 100.0,
+            least * 100.0,
+            mean.clairvoyant * 100.0,
+            mean.ratio() * 100.0
         ))?;
-        complaints.expect(part >= kind.least, || format!("{}: {part:.4}", kind.name));
+        complaints.expect(mean.holds(), || format!("{}: {mean:?}", kind.name));
+        complaints.expect(mean.ours >= kind.least, || {
+            format!("{}: {:.4} was {:.4}", kind.name, mean.ours, kind.least)
+        });
     }
     for (by_clock, name) in [(false, "global, sliding"), (true, "global, by the clock")] {
         let mut sum = 0.0;
@@ -205,7 +230,7 @@ fn goodput(complaints: &mut Complaints) -> io::Result<()> {
         }
         let part = sum / GOODPUT_SEEDS as f64;
         say(&format!("  {name:34} {:6.2} %", part * 100.0))?;
-        complaints.expect(part >= 0.97, || format!("{name}: {part:.4}"));
+        complaints.expect(part >= sim::GLOBAL_LEAST, || format!("{name}: {part:.4}"));
     }
     Ok(())
 }
