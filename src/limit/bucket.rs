@@ -238,13 +238,13 @@ impl Bucket {
             return Slot::AfterAnswer;
         }
         let at = match self.kind {
-            Kind::Sliding if used < self.limit => {
-                let ahead = u64::from(self.limit - used - 1) * u64::from(self.slot_us) * 1000;
+            Kind::Sliding => {
+                // What was lost is in `reset` already.
+                let left = self.limit - self.in_flight - 1;
+                let ahead = u64::from(left) * u64::from(self.slot_us) * 1000;
                 Instant::from_nanos(self.reset.as_nanos().saturating_sub(ahead))
             }
-            Kind::Sliding | Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed => {
-                self.reset
-            }
+            Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed => self.reset,
         };
         if at <= now { Slot::Now } else { Slot::At(at) }
     }

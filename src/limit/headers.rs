@@ -39,8 +39,11 @@ pub struct RateLimitHeaders {
     pub remaining: Option<u16>,
     /// `X-RateLimit-Reset`: Unix milliseconds by the server's clock.
     pub reset_ms: Option<u64>,
-    /// `X-RateLimit-Reset-After`.
+    /// `X-RateLimit-Reset-After`; more than [`PAUSE_MAX`] is not believed at all.
     pub reset_after: Option<Duration>,
+    /// `X-RateLimit-Reset` is in whole seconds, as API v6 and v7 give them unless they are asked for
+    /// milliseconds: it and `Reset-After` are rounded up, and their difference may be off by one.
+    pub whole_seconds: bool,
     /// `X-RateLimit-Bucket`, hashed by [`bucket_hash`].
     pub bucket: Option<u64>,
     /// `X-RateLimit-Global: true`.
@@ -142,9 +145,10 @@ impl Answer {
             headers.remaining = count(value);
         } else if name.eq_ignore_ascii_case(b"reset") {
             headers.reset_ms = decimal_micros(value).map(|us| us / 1000);
+            headers.whole_seconds = !value.contains(&b'.');
         } else if name.eq_ignore_ascii_case(b"reset-after") {
-            headers.reset_after =
-                decimal_micros(value).map(|us| Duration::from_micros(us).min(PAUSE_MAX));
+            let after = decimal_micros(value).map(Duration::from_micros);
+            headers.reset_after = after.filter(|&after| after <= PAUSE_MAX);
         } else if name.eq_ignore_ascii_case(b"bucket") {
             headers.bucket = (!value.is_empty()).then(|| bucket_hash(value));
         } else if name.eq_ignore_ascii_case(b"global") {

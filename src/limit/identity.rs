@@ -226,6 +226,7 @@ impl Identities {
         if let (Some(reset), Some(after)) = (headers.reset_ms, headers.reset_after)
             && let Some(counted) = reset.checked_sub(after.as_millis() as u64)
             && limited == Limited::No
+            && !headers.whole_seconds
         {
             let idle = now.saturating_duration_since(identity.sampled);
             let _same_clock = identity.offset.sample(counted, permit.sent, now, idle);

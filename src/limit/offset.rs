@@ -175,7 +175,7 @@ impl Offset {
     fn range_ns(&self) -> i64 {
         let spread = i64::from(self.spread_us) * 1000;
         let trip = self.trip().unwrap_or_default().as_nanos() as i64;
-        (trip - spread).max(trip / RANGE_PART)
+        (trip - spread).max(trip.max(spread / 2) / RANGE_PART)
     }
 
     /// A request that should have been in time was refused: aim carefully again.

@@ -362,7 +362,14 @@ impl Shard {
                 b.count_lost(now);
                 b.pause(now, wait.min(SHARED_PAUSE_MAX));
             }
-            Limited::Global => b.count_lost(now),
+            Limited::Global => {
+                b.count_lost(now);
+                if !permit.is(Permit::GLOBAL) {
+                    // Counted all the same, for a token that came along (discord-api-docs #4142):
+                    // nobody else's wait keeps this one back.
+                    b.pause(now, wait);
+                }
+            }
             Limited::Cloudflare => {}
         }
         bucket

@@ -74,7 +74,8 @@ impl Bucket {
             Kind::Sliding if !slot.is_zero() => {
                 let leaking = left.as_nanos().div_ceil(slot.as_nanos());
                 let leaking = u16::try_from(leaking).unwrap_or(u16::MAX);
-                let free = self.limit.saturating_sub(leaking.saturating_add(used));
+                let level = leaking.saturating_add(self.in_flight);
+                let free = self.limit.saturating_sub(level);
                 (free, 1, slot)
             }
             Kind::Sliding | Kind::Careful | Kind::Fixed => {
@@ -128,9 +129,8 @@ impl Bucket {
             // Each slot begins only when the one before was counted.
             slot += self.offset.lateness(1);
         }
-        let n = before + u64::from(self.lost);
         let level = self.reset.saturating_duration_since(from)
-            + slot.saturating_mul(u32::try_from(n + 1).unwrap_or(u32::MAX));
+            + slot.saturating_mul(u32::try_from(before + 1).unwrap_or(u32::MAX));
         let leaked = level.saturating_sub(slot * u32::from(self.limit));
         // No more than the limit are ever under way.
         leaked.max(rounds(before, self.limit, trip, under_way))

@@ -55,10 +55,11 @@ impl Bucket {
         let ticks = since(tick(now), self.newest).max(0) as u64;
         let idle = Duration::from_nanos(ticks << TICK_BITS);
         let mut reset = now + reset_after + Duration::from_micros(ROUNDING_US);
+        let fine = !headers.whole_seconds;
         let reset_ms = headers
             .reset_ms
-            .filter(|&ms| ms > reset_after.as_millis() as u64);
-        let mut same_clock = true;
+            .filter(|&ms| fine && ms > reset_after.as_millis() as u64);
+        let mut same_clock = fine;
         if let Some(ms) = reset_ms {
             let counted_ms = ms - reset_after.as_millis() as u64;
             same_clock = self.offset.sample(counted_ms, sent, now, idle);
@@ -93,7 +94,9 @@ impl Bucket {
         if comparable && !seen.newer && seen.moved < -SAME_RESET_MS {
             return Learned::Nothing;
         }
-        self.learn_slot(limit - remaining, reset_after);
+        if fine {
+            self.learn_slot(limit - remaining, reset_after);
+        }
         self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
         let same_window = comparable && seen.moved.abs() <= SAME_RESET_MS;
         let order_unknown = !seen.newer && (same_window || same_limit && !same_clock);
