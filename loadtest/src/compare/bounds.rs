@@ -21,6 +21,8 @@ pub(super) struct Bound {
 enum Of {
     /// A measurement of weir's.
     Itself(&'static str),
+    /// The same, in MiB.
+    ItselfMib(&'static str),
     /// Against a peer's, as a ratio: peer over whom, measurement.
     Ratio(Peer, Peer, &'static str),
     /// Beyond a peer's.
@@ -46,10 +48,10 @@ const fn bound(
 }
 
 /// The bounds of the throughput issue (issue 4).
-const BOUNDS: [Bound; 21] = {
-    use Of::{Beyond, Itself, Ratio};
+const BOUNDS: [Bound; 23] = {
+    use Of::{Beyond, Itself, ItselfMib, Ratio};
     use Peer::{Direct, Haproxy, Nginx, Relay, Weir, Weir2};
-    use metric::{CPU, IDLE, P50, P99, RSS, USER};
+    use metric::{CPU, FULL_SHARE, IDLE, OPENED_SHARE, P50, P99, RSS, USER};
     [
         bound(
             "CPU per request against nginx",
@@ -150,11 +152,25 @@ const BOUNDS: [Bound; 21] = {
             "bytes",
         ),
         bound(
-            "resident memory, MiB",
+            "resident memory",
             "buckets-10000",
-            Itself(RSS),
-            40.0 * MIB,
-            "bytes",
+            ItselfMib(RSS),
+            40.0,
+            "MiB",
+        ),
+        bound(
+            "requests on a new connection",
+            "churn",
+            Itself(OPENED_SHARE),
+            0.1,
+            "%",
+        ),
+        bound(
+            "new connections without resumption",
+            "churn",
+            Itself(FULL_SHARE),
+            0.0,
+            "%",
         ),
         bound(
             "2 workers against 1, CPU per request",
@@ -227,6 +243,9 @@ impl Bound {
     fn stand(&self, samples: &Samples) -> Standing {
         let measured = match self.of {
             Of::Itself(metric) => samples.spread(self.scenario, Peer::Weir.name(), metric),
+            Of::ItselfMib(metric) => samples
+                .spread(self.scenario, Peer::Weir.name(), metric)
+                .map(|bytes| bytes.scaled(1.0 / MIB)),
             Of::Ratio(one, other, metric) => {
                 samples.ratio(self.scenario, (one.name(), other.name()), metric)
             }

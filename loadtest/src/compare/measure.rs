@@ -68,6 +68,10 @@ pub(super) mod metric {
     pub(crate) const OPENED: &str = "upstream_opened";
     /// Of those, how many resumed a session.
     pub(crate) const RESUMED: &str = "upstream_resumed";
+    /// Connections opened for every hundred requests.
+    pub(crate) const OPENED_SHARE: &str = "upstream_opened_percent";
+    /// Of those opened, how many of a hundred did not resume a session.
+    pub(crate) const FULL_SHARE: &str = "upstream_not_resumed_percent";
     /// Memory that an idle connection takes, in bytes.
     pub(crate) const IDLE: &str = "idle_connection_bytes";
     /// Requests measured.
@@ -105,13 +109,23 @@ impl Upstream {
     /// What it has seen; nginx does not tell.
     fn seen(&mut self) -> io::Result<Option<Seen>> {
         match self {
-            Self::Own(process, output) => {
-                process.tell("")?;
-                host::hear(output).map(Some)
-            }
+            Self::Own(process, output) => ask(process, output, "").map(Some),
             Self::Nginx(..) => Ok(None),
         }
     }
+
+    /// Lets connections live for so many requests from now on; 0 for any number.
+    fn set_life(&mut self, life: u64) -> io::Result<()> {
+        match self {
+            Self::Own(process, output) => ask(process, output, &life.to_string()).map(drop),
+            Self::Nginx(..) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+fn ask(process: &mut Guarded, output: &mut BufReader<ChildStdout>, line: &str) -> io::Result<Seen> {
+    process.tell(line)?;
+    host::hear(output)
 }
 
 /// All clocks at one moment.
@@ -174,6 +188,21 @@ pub(super) fn sample(
     (scenario, peer): (Scenario, Peer),
     timing: Timing,
 ) -> io::Result<Sample> {
+    if let Scenario::Churn { life } = scenario {
+        upstream.set_life(life)?;
+        let sample = loaded(stage, upstream, (scenario, peer), timing);
+        upstream.set_life(0)?;
+        return sample;
+    }
+    loaded(stage, upstream, (scenario, peer), timing)
+}
+
+fn loaded(
+    stage: &Stage,
+    upstream: &mut Upstream,
+    (scenario, peer): (Scenario, Peer),
+    timing: Timing,
+) -> io::Result<Sample> {
     let running = peer.start(stage)?;
     try_out(&running, peer)?;
     let mut sample = Sample {
@@ -186,7 +215,7 @@ pub(super) fn sample(
     };
     let (connections, rate) = match scenario {
         Scenario::Closed { connections } => (connections, None),
-        Scenario::Buckets => (CONNECTIONS, None),
+        Scenario::Buckets | Scenario::Churn { .. } => (CONNECTIONS, None),
         Scenario::Open { percent } => {
             let rate = timing.saturation * f64::from(percent) / 100.0;
             (CONNECTIONS, Some(rate))
@@ -234,7 +263,15 @@ pub(super) fn sample(
     if let (Some(before), Some(after), true) = (begin.seen, end.seen, peer != Peer::Relay) {
         let resumed = after.resumed - before.resumed;
         values.insert(metric::RESUMED, resumed as f64);
-        values.insert(metric::OPENED, (after.full - before.full + resumed) as f64);
+        let opened = after.full - before.full + resumed;
+        values.insert(metric::OPENED, opened as f64);
+        let share = opened as f64 / answers.max(1) as f64;
+        values.insert(metric::OPENED_SHARE, share * 100.0);
+        let full = opened - resumed;
+        values.insert(
+            metric::FULL_SHARE,
+            full as f64 * 100.0 / opened.max(1) as f64,
+        );
     }
     if pids.is_empty() {
         return Ok(sample);

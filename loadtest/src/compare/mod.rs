@@ -158,6 +158,10 @@ fn everywhere(cores: &Cores) -> rustix::thread::CpuSet {
 /// The scenarios that were asked for.
 fn choose(options: &Options) -> io::Result<Vec<Scenario>> {
     let mut scenarios = Scenario::list(&options.connections, options.idle);
+    if options.upstream == UpstreamKind::Nginx {
+        // nginx does not count connections.
+        scenarios.retain(|scenario| !matches!(scenario, Scenario::Churn { .. }));
+    }
     for name in &options.only {
         if !scenarios.iter().any(|scenario| scenario.name() == *name) {
             let names: Vec<_> = scenarios.iter().map(|scenario| scenario.name()).collect();

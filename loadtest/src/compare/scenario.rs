@@ -6,6 +6,10 @@ use super::traffic::Fleet;
 /// Connections of the scenarios that vary something else.
 pub(super) const CONNECTIONS: usize = 64;
 
+/// Requests that a connection to the upstream lives for in the churn: with as many, 99.95 % find one
+/// that is open, if every connection is used to its end.
+const LIFE: u64 = 2000;
+
 /// One kind of measurement.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Scenario {
@@ -21,6 +25,11 @@ pub(super) enum Scenario {
     },
     /// A closed loop over 10,000 buckets.
     Buckets,
+    /// A closed loop before an upstream that ends a connection after so many requests.
+    Churn {
+        /// Requests.
+        life: u64,
+    },
     /// Many connections that have made one request each.
     Idle {
         /// Connections held open.
@@ -35,7 +44,11 @@ impl Scenario {
             .iter()
             .map(|&connections| Self::Closed { connections });
         let open = [5, 50, 100].map(|percent| Self::Open { percent });
-        let rest = [Self::Buckets, Self::Idle { connections: idle }];
+        let rest = [
+            Self::Buckets,
+            Self::Churn { life: LIFE },
+            Self::Idle { connections: idle },
+        ];
         closed.chain(open).chain(rest).collect()
     }
 
@@ -45,6 +58,7 @@ impl Scenario {
             Self::Closed { connections } => format!("closed-{connections}"),
             Self::Open { percent } => format!("open-{percent}"),
             Self::Buckets => format!("buckets-{}", Fleet::LARGE.buckets()),
+            Self::Churn { .. } => "churn".to_owned(),
             Self::Idle { connections } => format!("idle-{connections}"),
         }
     }
@@ -63,6 +77,10 @@ impl Scenario {
                 "closed loop, {CONNECTIONS} connections, {} buckets",
                 Fleet::LARGE.buckets()
             ),
+            Self::Churn { life } => format!(
+                "closed loop, {CONNECTIONS} connections; the upstream ends each of its own after \
+                 {life} requests"
+            ),
             Self::Idle { connections } => {
                 format!("{connections} connections that made one request each and stay")
             }
@@ -76,6 +94,7 @@ impl Scenario {
             Self::Open { percent: 100 } => matches!(peer, Peer::Weir | Peer::Weir2),
             Self::Open { .. } => true,
             Self::Buckets => matches!(peer, Peer::Weir | Peer::WeirEpoll | Peer::Weir2),
+            Self::Churn { .. } => matches!(peer, Peer::Weir | Peer::Nginx | Peer::Haproxy),
             // The floor has neither a pool nor a limiter: what it keeps for a connection says nothing.
             Self::Idle { .. } => !matches!(peer, Peer::Relay | Peer::Direct),
         }
@@ -85,7 +104,9 @@ impl Scenario {
     pub(super) fn fleet(self) -> Fleet {
         match self {
             Self::Buckets => Fleet::LARGE,
-            Self::Closed { .. } | Self::Open { .. } | Self::Idle { .. } => Fleet::USUAL,
+            Self::Closed { .. } | Self::Open { .. } | Self::Churn { .. } | Self::Idle { .. } => {
+                Fleet::USUAL
+            }
         }
     }
 }

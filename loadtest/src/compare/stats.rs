@@ -30,6 +30,16 @@ impl Spread {
         };
         Some(Self { median, min, max })
     }
+
+    /// In another unit.
+    #[must_use]
+    pub(super) fn scaled(self, by: f64) -> Self {
+        Self {
+            median: self.median * by,
+            min: self.min * by,
+            max: self.max * by,
+        }
+    }
 }
 
 /// All samples of a run.

@@ -102,6 +102,16 @@ pub(super) fn answer(unix_ms: u64) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The same answer, as the last of its connection.
+pub(super) fn closing(answer: &[u8]) -> Vec<u8> {
+    const STAYS: &[u8] = b"Connection: keep-alive";
+    let Some(at) = memchr::memmem::find(answer, STAYS) else {
+        return answer.to_vec();
+    };
+    let (before, after) = (&answer[..at], &answer[at + STAYS.len()..]);
+    [before, b"Connection: close", after].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +122,8 @@ mod tests {
         assert_eq!(now.len(), later.len());
         assert!(now.ends_with(body().as_bytes()));
         assert_eq!(body().len(), BODY_BYTES);
+        let last = String::from_utf8(closing(&now)).unwrap();
+        assert!(last.contains("\r\nConnection: close\r\nVia:") && last.ends_with(&body()));
         assert!(serde_json::from_str::<serde_json::Value>(&body()).is_ok());
     }
 

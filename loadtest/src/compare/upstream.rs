@@ -58,6 +58,8 @@ struct Counters {
     requests: AtomicU64,
     full: AtomicU64,
     resumed: AtomicU64,
+    /// Requests that a connection lives for; 0 without end.
+    life: AtomicU64,
 }
 
 impl Counters {
@@ -72,7 +74,8 @@ impl Counters {
 }
 
 /// Serves until stdin closes. Prints a [`Place`] as a line of JSON, then a [`Seen`] for every line
-/// that comes in.
+/// that comes in. A number in such a line is how many requests a TLS connection lives for from now
+/// on; 0 for as many as come.
 ///
 /// # Errors
 /// What sockets, certificates or epoll say.
@@ -101,7 +104,9 @@ pub fn serve(mut out: impl Write) -> io::Result<()> {
     writeln!(out, "{}", serde_json::to_string(&place)?)?;
     out.flush()?;
     for line in io::stdin().lock().lines() {
-        line?;
+        if let Ok(life) = line?.trim().parse() {
+            counters.life.store(life, Ordering::Relaxed);
+        }
         writeln!(out, "{}", serde_json::to_string(&counters.seen())?)?;
         out.flush()?;
     }
@@ -140,6 +145,8 @@ struct Session {
     /// The request that has not ended yet.
     pending: Vec<u8>,
     counted: bool,
+    /// Requests answered.
+    answered: u64,
 }
 
 impl Server {
@@ -200,6 +207,7 @@ impl Server {
                         .map_err(io::Error::other)?,
                     pending: Vec::new(),
                     counted: false,
+                    answered: 0,
                 }),
             };
             let index = self.free.pop().unwrap_or_else(|| {
@@ -308,6 +316,13 @@ impl Session {
             while let Some(end) = memmem::find(&self.pending, b"\r\n\r\n") {
                 self.pending.drain(..end + 4);
                 counters.requests.fetch_add(1, Ordering::Relaxed);
+                self.answered += 1;
+                if self.answered == counters.life.load(Ordering::Relaxed) {
+                    self.tls.writer().write_all(&traffic::closing(answer))?;
+                    self.tls.send_close_notify();
+                    self.tls.write_tls(tcp)?;
+                    return Ok(());
+                }
                 self.tls.writer().write_all(answer)?;
             }
             while self.tls.wants_write() {

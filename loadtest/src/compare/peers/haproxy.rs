@@ -30,6 +30,7 @@ fn configuration(addr: SocketAddr, upstream: u16, ca: &Path) -> String {
         "global
     nbthread 1
     maxconn 16000
+    no strict-limits
     ssl-server-verify required
     ssl-default-server-options ssl-min-ver TLSv1.3
 defaults
