@@ -25,6 +25,10 @@ pub(crate) struct Args {
     /// Connections of the idle scenario.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
+    /// Requests after which the upstream ends a connection in the churn: with the default, 99.95 % can
+    /// find an open one.
+    #[arg(long, default_value_t = 2000)]
+    life: u64,
     /// Only these scenarios, such as closed-64, open-5 or idle-10000.
     #[arg(long, value_delimiter = ',', value_name = "SCENARIO")]
     only: Vec<String>,
@@ -49,6 +53,7 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         peers: args.peers.clone(),
         connections: args.connections.clone(),
         idle: args.idle,
+        life: args.life,
         only: args.only.clone(),
         upstream: args.upstream,
         weir: args.weir.clone(),

@@ -62,6 +62,8 @@ pub struct Options {
     pub connections: Vec<usize>,
     /// Connections of the idle scenario.
     pub idle: usize,
+    /// Requests that a connection to the upstream lives for in the churn.
+    pub life: u64,
     /// Names of scenarios; all if empty.
     pub only: Vec<String>,
     /// Who answers.
@@ -157,7 +159,7 @@ fn everywhere(cores: &Cores) -> rustix::thread::CpuSet {
 
 /// The scenarios that were asked for.
 fn choose(options: &Options) -> io::Result<Vec<Scenario>> {
-    let mut scenarios = Scenario::list(&options.connections, options.idle);
+    let mut scenarios = Scenario::list(&options.connections, options.idle, options.life);
     if options.upstream == UpstreamKind::Nginx {
         // nginx does not count connections.
         scenarios.retain(|scenario| !matches!(scenario, Scenario::Churn { .. }));

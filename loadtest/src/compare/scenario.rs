@@ -6,10 +6,6 @@ use super::traffic::Fleet;
 /// Connections of the scenarios that vary something else.
 pub(super) const CONNECTIONS: usize = 64;
 
-/// Requests that a connection to the upstream lives for in the churn: with as many, 99.95 % find one
-/// that is open, if every connection is used to its end.
-const LIFE: u64 = 2000;
-
 /// One kind of measurement.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Scenario {
@@ -39,14 +35,14 @@ pub(super) enum Scenario {
 
 impl Scenario {
     /// All, in the order in which a round goes through them.
-    pub(super) fn list(connections: &[usize], idle: usize) -> Vec<Self> {
+    pub(super) fn list(connections: &[usize], idle: usize, life: u64) -> Vec<Self> {
         let closed = connections
             .iter()
             .map(|&connections| Self::Closed { connections });
         let open = [5, 50, 100].map(|percent| Self::Open { percent });
         let rest = [
             Self::Buckets,
-            Self::Churn { life: LIFE },
+            Self::Churn { life },
             Self::Idle { connections: idle },
         ];
         closed.chain(open).chain(rest).collect()
@@ -117,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_scenario_has_a_name_of_its_own_and_concerns_weir() {
-        let list = Scenario::list(&[64, 8, 256], 10_000);
+        let list = Scenario::list(&[64, 8, 256], 10_000, 2000);
         let mut names: Vec<_> = list.iter().map(|s| s.name()).collect();
         assert!(names.contains(&"closed-8".to_owned()) && names.contains(&"open-5".to_owned()));
         names.sort();
