@@ -75,7 +75,7 @@ impl Scenario {
             ),
             Self::Churn { life } => format!(
                 "closed loop, {CONNECTIONS} connections; the upstream ends each of its own after \
-                 {life} requests"
+                 {life} requests, half more or less"
             ),
             Self::Idle { connections } => {
                 format!("{connections} connections that made one request each and stay")

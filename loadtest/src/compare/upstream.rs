@@ -75,7 +75,8 @@ impl Counters {
 
 /// Serves until stdin closes. Prints a [`Place`] as a line of JSON, then a [`Seen`] for every line
 /// that comes in. A number in such a line is how many requests a TLS connection lives for from now
-/// on; 0 for as many as come.
+/// on, half more or less, since connections that were opened together should not end together; 0 for
+/// as many as come.
 ///
 /// # Errors
 /// What sockets, certificates or epoll say.
@@ -95,6 +96,7 @@ pub fn serve(mut out: impl Write) -> io::Result<()> {
         conns: Vec::new(),
         free: Vec::new(),
         counters: Arc::clone(&counters),
+        opened: 0,
         answer: Vec::new(),
         rendered_ms: 0,
     };
@@ -128,6 +130,8 @@ struct Server {
     conns: Vec<Option<Conn>>,
     free: Vec<usize>,
     counters: Arc<Counters>,
+    /// TLS connections so far.
+    opened: u64,
     /// The answer over TLS; the plain one has the bytes of a record behind it.
     answer: Vec<u8>,
     rendered_ms: u64,
@@ -147,6 +151,8 @@ struct Session {
     counted: bool,
     /// Requests answered.
     answered: u64,
+    /// A number between 0 and 1, another one for each connection.
+    chance: f64,
 }
 
 impl Server {
@@ -190,9 +196,8 @@ impl Server {
     }
 
     fn accept(&mut self, token: u64) -> io::Result<()> {
-        let listener = &self.listeners[usize::from(token == PLAIN)];
         loop {
-            let tcp = match listener.accept() {
+            let tcp = match self.listeners[usize::from(token == PLAIN)].accept() {
                 Ok((tcp, _)) => tcp,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // A client that left before it was accepted.
@@ -208,6 +213,7 @@ impl Server {
                     pending: Vec::new(),
                     counted: false,
                     answered: 0,
+                    chance: self.chance(),
                 }),
             };
             let index = self.free.pop().unwrap_or_else(|| {
@@ -227,6 +233,12 @@ impl Server {
                 unsent: Vec::new(),
             });
         }
+    }
+
+    /// Numbers spread evenly, however many are drawn: multiples of the golden ratio.
+    fn chance(&mut self) -> f64 {
+        self.opened += 1;
+        (self.opened as f64 * 0.618_033_988_749_894_9).fract()
     }
 
     fn progress(&mut self, token: u64, scratch: &mut [u8]) {
@@ -277,6 +289,11 @@ impl Conn {
 }
 
 impl Session {
+    /// Whether it has lived for its share of `life`.
+    fn is_over(&self, life: u64) -> bool {
+        life > 0 && self.answered as f64 >= (life as f64 * (0.5 + self.chance)).ceil()
+    }
+
     /// Answers what has come; `Ok` at the end of the connection.
     fn progress(
         &mut self,
@@ -317,7 +334,7 @@ impl Session {
                 self.pending.drain(..end + 4);
                 counters.requests.fetch_add(1, Ordering::Relaxed);
                 self.answered += 1;
-                if self.answered == counters.life.load(Ordering::Relaxed) {
+                if self.is_over(counters.life.load(Ordering::Relaxed)) {
                     self.tls.writer().write_all(&traffic::closing(answer))?;
                     self.tls.send_close_notify();
                     self.tls.write_tls(tcp)?;
