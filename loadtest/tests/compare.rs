@@ -114,6 +114,8 @@ fn connections_that_the_upstream_ends_are_opened_again_and_counted() {
         "churn,idle-100",
         "--idle",
         "100",
+        "--life",
+        "5",
     ];
     let ran = compare(&args, &out);
     assert!(
