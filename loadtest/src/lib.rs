@@ -5,11 +5,13 @@
 //!   `loadtest mock`.
 //! - [`load`]: an open- and closed-loop generator (`loadtest load`).
 //! - [`client`]: a blocking client that shows what happened on the wire, for tests.
+//! - [`compare`]: weir beside nginx, haproxy and a bare byte relay (`loadtest compare`).
 //! - [`demo`]: bots, weir and the mock at work (`loadtest demo`).
 //!
 //! The rules are written from Discord's side and share no code with weir's limiter.
 
 pub mod client;
+pub mod compare;
 pub mod demo;
 pub mod load;
 pub mod mock;

@@ -121,12 +121,14 @@ pub struct Permit {
     pub(super) suspects: u32,
     /// Orders the permits of a shard, modulo 2^32.
     pub(super) serial: u32,
+    /// Orders those that asked a shard at the same time, modulo 2^32.
+    pub(super) turn: u32,
     pub(super) shard: u16,
     pub(super) flags: u8,
 }
 
 const _: () = assert!(
-    size_of::<Permit>() <= 64,
+    size_of::<Permit>() <= 72,
     "permits are copied between queues"
 );
 
@@ -163,9 +165,27 @@ impl Permit {
             global_tick: 0,
             suspects: u32::MAX,
             serial: 0,
+            turn: 0,
             shard: 0,
             flags: class | serial | global,
         }
+    }
+
+    /// A permit for the same request that has passed no stage yet.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            bucket: u32::MAX,
+            identity: u32::MAX,
+            suspects: u32::MAX,
+            flags: self.flags & !(Self::PROBE | Self::LOCK_PROBE | Self::HELD),
+            ..*self
+        }
+    }
+
+    /// Whether its request asked before another one of its shard; neither was sent yet.
+    pub(super) fn asked_before(&self, other: &Self) -> bool {
+        let turns = self.turn.wrapping_sub(other.turn) as i32;
+        self.sent < other.sent || self.sent == other.sent && turns < 0
     }
 
     pub(super) const fn is(&self, flag: u8) -> bool {

@@ -229,6 +229,13 @@ impl Bucket {
         }
     }
 
+    /// When one of those that hold a slot may go, as far as the others and what was learned since allow.
+    pub(super) fn slot_of_one(&self, now: Instant, lane_width: u16) -> Slot {
+        let mut others = self.clone();
+        others.in_flight = others.in_flight.saturating_sub(1);
+        others.slot(now, lane_width)
+    }
+
     fn slot_in_window(&self, now: Instant) -> Slot {
         let used = self.in_flight.saturating_add(self.lost);
         if self.remaining > used {

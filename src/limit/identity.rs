@@ -447,7 +447,6 @@ impl Identities {
             identity.in_flight += 1;
             let mut permit = waiter.permit;
             permit.global_tick = tick;
-            permit.sent = now;
             out.granted.push_back((waiter.ticket, permit));
         }
         self.arm(now, number, out);

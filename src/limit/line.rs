@@ -20,8 +20,8 @@ pub(super) struct Waiter {
     turn: Turn,
 }
 
-/// When it asked; among those that asked at once, who came first.
-type Turn = (Instant, u64);
+/// When it asked; among those that asked at once, its turn in its shard; and who joined first.
+type Turn = (Instant, u32, u64);
 
 /// One identity's line; what stands in it is held by [`Lines`].
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Lines {
     }
 
     pub(super) fn join(&mut self, line: &mut Line, ticket: Ticket, permit: Permit) {
-        let turn = (permit.sent, self.joined);
+        let turn = (permit.sent, permit.turn, self.joined);
         self.joined += 1;
         let waiter = Waiter {
             ticket,

@@ -331,7 +331,14 @@ impl<L: Latches> Limiter<L> {
                     .with(|identities| identities.press(identity, old, new));
                 continue;
             }
-            let decided = if let Some((ticket, permit)) = out.granted.pop_front() {
+            let decided = if let Some((ticket, mut permit)) = out.granted.pop_front() {
+                let shard = &self.shards[usize::from(permit.shard)];
+                if shard.with(|shard| shard.recall(now, ticket, &permit, out)) {
+                    let identity = self.identity(permit.key.identity);
+                    identity.with(|identities| identities.no_answer(now, &permit, false, out));
+                    continue;
+                }
+                permit.sent = now;
                 (ticket, self.pass_guards(now, permit, out))
             } else if let Some((ticket, permit)) = out.ready.pop_front() {
                 (ticket, self.send(now, ticket, permit, out))

@@ -78,17 +78,27 @@ impl<T> Nodes<T> {
         node
     }
 
-    pub(super) fn push_front(&mut self, queue: &mut Queue, value: T) -> u32 {
-        let node = self.arena.insert(Node {
-            value,
-            prev: NONE,
-            next: queue.head,
-        });
-        match queue.head {
-            NONE => queue.tail = node,
-            head => self.arena[head].prev = node,
+    /// Puts `value` before the first one that `later` holds of.
+    pub(super) fn push_before(
+        &mut self,
+        queue: &mut Queue,
+        value: T,
+        later: impl Fn(&T) -> bool,
+    ) -> u32 {
+        let mut next = queue.front();
+        while let Some(node) = next.filter(|&node| !later(&self.arena[node].value)) {
+            next = self.after(node);
         }
-        queue.head = node;
+        let Some(next) = next else {
+            return self.push_back(queue, value);
+        };
+        let prev = self.arena[next].prev;
+        let node = self.arena.insert(Node { value, prev, next });
+        self.arena[next].prev = node;
+        match prev {
+            NONE => queue.head = node,
+            prev => self.arena[prev].next = node,
+        }
         queue.len += 1;
         node
     }
@@ -154,7 +164,7 @@ mod tests {
         let mut queue = Queue::EMPTY;
         let ids: Vec<u32> = (0..5).map(|i| nodes.push_back(&mut queue, i)).collect();
         assert_eq!(nodes.remove(&mut queue, ids[2]), Some(2));
-        nodes.push_front(&mut queue, 9);
+        nodes.push_before(&mut queue, 9, |_| true);
         assert_eq!(nodes.remove(&mut queue, ids[4]), Some(4));
         nodes.push_back(&mut queue, 5);
         assert_eq!(queue.len(), 5);

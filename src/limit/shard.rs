@@ -94,6 +94,7 @@ pub(super) struct Shard {
     /// The slots that permits of lanes hold in suspects.
     held: Arena<Held>,
     serial: u32,
+    turns: u32,
     /// What answers take, whatever bucket they are for.
     trip: Trip,
     holds: Vec<Hold>,
@@ -120,6 +121,7 @@ impl Shard {
             lanes: HashMap::default(),
             held: Arena::new(),
             serial: 0,
+            turns: 0,
             trip: Trip::default(),
             holds: Vec::new(),
             moved: Vec::new(),
@@ -152,6 +154,8 @@ impl Shard {
             permit.flags &= !Permit::SERIAL;
         }
         permit.shard = self.number;
+        self.turns = self.turns.wrapping_add(1);
+        permit.turn = self.turns;
         if self.buckets[bucket].active == NONE
             && self.may_go(now, bucket, permit.is(Permit::SERIAL)).is_ok()
         {
@@ -197,6 +201,7 @@ impl Shard {
         // It keeps its turn, as far as that is known: it asked before it was sent.
         let mut again = Permit::for_ask(ask, permit.sent);
         again.shard = self.number;
+        again.turn = permit.turn;
         again.flags = again.flags & !Permit::SERIAL | permit.flags & Permit::SERIAL;
         let waiter = Waiter {
             ticket: ask.ticket,
@@ -206,7 +211,7 @@ impl Shard {
         self.actives[active].serials += u32::from(waiter.permit.is(Permit::SERIAL));
         let node = self
             .waiters
-            .push_front(&mut self.actives[active].queue, waiter);
+            .push_before(&mut self.actives[active].queue, waiter, |_| true);
         self.tickets.insert(ask.ticket, node);
         self.after_release(now, permit, &held, out);
         self.pump_others(now, permit.bucket, Some(bucket), out);

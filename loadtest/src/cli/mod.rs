@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod compare;
 mod demo;
 mod load;
 mod mock;
@@ -27,6 +28,10 @@ enum Command {
     Sim(sim::Args),
     /// Show bots, weir and a mock Discord at work for some seconds.
     Demo(demo::Args),
+    /// Compare weir with nginx, haproxy and a bare byte relay.
+    Compare(compare::Args),
+    #[command(hide = true)]
+    Part(compare::PartArgs),
 }
 
 pub(crate) fn run(cli: Cli) -> io::Result<()> {
@@ -35,6 +40,8 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Part(args) => compare::run_part(&args),
     }
 }
 

@@ -99,7 +99,7 @@ impl Bot {
     }
 
     /// One of its channels.
-    fn channel(&self, n: u64) -> u64 {
+    pub(crate) fn channel(&self, n: u64) -> u64 {
         203_039_963_636_301_824 + (self.index * 1000 + n) * 1_000_000
     }
 }

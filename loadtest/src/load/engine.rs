@@ -9,7 +9,7 @@ use rustix::event::{Timespec, epoll::EventData};
 
 use super::report::LoadReport;
 use super::stream::Stream;
-use super::{LoadConfig, Target};
+use super::{LoadConfig, Moment, Target};
 use crate::mock::http::{BodyDecoder, Framing};
 
 /// How long answers are awaited after the last request was sent.
@@ -98,13 +98,21 @@ impl<'a> Engine<'a> {
         Ok(engine)
     }
 
-    pub(super) fn run(mut self) -> io::Result<LoadReport> {
+    /// Runs to the end; calls `at` when the measured time begins and when it ends.
+    pub(super) fn run(mut self, mut at: impl FnMut(Moment)) -> io::Result<LoadReport> {
+        let mut moments = [Moment::Begin, Moment::End].into_iter().peekable();
         self.begin = Instant::now();
         self.measure_from = self.begin + self.config.warmup;
         self.end = self.measure_from + self.config.duration;
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             let now = Instant::now();
+            while let Some(moment) = moments.next_if(|moment| match moment {
+                Moment::Begin => now >= self.measure_from,
+                Moment::End => now >= self.end,
+            }) {
+                at(moment);
+            }
             if now >= self.end && (self.busy() == 0 || now >= self.end + GRACE) {
                 break;
             }
@@ -169,7 +177,10 @@ impl<'a> Engine<'a> {
         conn.out.clear();
         conn.out.extend_from_slice(request);
         (conn.sent, conn.since, conn.phase) = (0, since, Phase::Head);
-        self.progress(i);
+        // Only sent: to read now would be a system call that finds nothing.
+        if conn.send().is_err() {
+            self.fail(i);
+        }
     }
 
     /// Moves a connection as far as it goes.
@@ -194,12 +205,16 @@ impl<'a> Engine<'a> {
                     self.lose(i);
                 }
             }
-            Err(_) => {
-                let counts = !matches!(conn.phase, Phase::Idle) && conn.since >= self.measure_from;
-                self.report.errors += u64::from(counts);
-                self.lose(i);
-            }
+            Err(_) => self.fail(i),
         }
+    }
+
+    /// Gives a connection up, and the request that was under way on it.
+    fn fail(&mut self, i: usize) {
+        let conn = &self.conns[i];
+        let counts = !matches!(conn.phase, Phase::Idle) && conn.since >= self.measure_from;
+        self.report.errors += u64::from(counts);
+        self.lose(i);
     }
 
     fn lose(&mut self, i: usize) {
@@ -243,16 +258,7 @@ impl Conn {
         scratch: &mut [u8],
         bytes_in: &mut u64,
     ) -> io::Result<Option<(u16, bool)>> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(None);
-        };
-        while self.sent < self.out.len() {
-            match stream.write(&self.out[self.sent..])? {
-                Some(n) => self.sent += n,
-                None => break,
-            }
-        }
-        stream.is_clogged()?;
+        self.send()?;
         loop {
             let Some(stream) = &mut self.stream else {
                 return Ok(None);
@@ -268,6 +274,20 @@ impl Conn {
                 return Ok(Some(done));
             }
         }
+    }
+
+    /// Writes what the socket takes.
+    fn send(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        while self.sent < self.out.len() {
+            match stream.write(&self.out[self.sent..])? {
+                Some(n) => self.sent += n,
+                None => break,
+            }
+        }
+        stream.is_clogged().map(drop)
     }
 
     fn receive(&mut self, mut data: &[u8]) -> io::Result<Option<(u16, bool)>> {

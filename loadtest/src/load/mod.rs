@@ -36,15 +36,33 @@ pub struct LoadConfig {
     pub plan: Plan,
 }
 
+/// A moment of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// The warm-up is over.
+    Begin,
+    /// The measured time is over; answers that are still due are awaited.
+    End,
+}
+
 /// Makes load and tells what came of it. Blocks for warm-up and duration.
 ///
 /// # Errors
 /// When the target is no loopback address (nobody aims this at Discord by mistake), when the first
 /// connections cannot be made, or when epoll fails.
 pub fn run(config: &LoadConfig) -> io::Result<LoadReport> {
+    run_watched(config, |_| ())
+}
+
+/// As [`run`], and calls `at` at the two ends of the measured time, so that others can be measured
+/// over the same time. The load stands still meanwhile.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(config: &LoadConfig, at: impl FnMut(Moment)) -> io::Result<LoadReport> {
     if !config.target.addr.ip().is_loopback() {
         let text = format!("{} is no loopback address", config.target.addr);
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    engine::Engine::connect(config)?.run()
+    engine::Engine::connect(config)?.run(at)
 }

@@ -61,7 +61,7 @@ impl Plan {
     }
 
     /// The bytes of every request.
-    pub(super) fn bytes(&self, target: &Target) -> Vec<Vec<u8>> {
+    pub(crate) fn bytes(&self, target: &Target) -> Vec<Vec<u8>> {
         self.recipes
             .iter()
             .map(|r| bytes(r, &target.host))

@@ -30,6 +30,10 @@ pub enum Tls {
 pub struct Identity {
     /// The authority's certificate.
     pub ca_pem: String,
+    /// The certificate and its key, for other servers.
+    pub cert_pem: String,
+    /// See `cert_pem`.
+    pub key_pem: String,
     /// What connections are served with.
     pub config: Arc<ServerConfig>,
 }
@@ -65,6 +69,7 @@ impl Identity {
         let leaf = params
             .signed_by(&key, &authority)
             .map_err(io::Error::other)?;
+        let (cert_pem, key_pem) = (leaf.pem(), key.serialize_pem());
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -77,6 +82,8 @@ impl Identity {
         let ca_pem = authority.pem();
         Ok(Some(Self {
             ca_pem,
+            cert_pem,
+            key_pem,
             config: Arc::new(config),
         }))
     }

@@ -3,7 +3,7 @@
 use super::lanes::Held;
 use super::{Active, Hold, NONE, Shard, Step, Waiter, refused};
 use crate::clock::Instant;
-use crate::limit::ask::{Ask, Output, Outputs, Permit, Reason};
+use crate::limit::ask::{Ask, Output, Outputs, Permit, Reason, Ticket};
 use crate::limit::bucket::{Ahead, Bucket, Kind, Slot};
 use crate::limit::learn;
 use crate::limit::pressure::{Behind, Pressure};
@@ -194,6 +194,44 @@ impl Shard {
         }
         self.check_invariants();
         Step::Waits
+    }
+
+    /// A permit has stood in the line for the global window and may go now. Whether its slot has gone
+    /// meanwhile, for the bucket turned out fuller, smaller, paused, or not to be the route's: then the
+    /// request is back in its bucket, where it stood.
+    pub(in crate::limit) fn recall(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        permit: &Permit,
+        out: &mut Outputs,
+    ) -> bool {
+        let b = &self.buckets[permit.bucket];
+        let current = self.index.get(learn::route_key(&permit.key));
+        let bucket = current.unwrap_or(permit.bucket);
+        let first = self.actives.get(b.active).and_then(|a| a.queue.front());
+        let overtakes =
+            first.is_some_and(|node| self.waiters.get(node).permit.asked_before(permit));
+        let width = self.settings.default_bucket;
+        if bucket == permit.bucket && !overtakes && b.slot_of_one(now, width) == Slot::Now {
+            return false;
+        }
+        let held = self.release(now, permit);
+        let active = self.activate(bucket);
+        let waiter = Waiter {
+            ticket,
+            permit: permit.again(),
+            active,
+        };
+        let later = |other: &Waiter| permit.asked_before(&other.permit);
+        let queue = &mut self.actives[active].queue;
+        let node = self.waiters.push_before(queue, waiter, later);
+        self.tickets.insert(ticket, node);
+        self.actives[active].serials += u32::from(permit.is(Permit::SERIAL));
+        self.after_release(now, permit, &held, out);
+        self.pump_others(now, permit.bucket, Some(bucket), out);
+        self.check_invariants();
+        true
     }
 
     /// When a request behind `ahead` would go.

@@ -120,3 +120,31 @@ fn a_lost_request_of_an_unknown_route_counts_in_every_bucket_it_may_have_fallen_
     let known = limiter.acquire(ms(1150), &ask(3, 1), &mut out);
     assert!(matches!(known, Decision::Wait), "its slot may be gone");
 }
+
+#[test]
+fn a_slot_that_went_while_its_request_stood_in_line_is_not_used() {
+    let settings = Settings {
+        global_default: 2,
+        ..Settings::default()
+    };
+    for (told, at_once) in [(1, 1), (3, 3)] {
+        let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+        let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+        limiter.report(ms(1040), first, &answer(4, 3, 5_100.0, 100.0), &mut out);
+        let second = go(limiter.acquire(ms(1050), &ask(2, 1), &mut out));
+        // Two slots of the bucket are left for those who stand in line for the global window.
+        for slot in 3..5 {
+            let decision = limiter.acquire(ms(1060), &ask(slot, 1), &mut out);
+            assert!(matches!(decision, Decision::Wait));
+        }
+        assert_eq!(limiter.census(ms(1060)).waiting_for_global, 2);
+        // Others used the bucket meanwhile, or nobody did.
+        limiter.report(ms(1090), second, &answer(4, told, 5_100.0, 99.9), &mut out);
+        limiter.set_global_limit(ms(1100), 1, 50, &mut out);
+        let gone: Vec<u32> = goes(&mut out).iter().map(|(slot, _)| *slot).collect();
+        assert_eq!(gone, [3, 4][..at_once.min(2)], "in order");
+        let census = limiter.census(ms(1100));
+        assert_eq!(census.waiting_for_bucket, 2 - gone.len());
+        assert_eq!(census.waiting_for_global, 0);
+    }
+}

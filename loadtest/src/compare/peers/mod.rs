@@ -1,0 +1,212 @@
+//! Who takes part in a comparison, and how each is started.
+//!
+//! Every peer is a process of its own on a core of its own, started anew for every sample, with
+//! its connections to the upstream kept alive and TLS 1.3 verified against the upstream's
+//! authority. What each does with a request is in its module.
+
+mod haproxy;
+mod nginx;
+mod relay;
+mod weir;
+
+pub(super) use nginx::Upstream as NginxUpstream;
+pub(super) use weir::find as find_weir;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::host::{self, Cores, Guarded};
+use crate::client::Target;
+
+/// How long a peer may take until it serves.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One that takes part.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, clap::ValueEnum)]
+pub enum Peer {
+    /// weir, one worker, on io_uring.
+    Weir,
+    /// weir, one worker, on epoll.
+    WeirEpoll,
+    /// weir, two workers, on io_uring.
+    Weir2,
+    /// nginx, one worker.
+    Nginx,
+    /// haproxy, one thread.
+    Haproxy,
+    /// A bare byte relay on io_uring: the floor.
+    Relay,
+    /// Nobody: the load goes straight to the upstream, over TLS.
+    Direct,
+}
+
+/// What peers are started with.
+#[derive(Debug)]
+pub struct Stage {
+    /// Where configurations and logs go.
+    pub folder: PathBuf,
+    /// The upstream over TLS; its name is `localhost`.
+    pub upstream: SocketAddr,
+    /// The plain upstream of the relay.
+    pub upstream_plain: SocketAddr,
+    /// The upstream's authority, and the same as a file.
+    pub ca_pem: String,
+    /// See `ca_pem`.
+    pub ca_file: PathBuf,
+    /// Who runs where.
+    pub cores: Cores,
+    /// The weir under test.
+    pub weir: PathBuf,
+    /// `BOT_RATELIMIT_OVERRIDES` for it.
+    pub overrides: String,
+}
+
+/// A peer that serves.
+pub struct Running {
+    /// How to reach it.
+    pub target: Target,
+    /// `None` when there is nobody between load and upstream.
+    process: Option<Guarded>,
+}
+
+impl Running {
+    /// The processes whose cost counts.
+    pub fn serving(&self) -> Vec<u32> {
+        self.process
+            .as_ref()
+            .map_or(Vec::new(), |process| host::serving(process.pid()))
+    }
+}
+
+impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Weir,
+        Self::WeirEpoll,
+        Self::Weir2,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Relay,
+        Self::Direct,
+    ];
+
+    /// Its name in tables and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Weir => "weir",
+            Self::WeirEpoll => "weir-epoll",
+            Self::Weir2 => "weir-2-workers",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Relay => "relay",
+            Self::Direct => "direct",
+        }
+    }
+
+    /// How many cores it is given.
+    pub fn workers(self) -> usize {
+        match self {
+            Self::Weir2 => 2,
+            Self::Weir
+            | Self::WeirEpoll
+            | Self::Nginx
+            | Self::Haproxy
+            | Self::Relay
+            | Self::Direct => 1,
+        }
+    }
+
+    /// Why it cannot take part, if it cannot.
+    pub fn missing(self, cores: &Cores) -> Option<String> {
+        let program = match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Weir2 if cores.all.len() < 2 => return Some("there is only one core".to_owned()),
+            Self::Weir | Self::WeirEpoll | Self::Weir2 | Self::Relay | Self::Direct => return None,
+        };
+        host::find_program(program)
+            .is_none()
+            .then(|| format!("{program} is not installed"))
+    }
+
+    /// What it is, with its version where it has one.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Weir | Self::WeirEpoll | Self::Weir2 => {
+                format!("weir {}, this build", env!("CARGO_PKG_VERSION"))
+            }
+            Self::Nginx => nginx::version(),
+            Self::Haproxy => haproxy::version(),
+            Self::Relay => "byte relay on io_uring, no TLS".to_owned(),
+            Self::Direct => "no proxy".to_owned(),
+        }
+    }
+
+    /// Starts it, and returns when it accepts connections.
+    ///
+    /// # Errors
+    /// When it does not start; with the last line it said.
+    pub fn start(self, stage: &Stage) -> io::Result<Running> {
+        let started = match self {
+            Self::Weir => weir::start(stage, 1, "io_uring"),
+            Self::WeirEpoll => weir::start(stage, 1, "epoll"),
+            Self::Weir2 => weir::start(stage, 2, "io_uring"),
+            Self::Nginx => nginx::start(stage),
+            Self::Haproxy => haproxy::start(stage),
+            Self::Relay => relay::start(stage),
+            Self::Direct => {
+                return Ok(Running {
+                    target: Target::tls(stage.upstream, &stage.ca_pem)?,
+                    process: None,
+                });
+            }
+        };
+        let started = started.and_then(|(mut process, addr)| {
+            await_serving(&mut process, addr)?;
+            Ok((process, addr))
+        });
+        let (process, addr) = started
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name())))?;
+        Ok(Running {
+            target: Target::plain(addr),
+            process: Some(process),
+        })
+    }
+}
+
+/// Waits until `addr` takes connections.
+fn await_serving(process: &mut Guarded, addr: SocketAddr) -> io::Result<()> {
+    let end = Instant::now() + START_PATIENCE;
+    loop {
+        process.check()?;
+        match TcpStream::connect(addr) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// An address on loopback that nobody uses now.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// The first line of what a program says about its version.
+fn first_line(program: &str, argument: &str) -> String {
+    let Some(path) = host::find_program(program) else {
+        return format!("{program}, not installed");
+    };
+    let output = std::process::Command::new(path).arg(argument).output();
+    let said = output.map(|out| [out.stdout, out.stderr].concat());
+    let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+    said.lines().next().unwrap_or(program).to_owned()
+}
+
+/// A path as configurations want it.
+fn text(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.to_string_lossy()
+}
