@@ -4,7 +4,9 @@
 //! find the window full wait in one line per identity, in the order in which they asked. An idle identity costs about 1.3 KiB, most of it the window.
 
 mod departure;
+mod memory;
 
+use super::agenda::{Agenda, Timer};
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
 use super::breaker::Passage;
@@ -16,7 +18,6 @@ use super::offset::Offset;
 use super::pressure::{Behind, Pressure};
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
-use super::timer::{TimerKey, Wheel};
 use super::token::Token;
 use crate::clock::Instant;
 use std::time::Duration;
@@ -38,7 +39,7 @@ struct Identity {
     window: Window,
     offset: Offset,
     line: Line,
-    timer: Option<(TimerKey, Instant)>,
+    timer: Timer,
     paused_until: Instant,
     sampled: Instant,
     used: Instant,
@@ -73,7 +74,6 @@ pub(super) enum Step {
 
 /// See the module's documentation.
 pub(super) struct Identities {
-    number: u16,
     settings: Settings,
     max_bearers: usize,
     map: KeyMap<u32>,
@@ -86,10 +86,7 @@ pub(super) struct Identities {
     /// Bearers, least recently used first.
     bearers: Nodes<u32>,
     bearer_list: Queue,
-    wheel: Wheel<u32>,
-    sweep_hand: u32,
-    sweep_at: Instant,
-    announced: Instant,
+    agenda: Agenda,
     /// The budget of invalid requests shrinks.
     wary: bool,
 }
@@ -97,7 +94,6 @@ pub(super) struct Identities {
 impl Identities {
     pub(super) fn new(number: u16, settings: &Settings, shards: usize) -> Self {
         Self {
-            number,
             settings: settings.clone(),
             max_bearers: settings.max_bearers.div_ceil(shards).max(1),
             map: KeyMap::default(),
@@ -107,10 +103,7 @@ impl Identities {
             pressures: KeyMap::default(),
             bearers: Nodes::new(),
             bearer_list: Queue::EMPTY,
-            wheel: Wheel::new(Instant::ZERO),
-            sweep_hand: 0,
-            sweep_at: Instant::FAR,
-            announced: Instant::FAR,
+            agenda: Agenda::new(number),
             wary: false,
         }
     }
@@ -313,104 +306,27 @@ impl Identities {
     }
 
     pub(super) fn tick(&mut self, now: Instant, out: &mut Outputs) {
-        self.announced = Instant::ZERO;
-        while let Some(number) = self.wheel.pop(now) {
+        self.agenda.wake();
+        while let Some(number) = self.agenda.pop(now) {
             self.arena[number].timer = None;
             self.pump(now, number, out);
         }
-        if now >= self.sweep_at {
+        if self.agenda.sweeps(now) {
             self.sweep(now, SWEEP_BATCH, IDLE);
-            self.sweep_at = if self.arena.len() == 0 {
-                Instant::FAR
-            } else {
-                now + SWEEP_PAUSE
-            };
+            if self.arena.len() > 0 {
+                self.agenda.sweep_by(now + SWEEP_PAUSE, out);
+            }
         }
     }
 
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
-        let at = self
-            .wheel
-            .next_deadline()
-            .unwrap_or(Instant::FAR)
-            .min(self.sweep_at);
-        self.announced = at;
-        (at < Instant::FAR).then_some(at)
+        self.agenda.next()
     }
 
     /// Requests waiting, identities tracked, requests under way.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let under_way = self.arena.iter().map(|(_, i)| i.in_flight as usize).sum();
         (self.lines.len(), self.arena.len(), under_way)
-    }
-
-    fn find(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) -> Option<u32> {
-        let key = key_of(permit.key.identity);
-        if let Some(&number) = self.map.get(&key) {
-            return Some(number);
-        }
-        let bearer = permit.is(Permit::BEARER);
-        if bearer && self.bearer_list.len() as usize >= self.max_bearers {
-            self.evict_bearer(now);
-        }
-        if self.arena.len() >= self.settings.identities_max {
-            self.sweep(now, SWEEP_BATCH, Duration::ZERO);
-            if self.arena.len() >= self.settings.identities_max {
-                return None;
-            }
-        }
-        let overridden = self.settings.global_overrides.get(&permit.user_id);
-        let limit = overridden
-            .or_else(|| self.learned_limits.get(&key))
-            .copied();
-        let limit = limit.unwrap_or(self.settings.global_default);
-        let mut window = Window::new(now, limit);
-        window.set_limit(limit);
-        let number = self.arena.insert(Identity {
-            key,
-            window,
-            offset: Offset::default(),
-            line: Line::default(),
-            timer: None,
-            paused_until: Instant::ZERO,
-            sampled: now,
-            used: now,
-            token: Token::Good,
-            proven: !permit.is(Permit::AUTHORIZED),
-            in_flight: 0,
-            bearer: NONE,
-        });
-        if bearer {
-            self.arena[number].bearer = self.bearers.push_back(&mut self.bearer_list, number);
-        }
-        self.map.insert(key, number);
-        if self.sweep_at == Instant::FAR {
-            self.sweep_at = now + SWEEP_PAUSE;
-            self.announce(self.sweep_at, out);
-        }
-        Some(number)
-    }
-
-    /// Forgets the bearer that was used least recently and has nothing under way.
-    fn evict_bearer(&mut self, now: Instant) {
-        let Some(node) = self.bearer_list.front() else {
-            return;
-        };
-        let number = *self.bearers.get(node);
-        if self.is_idle(number, now) {
-            self.forget(number);
-        }
-    }
-
-    fn touch_bearer(&mut self, number: u32) {
-        let node = self.arena[number].bearer;
-        if node != NONE {
-            let (mut from, mut to) = (self.bearer_list, Queue::EMPTY);
-            self.bearers.transfer(&mut from, &mut to, node);
-            // One list: the node goes from wherever it stood to the end.
-            self.bearers.transfer(&mut to, &mut from, node);
-            self.bearer_list = from;
-        }
     }
 
     /// If the identity is locked: for how long. One probe passes when the lock has run out.
@@ -465,61 +381,7 @@ impl Identities {
         } else {
             identity.window.next_release(now)
         };
-        if identity.timer.map(|(_, at)| at) == wake {
-            return;
-        }
-        if let Some((key, _)) = identity.timer.take() {
-            self.wheel.cancel(key);
-        }
-        if let Some(at) = wake {
-            identity.timer = Some((self.wheel.insert(at, number), at));
-            self.announce(at, out);
-        }
-    }
-
-    fn announce(&mut self, at: Instant, out: &mut Outputs) {
-        if at < self.announced {
-            self.announced = at;
-            out.list.push_back(Output::Deadline {
-                shard: usize::from(self.number),
-                at,
-            });
-        }
-    }
-
-    fn is_idle(&self, number: u32, now: Instant) -> bool {
-        self.arena.get(number).is_some_and(|identity| {
-            let locked = identity.token.is_locked(now);
-            identity.in_flight == 0
-                && identity.line.is_empty()
-                && identity.paused_until <= now
-                && !locked
-        })
-    }
-
-    fn forget(&mut self, number: u32) {
-        if let Some(identity) = self.arena.remove(number) {
-            self.map.remove(&identity.key);
-            if identity.bearer != NONE {
-                self.bearers.remove(&mut self.bearer_list, identity.bearer);
-            }
-        }
-    }
-
-    fn sweep(&mut self, now: Instant, batch: u32, idle: Duration) {
-        for _ in 0..batch.min(self.arena.end()) {
-            self.sweep_hand = if self.sweep_hand >= self.arena.end() {
-                0
-            } else {
-                self.sweep_hand
-            };
-            let number = self.sweep_hand;
-            self.sweep_hand += 1;
-            let rested = |i: &Identity| now.saturating_duration_since(i.used) >= idle;
-            if self.arena.get(number).is_some_and(rested) && self.is_idle(number, now) {
-                self.forget(number);
-            }
-        }
+        self.agenda.set(&mut identity.timer, wake, number, out);
     }
 
     #[cfg(not(any(debug_assertions, test)))]

@@ -24,6 +24,7 @@
 //! Cost: a request on a known bucket takes two latches and two map lookups, its answer two latches
 //! and none. 160 bytes for a tracked bucket, 1.3 KiB for an identity.
 
+mod agenda;
 mod arena;
 mod ask;
 mod breaker;

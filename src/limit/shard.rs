@@ -7,6 +7,7 @@ mod flow;
 mod lanes;
 mod places;
 
+use super::agenda::{Agenda, Timer};
 use super::arena::Arena;
 use super::ask::{Ask, Outputs, Permit, Reason, Refusal, Ticket};
 use super::bucket::{Bucket, Kind, Learned};
@@ -16,7 +17,6 @@ use super::offset::Trip;
 use super::pressure::{Behind, Pressure};
 use super::queue::{Nodes, Queue};
 use super::settings::Settings;
-use super::timer::{TimerKey, Wheel};
 use crate::clock::Instant;
 use ahash::AHasher;
 use lanes::{Held, Suspects};
@@ -51,7 +51,7 @@ struct Active {
     queue: Queue,
     /// How many of the queue go one at a time.
     serials: u32,
-    timer: Option<(TimerKey, Instant)>,
+    timer: Timer,
     /// Whose requests its window counts, and what it was told of them.
     identity: u64,
     pressure: Pressure,
@@ -86,7 +86,7 @@ pub(super) struct Shard {
     actives: Arena<Active>,
     waiters: Nodes<Waiter>,
     tickets: HashMap<Ticket, u32, BuildHasherDefault<AHasher>>,
-    wheel: Wheel<u32>,
+    agenda: Agenda,
     /// Lanes in which somebody waits; nonzero makes answers look for theirs.
     lanes_waiting: u32,
     /// What each lane's requests may fall into.
@@ -100,10 +100,6 @@ pub(super) struct Shard {
     holds: Vec<Hold>,
     /// Buckets between which waiters were moved, to be pumped before the call ends.
     moved: Vec<u32>,
-    sweep_hand: u32,
-    sweep_at: Instant,
-    /// The deadline that the owner knows of.
-    announced: Instant,
 }
 
 impl Shard {
@@ -116,7 +112,7 @@ impl Shard {
             actives: Arena::new(),
             waiters: Nodes::new(),
             tickets: HashMap::default(),
-            wheel: Wheel::new(Instant::ZERO),
+            agenda: Agenda::new(number),
             lanes_waiting: 0,
             lanes: HashMap::default(),
             held: Arena::new(),
@@ -125,9 +121,6 @@ impl Shard {
             trip: Trip::default(),
             holds: Vec::new(),
             moved: Vec::new(),
-            sweep_hand: 0,
-            sweep_at: Instant::FAR,
-            announced: Instant::FAR,
         }
     }
 
@@ -296,33 +289,24 @@ impl Shard {
 
     /// Deals with all deadlines up to `now`.
     pub(super) fn tick(&mut self, now: Instant, out: &mut Outputs) {
-        // Whatever is armed meanwhile, the owner asks for the next deadline afterwards.
-        self.announced = Instant::ZERO;
-        while let Some(active) = self.wheel.pop(now) {
+        self.agenda.wake();
+        while let Some(active) = self.agenda.pop(now) {
             self.actives[active].timer = None;
             let bucket = self.actives[active].bucket;
             self.pump(now, bucket, out);
         }
-        if now >= self.sweep_at {
+        if self.agenda.sweeps(now) {
             self.sweep(now, SWEEP_BATCH, IDLE);
-            self.sweep_at = if self.buckets.len() == 0 {
-                Instant::FAR
-            } else {
-                now + self.sweep_pause()
-            };
+            if self.buckets.len() > 0 {
+                self.agenda.sweep_by(now + self.sweep_pause(), out);
+            }
         }
         self.check_invariants();
     }
 
     /// When to tick next; the owner knows it from now on.
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
-        let at = self
-            .wheel
-            .next_deadline()
-            .unwrap_or(Instant::FAR)
-            .min(self.sweep_at);
-        self.announced = at;
-        (at < Instant::FAR).then_some(at)
+        self.agenda.next()
     }
 
     /// Requests waiting, buckets tracked, requests under way.
@@ -406,7 +390,7 @@ impl Shard {
             "every waiter can be cancelled"
         );
         assert!(
-            self.wheel.len() <= self.actives.len(),
+            self.agenda.timers() <= self.actives.len(),
             "only buckets with waiters have timers"
         );
         // The rest costs time in proportion to what is held; a sample of the states will do.

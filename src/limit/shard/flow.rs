@@ -3,7 +3,7 @@
 use super::lanes::Held;
 use super::{Active, Hold, NONE, Shard, Step, Waiter, refused};
 use crate::clock::Instant;
-use crate::limit::ask::{Ask, Output, Outputs, Permit, Reason, Ticket};
+use crate::limit::ask::{Ask, Outputs, Permit, Reason, Ticket};
 use crate::limit::bucket::{Ahead, Bucket, Kind, Slot};
 use crate::limit::learn;
 use crate::limit::pressure::{Behind, Pressure};
@@ -287,7 +287,8 @@ impl Shard {
                 }
             }
         }
-        self.arm(active, wake, out);
+        let timer = &mut self.actives[active].timer;
+        self.agenda.set(timer, wake, active, out);
         self.press(now, active, out);
         if self.actives[active].queue.is_empty() {
             self.buckets[bucket].active = NONE;
@@ -322,30 +323,6 @@ impl Shard {
             let identity = self.actives[active].identity;
             out.pressures.push_back((identity, old, new));
             self.actives[active].pressure = new;
-        }
-    }
-
-    pub(super) fn arm(&mut self, active: u32, wake: Option<Instant>, out: &mut Outputs) {
-        let timer = &mut self.actives[active].timer;
-        if timer.map(|(_, at)| at) == wake {
-            return;
-        }
-        if let Some((key, _)) = timer.take() {
-            self.wheel.cancel(key);
-        }
-        if let Some(at) = wake {
-            *timer = Some((self.wheel.insert(at, active), at));
-            self.announce(at, out);
-        }
-    }
-
-    pub(super) fn announce(&mut self, at: Instant, out: &mut Outputs) {
-        if at < self.announced {
-            self.announced = at;
-            out.list.push_back(Output::Deadline {
-                shard: usize::from(self.number),
-                at,
-            });
         }
     }
 }

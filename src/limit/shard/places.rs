@@ -82,10 +82,8 @@ impl Shard {
             }
         }
         let bucket = self.buckets.insert(Bucket::new(kind, now));
-        if self.sweep_at == Instant::FAR {
-            self.sweep_at = now + self.sweep_pause();
-            self.announce(self.sweep_at, out);
-        }
+        let sweep = now + self.sweep_pause();
+        self.agenda.sweep_by(sweep, out);
         Some(bucket)
     }
 
@@ -236,13 +234,7 @@ impl Shard {
     /// Forgets idle buckets among the next `batch`.
     pub(super) fn sweep(&mut self, now: Instant, batch: u32, idle: Duration) {
         for _ in 0..batch.min(self.buckets.end()) {
-            self.sweep_hand = if self.sweep_hand >= self.buckets.end() {
-                0
-            } else {
-                self.sweep_hand
-            };
-            let bucket = self.sweep_hand;
-            self.sweep_hand += 1;
+            let bucket = self.agenda.sweep_next(self.buckets.end());
             let leaves = |b: &Bucket| b.is_idle(now) && b.idle_for(now) >= idle;
             if self.buckets.get(bucket).is_some_and(leaves)
                 && let Some(b) = self.buckets.remove(bucket)

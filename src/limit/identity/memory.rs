@@ -1,0 +1,108 @@
+//! Which identities are remembered: made when first met, forgotten when idle, bearers by last use.
+
+use super::{Identities, Identity, NONE, SWEEP_BATCH, SWEEP_PAUSE, key_of};
+use crate::clock::Instant;
+use crate::limit::ask::{Outputs, Permit};
+use crate::limit::global::Window;
+use crate::limit::line::Line;
+use crate::limit::offset::Offset;
+use crate::limit::queue::Queue;
+use crate::limit::token::Token;
+use std::time::Duration;
+
+impl Identities {
+    pub(super) fn find(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) -> Option<u32> {
+        let key = key_of(permit.key.identity);
+        if let Some(&number) = self.map.get(&key) {
+            return Some(number);
+        }
+        let bearer = permit.is(Permit::BEARER);
+        if bearer && self.bearer_list.len() as usize >= self.max_bearers {
+            self.evict_bearer(now);
+        }
+        if self.arena.len() >= self.settings.identities_max {
+            self.sweep(now, SWEEP_BATCH, Duration::ZERO);
+            if self.arena.len() >= self.settings.identities_max {
+                return None;
+            }
+        }
+        let overridden = self.settings.global_overrides.get(&permit.user_id);
+        let limit = overridden
+            .or_else(|| self.learned_limits.get(&key))
+            .copied();
+        let limit = limit.unwrap_or(self.settings.global_default);
+        let mut window = Window::new(now, limit);
+        window.set_limit(limit);
+        let number = self.arena.insert(Identity {
+            key,
+            window,
+            offset: Offset::default(),
+            line: Line::default(),
+            timer: None,
+            paused_until: Instant::ZERO,
+            sampled: now,
+            used: now,
+            token: Token::Good,
+            proven: !permit.is(Permit::AUTHORIZED),
+            in_flight: 0,
+            bearer: NONE,
+        });
+        if bearer {
+            self.arena[number].bearer = self.bearers.push_back(&mut self.bearer_list, number);
+        }
+        self.map.insert(key, number);
+        self.agenda.sweep_by(now + SWEEP_PAUSE, out);
+        Some(number)
+    }
+
+    /// Forgets the bearer that was used least recently and has nothing under way.
+    fn evict_bearer(&mut self, now: Instant) {
+        let Some(node) = self.bearer_list.front() else {
+            return;
+        };
+        let number = *self.bearers.get(node);
+        if self.is_idle(number, now) {
+            self.forget(number);
+        }
+    }
+
+    pub(super) fn touch_bearer(&mut self, number: u32) {
+        let node = self.arena[number].bearer;
+        if node != NONE {
+            let (mut from, mut to) = (self.bearer_list, Queue::EMPTY);
+            self.bearers.transfer(&mut from, &mut to, node);
+            // One list: the node goes from wherever it stood to the end.
+            self.bearers.transfer(&mut to, &mut from, node);
+            self.bearer_list = from;
+        }
+    }
+
+    fn is_idle(&self, number: u32, now: Instant) -> bool {
+        self.arena.get(number).is_some_and(|identity| {
+            let locked = identity.token.is_locked(now);
+            identity.in_flight == 0
+                && identity.line.is_empty()
+                && identity.paused_until <= now
+                && !locked
+        })
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let Some(identity) = self.arena.remove(number) {
+            self.map.remove(&identity.key);
+            if identity.bearer != NONE {
+                self.bearers.remove(&mut self.bearer_list, identity.bearer);
+            }
+        }
+    }
+
+    pub(super) fn sweep(&mut self, now: Instant, batch: u32, idle: Duration) {
+        for _ in 0..batch.min(self.arena.end()) {
+            let number = self.agenda.sweep_next(self.arena.end());
+            let rested = |i: &Identity| now.saturating_duration_since(i.used) >= idle;
+            if self.arena.get(number).is_some_and(rested) && self.is_idle(number, now) {
+                self.forget(number);
+            }
+        }
+    }
+}
