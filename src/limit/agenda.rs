@@ -51,6 +51,7 @@ impl Agenda {
     }
 
     /// Timers that are set.
+    #[cfg(any(debug_assertions, test))]
     pub(super) fn timers(&self) -> usize {
         self.wheel.len()
     }

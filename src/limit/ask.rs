@@ -108,8 +108,10 @@ pub struct Refusal {
 pub struct Permit {
     pub(super) key: BucketKey,
     /// When the request departed: no earlier can it have been counted. Until then when its permit was
-    /// given out, and before that when it asked.
+    /// given out.
     pub(super) sent: Instant,
+    /// When it asked.
+    pub(super) asked: Instant,
     /// The bot's user id, 0 if unknown.
     pub(super) user_id: u64,
     pub(super) bucket: u32,
@@ -128,7 +130,7 @@ pub struct Permit {
 }
 
 const _: () = assert!(
-    size_of::<Permit>() <= 72,
+    size_of::<Permit>() <= 80,
     "permits are copied between queues"
 );
 
@@ -159,6 +161,7 @@ impl Permit {
         Self {
             key: ask.key,
             sent: now,
+            asked: now,
             user_id,
             bucket: u32::MAX,
             identity: u32::MAX,
@@ -182,10 +185,10 @@ impl Permit {
         }
     }
 
-    /// Whether its request asked before another one of its shard; neither was sent yet.
+    /// Whether its request asked before another one of its shard.
     pub(super) fn asked_before(&self, other: &Self) -> bool {
         let turns = self.turn.wrapping_sub(other.turn) as i32;
-        self.sent < other.sent || self.sent == other.sent && turns < 0
+        self.asked < other.asked || self.asked == other.asked && turns < 0
     }
 
     pub(super) const fn is(&self, flag: u8) -> bool {

@@ -178,6 +178,8 @@ impl Bucket {
     pub(super) const BARE: u8 = 16;
     /// A route that pointed here points elsewhere now; answers to it may still come.
     pub(super) const LEFT: u8 = 32;
+    /// The newest answer told a higher limit than the one before: believed if the next one does too.
+    pub(super) const RISING: u8 = 128;
     /// Requests of a route that points here since lately are under way from where it pointed before.
     pub(super) const HELD: u8 = 64;
 

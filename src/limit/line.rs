@@ -13,7 +13,7 @@ use ahash::AHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 
-/// A request in a line. Its permit says when it asked: nothing was sent yet.
+/// A request in a line.
 pub(super) struct Waiter {
     pub(super) ticket: Ticket,
     pub(super) permit: Permit,
@@ -62,7 +62,7 @@ impl Lines {
     }
 
     pub(super) fn join(&mut self, line: &mut Line, ticket: Ticket, permit: Permit) {
-        let turn = (permit.sent, permit.turn, self.joined);
+        let turn = (permit.asked, permit.turn, self.joined);
         self.joined += 1;
         let waiter = Waiter {
             ticket,

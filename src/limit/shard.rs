@@ -191,8 +191,8 @@ impl Shard {
         let (target, hint) = self.take_in(now, permit, answer, out);
         let bucket = target.unwrap_or(permit.bucket);
         let active = self.activate(bucket);
-        // It keeps its turn, as far as that is known: it asked before it was sent.
-        let mut again = Permit::for_ask(ask, permit.sent);
+        // It keeps its turn.
+        let mut again = Permit::for_ask(ask, permit.asked);
         again.shard = self.number;
         again.turn = permit.turn;
         again.flags = again.flags & !Permit::SERIAL | permit.flags & Permit::SERIAL;

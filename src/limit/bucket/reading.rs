@@ -51,6 +51,7 @@ impl Bucket {
         };
         self.offset.timed(now.saturating_duration_since(sent));
         let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
+        let limit = self.believed(limit, known);
         let remaining = remaining.min(limit);
         let ticks = since(tick(now), self.newest).max(0) as u64;
         let idle = Duration::from_nanos(ticks << TICK_BITS);
@@ -127,6 +128,15 @@ impl Bucket {
             self.kind = self.hinted;
         }
         Learned::Nothing
+    }
+
+    /// The limit, as one answer tells it: a lower one holds at once, a higher one when it was told twice
+    /// in a row, for values that make no sense do occur.
+    fn believed(&mut self, told: u16, known: bool) -> u16 {
+        let rises = known && told > self.limit;
+        let doubtful = rises && !self.is(Self::RISING);
+        self.set(Self::RISING, doubtful);
+        if doubtful { self.limit } else { told }
     }
 
     /// Whether an answer proves that its route has a counter of its own. In a shared one, `Reset`

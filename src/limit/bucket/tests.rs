@@ -266,3 +266,54 @@ fn another_route_that_takes_the_next_slot_proves_a_sliding_bucket() {
         assert_eq!(bucket.kind(), kind, "{remaining} {reset}");
     }
 }
+
+#[test]
+fn a_higher_limit_is_believed_when_it_was_told_twice_and_a_lower_one_at_once() {
+    let mut bucket = known(6, 3000);
+    exchange(&mut bucket, 1100, &headers(900, 5, 4000, 1100));
+    // At the next window's beginning as many go as the limit before allowed.
+    for _ in 0..6 {
+        assert_eq!(wait_ms(&bucket, 9000), 0);
+        bucket.take(ms(9000), false);
+    }
+    assert_eq!(bucket.slot(ms(9000), 1), Slot::AfterAnswer);
+    for n in 0..6 {
+        answer(&mut bucket, 9000, 9040, &headers(12, 11 - n, 12_020, 9020));
+    }
+    (0..12).for_each(|_| bucket.take(ms(20_000), false));
+    assert_eq!(bucket.slot(ms(20_000), 1), Slot::AfterAnswer);
+    answer(&mut bucket, 20_000, 20_040, &headers(2, 1, 23_020, 20_020));
+    (0..11).for_each(|_| bucket.release(ms(20_050), false));
+    (0..2).for_each(|_| bucket.take(ms(30_000), false));
+    assert_eq!(bucket.slot(ms(30_000), 1), Slot::AfterAnswer);
+}
+
+#[test]
+fn a_lost_request_may_have_opened_a_window_that_was_guessed() {
+    let mut bucket = known(9, 5_000);
+    exchange(&mut bucket, 1_500, &headers(9, 7, 6_000, 1_500));
+    assert_eq!(bucket.kind(), Kind::Fixed);
+    for at in [10_000, 14_000] {
+        bucket.take(ms(at), false);
+        bucket.release(ms(at + 40), false);
+        bucket.count_lost(ms(at + 40));
+    }
+    // Either of them may have been the first of a window, and the second one's still runs.
+    (0..7).for_each(|_| bucket.take(ms(18_000), false));
+    assert!(wait_ms(&bucket, 18_000) > 1_000);
+}
+
+#[test]
+fn whole_seconds_prove_nothing_and_are_waited_out() {
+    let whole = |remaining, at: u64| RateLimitHeaders {
+        whole_seconds: true,
+        ..headers(5, remaining, (at / 1000 + 1) * 1000 + 1000, at)
+    };
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    exchange(&mut bucket, 1000, &whole(4, 1000));
+    // Rounded up, `Reset` moved by a second although the window is one.
+    exchange(&mut bucket, 2100, &whole(3, 2100));
+    assert_eq!(bucket.kind(), Kind::Careful);
+    (0..3).for_each(|_| bucket.take(ms(2200), false));
+    assert!(wait_ms(&bucket, 2200) >= 1800);
+}

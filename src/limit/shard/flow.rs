@@ -33,9 +33,7 @@ impl Shard {
         self.serial = self.serial.wrapping_add(1);
         permit.serial = self.serial;
         permit.bucket = bucket;
-        if !permit.is(Permit::GLOBAL) {
-            permit.sent = now;
-        }
+        permit.sent = now;
     }
 
     /// Takes back the slots of a permit; the suspects' are named.
