@@ -208,8 +208,13 @@ impl Shard {
         let current = self.index.get(learn::route_key(&permit.key));
         let bucket = current.unwrap_or(permit.bucket);
         let first = self.actives.get(b.active).and_then(|a| a.queue.front());
-        let overtakes =
-            first.is_some_and(|node| self.waiters.get(node).permit.asked_before(permit));
+        let first = first.map(|node| &self.waiters.get(node).permit);
+        // The first may have been let go again, and not have reached the line yet.
+        let ready = out.ready.iter().map(|(_, ready)| ready);
+        let mut others = first
+            .into_iter()
+            .chain(ready.filter(|r| r.bucket == permit.bucket));
+        let overtakes = others.any(|other| other.asked_before(permit));
         let width = self.settings.default_bucket;
         if bucket == permit.bucket && !overtakes && b.slot_of_one(now, width) == Slot::Now {
             return false;
