@@ -5,6 +5,7 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use loadtest::mock::MockConfig;
 use support::http::Client;
 use support::upstream::{Peer, Recorder};
 use support::{Pair, SHAPES, config, request};
@@ -208,4 +209,39 @@ fn resumed_sessions_and_dead_pooled_connections_are_counted() {
     thread::sleep(Duration::from_millis(100));
     assert_eq!(pair.ask(&get).status, 200);
     assert_eq!(counts(), [2, 1, 1, 1]);
+}
+
+#[test]
+fn a_pool_that_loses_all_its_connections_resumes_every_session() {
+    const TOGETHER: u64 = 24;
+    let mut mock = MockConfig::default();
+    // All dial before any of them has shaken hands and brought new tickets.
+    mock.settings.connections.handshake_delay_ms = 300;
+    let pair = Pair::with(SHAPES[0], mock, |_| ());
+    let addr = pair.weir.proxy_addr();
+    let callbacks = |first: u64| {
+        let callback = |n: u64| {
+            let path = format!("/api/v10/interactions/{}/token{n}/callback", CHANNEL + n);
+            let body = "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"type\":5}";
+            let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{body}");
+            thread::spawn(move || Client::connect(addr).ask(&request).status)
+        };
+        let all: Vec<_> = (first..first + TOGETHER).map(callback).collect();
+        for each in all {
+            let status = each.join().expect("the client ends");
+            assert!((200..300).contains(&status), "{status}");
+        }
+        let text = scrape(&pair.weir);
+        [
+            count(&text, "weir_upstream_connections_opened_total"),
+            count(&text, "weir_upstream_sessions_resumed_total"),
+        ]
+    };
+    let [opened, resumed] = callbacks(0);
+    assert!(opened >= TOGETHER, "{opened}");
+    pair.mock.close_connections();
+    thread::sleep(Duration::from_millis(200));
+    let [opened_later, resumed_later] = callbacks(TOGETHER);
+    assert!(opened_later >= opened + TOGETHER - 1);
+    assert_eq!(resumed_later - resumed, opened_later - opened);
 }

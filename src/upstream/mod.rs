@@ -14,6 +14,8 @@ pub mod pool;
 #[cfg(feature = "io")]
 pub mod resolve;
 #[cfg(feature = "io")]
+mod sessions;
+#[cfg(feature = "io")]
 pub mod slots;
 #[cfg(feature = "io")]
 pub mod tls;

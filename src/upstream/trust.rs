@@ -8,11 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::sessions::Sessions;
 use crate::error::StartError;
-
-/// Sessions remembered for resumption. One upstream name needs few: every connection brings new
-/// tickets (RFC 8446 4.6.1), and a worker dials at most its cap of connections at a time.
-const SESSIONS: usize = 256;
 
 /// The configuration of all workers' connections: TLS 1.3 and 1.2, ALPN `http/1.1`, session resumption, and
 /// either Mozilla's roots or the certificates of `ca_file`.
@@ -44,7 +41,7 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, StartE
             .with_root_certificates(roots)
             .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = Resumption::store(Arc::new(Sessions::new()));
     Ok(Arc::new(config))
 }
 
