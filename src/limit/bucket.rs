@@ -320,13 +320,11 @@ impl Bucket {
         self.paused_until = self.paused_until.max(now + wait);
     }
 
-    /// A 429 came although a slot should have been there, and asked to wait until `until`: whatever
-    /// was concluded is doubtful, unless it says the same. A fixed window asks to wait for its `Reset`,
-    /// a sliding one for its next slot (discord-api-docs #7680).
-    fn distrust(&mut self, until: Instant, headers: bool) {
+    /// A 429 came although a slot should have been there: whatever was concluded is doubtful, but for
+    /// what it says itself. A fixed window asks to wait for its `Reset`, a sliding one for its
+    /// `next_slot` (discord-api-docs #7680).
+    fn distrust(&mut self, next_slot: bool) {
         self.offset.distrust();
-        let half = Duration::from_micros(u64::from(self.slot_us / 2) + ROUNDING_US);
-        let next_slot = headers && until + half <= self.reset;
         match self.kind {
             Kind::Sliding if next_slot => {}
             Kind::Fixed | Kind::Sliding => self.kind = Kind::Careful,

@@ -92,7 +92,7 @@ pub const WAITS: &[Wait] = &[
     },
     Wait {
         name: "POSTs one by one, a way of 20 ± 10 ms",
-        least: 92,
+        least: 90,
         setup: one_by_one,
     },
     Wait {

@@ -139,11 +139,11 @@ impl Bucket {
         headers: &RateLimitHeaders,
         wait: Duration,
     ) {
-        let told =
-            headers.limit.is_some() && headers.remaining.is_some() && headers.reset_after.is_some();
+        let told = headers.limit.is_some() && headers.remaining.is_some();
+        let reset_after = headers.reset_after.filter(|_| told);
         let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
         let until = now + wait;
-        if told || !known {
+        if reset_after.is_some() || !known {
             self.answer(now, sent, route, headers, false);
         } else {
             // One slot is there after the pause; its request's answer tells of the others.
@@ -155,7 +155,8 @@ impl Bucket {
             self.newest = tick(now);
             self.set(Self::GUESSED, true);
         }
-        self.distrust(until, told);
+        let half = Duration::from_micros(u64::from(self.slot_us / 2) + ROUNDING_US);
+        self.distrust(reset_after.is_some_and(|after| wait + half <= after));
         self.pause(now, wait);
     }
 

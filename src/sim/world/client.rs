@@ -84,6 +84,11 @@ impl<S: Subject> World<S> {
         let place = client.asked.request.place();
         assert_eq!(client.state, State::Waiting, "only who waits may go: #{id}");
         let known = self.discord.is_known(now, &place) && (client.known || !self.wide_lane);
+        // In a long line for the global window it keeps the slot that it had before a change was told.
+        let route = &client.asked.route;
+        let outdated =
+            route.changed(client.since, now) || !client.known && route.changed(Instant::ZERO, now);
+        let known = known && !outdated;
         client.state = State::Sent { known };
         client.sent = now;
         client.gone.get_or_insert(now);
