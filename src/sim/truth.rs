@@ -5,10 +5,10 @@
 //! with a wait; in the second it waits, and goes when it goes. Everything else is the same. A wait
 //! is true if it differs by at most 5 %, or 50 ms.
 //!
-//! Nobody can foretell clients that leave, nor the next packets' delays, which add up where each
-//! request waits for the answer to the one before. So the kinds that have to be true have neither;
-//! those of which it is only shown how often they are have both. What comes later queues behind, and
-//! changes nothing.
+//! Nobody can foretell clients that leave, nor the next packets' delays. Where requests wait for each
+//! other's answers these add up: of `n` trips each off by a fifth, the sum is off by a fifth of
+//! `1/√n`, so that most such waits are true, but not all. All others have to be. What comes later
+//! queues behind, and changes nothing.
 
 use super::api::{Request, Route, Rule, Trouble, UsedUp};
 use super::mixed;
@@ -186,14 +186,9 @@ fn behind(route: Route, seed: &mut Seed) -> Setup {
 fn one_by_one(seed: &mut Seed) -> Setup {
     let mut setup = behind(Route::new(Rule::Free, 1).serial(), seed);
     // How long answers take is known from many.
-    for n in 0..150 {
-        let first = (
-            START + Duration::from_millis(n * 200),
-            setup.asks[0].1,
-            None,
-        );
-        setup.asks.insert(0, first);
-    }
+    let request = setup.asks[0].1;
+    let many = (0..150).map(|n| (START + Duration::from_millis(n * 200), request, None));
+    setup.asks.splice(0..0, many);
     setup
 }
 
