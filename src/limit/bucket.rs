@@ -329,11 +329,15 @@ impl Bucket {
         self.paused_until = self.paused_until.max(now + wait);
     }
 
-    /// A 429 came although a slot should have been there: whatever was concluded is doubtful.
-    pub(super) fn distrust(&mut self) {
+    /// A 429 came although a slot should have been there: whatever was concluded is doubtful, but for
+    /// what it says itself. A fixed window asks to wait for its `Reset`, a sliding one for its
+    /// `next_slot` (discord-api-docs #7680).
+    fn distrust(&mut self, next_slot: bool) {
         self.offset.distrust();
-        if matches!(self.kind, Kind::Fixed | Kind::Sliding) {
-            self.kind = Kind::Careful;
+        match self.kind {
+            Kind::Sliding if next_slot => {}
+            Kind::Fixed | Kind::Sliding => self.kind = Kind::Careful,
+            Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful => {}
         }
     }
 

@@ -41,21 +41,51 @@ const CARE: i64 = 16;
 /// not promise that the next packet finds no shorter way, and an interval that clocks' drift has
 /// widened hides how far the ways spread.
 const RANGE_PART: i64 = 2;
-/// The smoothed round trip moves by this part of what a new one differs.
+/// A bucket's round trip moves by this part of what a new one differs: it tells how far ways spread
+/// now.
 const SMOOTHING: i64 = 8;
+/// That of all answers is their average, and from so many on moves by this part. What is foretold
+/// with it is a sum of many trips, whose own scatter is smaller than that of the last few; 128 are a
+/// second of a busy shard.
+const AVERAGED: u16 = 128;
 /// Unit of the stored round trip: 65,535 of them are 8.4 s, beyond which nobody predicts waits.
 const TRIP_UNIT_US: i64 = 128;
 const SPREAD_MAX_NS: i64 = u32::MAX as i64 * 1000;
 
-/// A smoothed round trip in two bytes.
+/// The average round trip of many answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Trip {
-    /// In units of [`TRIP_UNIT_US`]; 0: none was measured.
-    units: u16,
+    nanos: u64,
+    /// Answers it was made of, up to [`AVERAGED`].
+    answers: u16,
 }
 
 impl Trip {
     pub(super) fn add(&mut self, trip: Duration) {
+        self.answers = (self.answers + 1).min(AVERAGED);
+        let new = u64::try_from(trip.as_nanos()).unwrap_or(u64::MAX);
+        let part = new.abs_diff(self.nanos) / u64::from(self.answers);
+        self.nanos = if new > self.nanos {
+            self.nanos + part
+        } else {
+            self.nanos - part
+        };
+    }
+
+    pub(super) fn smoothed(self) -> Option<Duration> {
+        (self.answers > 0).then_some(Duration::from_nanos(self.nanos))
+    }
+}
+
+/// A smoothed round trip in two bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    /// In units of [`TRIP_UNIT_US`]; 0: none was measured.
+    units: u16,
+}
+
+impl Recent {
+    fn add(&mut self, trip: Duration) {
         let new = i64::try_from(trip.as_micros()).unwrap_or(i64::MAX) / TRIP_UNIT_US;
         let old = i64::from(self.units);
         let smoothed = if old == 0 {
@@ -68,7 +98,7 @@ impl Trip {
         self.units = u16::try_from(smoothed.max(1)).unwrap_or(u16::MAX);
     }
 
-    pub(super) fn smoothed(self) -> Option<Duration> {
+    fn smoothed(self) -> Option<Duration> {
         let micros = u64::from(self.units) * TRIP_UNIT_US as u64;
         (self.units > 0).then_some(Duration::from_micros(micros))
     }
@@ -81,7 +111,7 @@ pub(super) struct Offset {
     hi: i64,
     /// Width of the interval, microseconds, rounded up.
     spread_us: u32,
-    trip: Trip,
+    trip: Recent,
     /// Answers taken in since the estimate began, saturating; 0 means that it says nothing.
     samples: u8,
     /// A request that aimed ahead of the middle may have been refused for it.
@@ -289,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_round_trip_is_smoothed_and_reaches_what_it_changes_to() {
-        let mut trip = Trip::default();
+        let mut trip = Recent::default();
         assert_eq!(trip.smoothed(), None);
         for (ms, after, least, most) in [
             (40, 1, 39, 40),
@@ -304,6 +334,19 @@ mod tests {
                 "{ms}: {smoothed}"
             );
         }
+    }
+
+    #[test]
+    fn the_round_trip_of_many_answers_is_their_average_and_follows_a_change() {
+        let mut trip = Trip::default();
+        assert_eq!(trip.smoothed(), None);
+        // Long and short ones in turn, and a long one last.
+        (0..101).for_each(|n| trip.add(Duration::from_millis(if n % 2 == 0 { 60 } else { 20 })));
+        let smoothed = trip.smoothed().unwrap().as_micros();
+        assert!((40_000..=40_300).contains(&smoothed), "{smoothed}");
+        (0..600).for_each(|_| trip.add(Duration::from_millis(80)));
+        let smoothed = trip.smoothed().unwrap().as_micros();
+        assert!((79_000..=80_000).contains(&smoothed), "{smoothed}");
     }
 
     #[test]

@@ -339,11 +339,7 @@ impl Shard {
                     return self.split(now, bucket, permit, answer, out);
                 }
             }
-            Limited::User => {
-                b.answer(now, permit.sent, route, headers, false);
-                b.distrust();
-                b.pause(now, wait);
-            }
+            Limited::User => b.refused(now, permit.sent, route, headers, wait),
             Limited::SubLimit | Limited::Unexplained => {
                 b.answer(now, permit.sent, route, headers, false);
             }

@@ -13,18 +13,6 @@ const SURPRISE_SEEDS: u64 = 20;
 /// Runs of each kind of wait.
 const TRUTH_SEEDS: u64 = 100;
 
-/// What the long runs show and the limiter does not master yet.
-const OPEN: [&str; 4] = [
-    "headers that come and go",
-    "a hundred years",
-    "whole seconds",
-    "counted by the clock's second",
-];
-
-fn is_open(name: &str) -> bool {
-    OPEN.iter().any(|open| name.contains(open))
-}
-
 fn assert_at_rest(seed: u64, report: &Report) {
     assert_eq!(report.leaks, 0, "seed {seed}: nothing leaks");
     assert_eq!(report.starved, 0, "seed {seed}: nobody starves");
@@ -123,7 +111,7 @@ fn what_the_global_limit_allows_is_used() {
 #[test]
 fn what_discord_changes_without_a_word_costs_no_more_than_it_must() {
     let mut failed = Vec::new();
-    for surprise in SURPRISES.iter().filter(|s| !is_open(s.name)) {
+    for surprise in SURPRISES {
         let mut all = Report::default();
         for seed in 0..SURPRISE_SEEDS {
             let report = surprise.run(seed);
@@ -146,14 +134,14 @@ fn what_discord_changes_without_a_word_costs_no_more_than_it_must() {
 
 #[test]
 fn a_refusal_tells_when_its_patient_twin_goes() {
-    for wait in WAITS.iter().filter(|wait| wait.certain) {
+    for wait in WAITS.iter().filter(|wait| wait.least > 0) {
         let runs = (0..TRUTH_SEEDS).filter_map(|seed| Some((truth(wait, seed)?, seed)));
         let runs: Vec<_> = runs.collect();
         let wrong: Vec<_> = runs.iter().filter(|(told, _)| !told.is_true()).collect();
         let (of, name) = (runs.len(), wait.name);
         println!("{name}: {} of {of} wrong, {wrong:?}", wrong.len());
         assert!(of as u64 * 2 > TRUTH_SEEDS, "{name}: {of} refused");
-        assert!(wrong.len() * 10 <= of, "{name}: {wrong:?}");
+        assert!(wait.allows(wrong.len(), of), "{name}: {wrong:?}");
     }
 }
 
@@ -220,7 +208,11 @@ fn no_reference_waits_less_at_the_99th_percent_unless_it_draws_429s_or_reorders(
                 limiter.name()
             );
             let worse = comparison == Comparison::Worse;
-            assert!(!worse || is_open(scenario.name), "{}", scenario.name);
+            assert!(
+                !worse || scenario.is_exception(limiter),
+                "{}",
+                scenario.name
+            );
         }
     }
 }

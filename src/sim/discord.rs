@@ -328,7 +328,8 @@ impl Discord {
     /// An answer that was made at `made` reached the limiter.
     pub(super) fn told(&mut self, now: Instant, made: Instant, request: &Request, answer: &Answer) {
         let route = &self.routes[request.route];
-        self.blame.told(now, made, request, route, answer);
+        let key = self.counter_key(made, request);
+        self.blame.told(now, made, key, request, route, answer);
     }
 
     /// Whether a limiter knows the route there.

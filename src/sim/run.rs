@@ -147,7 +147,7 @@ pub const KINDS: &[Kind] = &[
     ),
     kind("sliding 5 in 5 s", Rule::sliding(5, 5_000), false, 0.9999),
     kind("sliding 50 in 2 s", Rule::sliding(50, 2_000), false, 0.9998),
-    kind("sliding 1 in 1 s", Rule::sliding(1, 1_000), false, 0.985),
+    kind("sliding 1 in 1 s", Rule::sliding(1, 1_000), false, 0.983),
     kind(
         "sliding 3 in 0.33 s, in order",
         Rule::sliding(3, 330),
@@ -164,7 +164,7 @@ pub const KINDS: &[Kind] = &[
     kind("fixed 30 in 10 s", Rule::fixed(30, 10_000), false, 0.9993),
     kind("fixed 1 in 5 s", Rule::fixed(1, 5_000), false, 0.995),
     kind("fixed 10 in 1 s", Rule::fixed(10, 1_000), false, 0.994),
-    kind("fixed 3 in 0.33 s", Rule::fixed(3, 330), false, 0.9755),
+    kind("fixed 3 in 0.33 s", Rule::fixed(3, 330), false, 0.974),
 ];
 
 /// What a saturated bucket gave, as parts of what the model allows.

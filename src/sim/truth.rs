@@ -5,10 +5,10 @@
 //! with a wait; in the second it waits, and goes when it goes. Everything else is the same. A wait
 //! is true if it differs by at most 5 %, or 50 ms.
 //!
-//! Nobody can foretell clients that leave, nor the next packets' delays, which add up where each
-//! request waits for the answer to the one before. So the kinds that have to be true have neither;
-//! those of which it is only shown how often they are have both. What comes later queues behind, and
-//! changes nothing.
+//! Nobody can foretell clients that leave, nor the next packets' delays. Where requests wait for each
+//! other's answers these add up: of `n` trips each off by a fifth, the sum is off by a fifth of
+//! `1/√n`, so that most such waits are true, but not all. All others have to be. What comes later
+//! queues behind, and changes nothing.
 
 use super::api::{Request, Route, Rule, Trouble, UsedUp};
 use super::mixed;
@@ -32,6 +32,13 @@ pub struct Told {
     pub waited: Duration,
 }
 
+impl Wait {
+    /// Whether so many wrong ones of `of` are few enough.
+    pub const fn allows(&self, wrong: usize, of: usize) -> bool {
+        (of - wrong) * 100 >= self.least * of
+    }
+}
+
 impl Told {
     /// How wrong it was.
     pub fn error(&self) -> Duration {
@@ -48,8 +55,9 @@ impl Told {
 pub struct Wait {
     /// What is waited for.
     pub name: &'static str,
-    /// Nothing interferes: each must be true.
-    pub certain: bool,
+    /// Of a hundred, so many must be true: all where nothing interferes, none where it is only shown
+    /// how many are.
+    pub least: usize,
     /// The last of its requests is the one that is refused.
     setup: fn(&mut Seed) -> Setup,
 }
@@ -58,7 +66,7 @@ pub struct Wait {
 pub const WAITS: &[Wait] = &[
     Wait {
         name: "a sliding bucket",
-        certain: true,
+        least: 100,
         setup: |seed| {
             let rule = Rule::sliding(limit(seed), seed.range(1_000, 10_000));
             behind(Route::new(rule, 1), seed)
@@ -66,7 +74,7 @@ pub const WAITS: &[Wait] = &[
     },
     Wait {
         name: "a fixed bucket",
-        certain: true,
+        least: 100,
         setup: |seed| {
             let rule = Rule::fixed(limit(seed), seed.range(1_000, 10_000));
             behind(Route::new(rule, 1), seed)
@@ -74,7 +82,7 @@ pub const WAITS: &[Wait] = &[
     },
     Wait {
         name: "POSTs one by one, a way of 20 ± 2 ms",
-        certain: true,
+        least: 100,
         setup: |seed| {
             let mut setup = one_by_one(seed);
             setup.network.delay_min = Duration::from_millis(18);
@@ -84,12 +92,12 @@ pub const WAITS: &[Wait] = &[
     },
     Wait {
         name: "POSTs one by one, a way of 20 ± 10 ms",
-        certain: false,
+        least: 90,
         setup: one_by_one,
     },
     Wait {
         name: "the global limit",
-        certain: true,
+        least: 100,
         setup: |seed| {
             let routes = vec![Route::new(Rule::Free, 1)];
             let mut setup = Setup::new(routes, 60, seed);
@@ -108,7 +116,7 @@ pub const WAITS: &[Wait] = &[
     },
     Wait {
         name: "a bucket paused by a 429",
-        certain: true,
+        least: 100,
         setup: |seed| {
             let (limit, period) = (limit(seed), seed.range(1_000, 10_000));
             let from = START + WARM_UP;
@@ -132,7 +140,7 @@ pub const WAITS: &[Wait] = &[
     },
     Wait {
         name: "anything, in mixed traffic that leaves",
-        certain: false,
+        least: 0,
         setup: |seed| {
             let mut setup = mixed::setup(seed.next(), 800, |_| Trouble::default());
             let mut probe = *seed.pick(&setup.asks);
@@ -176,7 +184,12 @@ fn behind(route: Route, seed: &mut Seed) -> Setup {
 }
 
 fn one_by_one(seed: &mut Seed) -> Setup {
-    behind(Route::new(Rule::Free, 1).serial(), seed)
+    let mut setup = behind(Route::new(Rule::Free, 1).serial(), seed);
+    // How long answers take is known from many.
+    let request = setup.asks[0].1;
+    let many = (0..150).map(|n| (START + Duration::from_millis(n * 200), request, None));
+    setup.asks.splice(0..0, many);
+    setup
 }
 
 /// What a client of that kind's run is told, if it is not sent at once.

@@ -166,10 +166,9 @@ impl<S: Subject> World<S> {
         }
         if let Some(census) = self.subject.census(self.now) {
             let held = census.waiting_for_bucket + census.waiting_for_global;
-            let under_way = self.travelling + census.waiting_for_global;
-            // An unknown route's request may hold a slot of two buckets.
-            let permits = under_way..=2 * under_way;
-            if held != self.waiting || !permits.contains(&census.under_way) {
+            // Who waits for the global window holds a permit.
+            let permits = self.travelling + census.waiting_for_global;
+            if held != self.waiting || census.under_way != permits {
                 self.report.leaks += 1;
             }
             // For each place one, and one that its route left and that is yet to be forgotten; for

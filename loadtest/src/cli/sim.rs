@@ -5,7 +5,9 @@ mod sudden;
 use std::io;
 use std::time::{Duration, Instant};
 
-use weir::sim::{self, Comparison, Goodput, KINDS, Limiter, Refusal, Report, SCENARIOS, SURPRISES};
+use weir::sim::{
+    self, Comparison, Goodput, KINDS, Limiter, Refusal, Report, SCENARIOS, SURPRISES, Scenario,
+};
 
 use super::say;
 
@@ -324,7 +326,7 @@ fn compare(complaints: &mut Complaints) -> io::Result<()> {
                 all.add(&report);
             }
             let note = if limiter.is_reference() {
-                verdict(scenario.name, limiter, &ours, &all, complaints)
+                verdict(scenario, limiter, &ours, &all, complaints)
             } else {
                 String::new()
             };
@@ -348,7 +350,7 @@ fn compare(complaints: &mut Complaints) -> io::Result<()> {
 
 /// Why a reference that waits less may do so, or a complaint.
 fn verdict(
-    scenario: &str,
+    scenario: &Scenario,
     limiter: Limiter,
     ours: &Report,
     theirs: &Report,
@@ -358,11 +360,15 @@ fn verdict(
         Comparison::NotWorse => return String::new(),
         Comparison::ForTheirsDraws429s => "  faster, for it draws 429s",
         Comparison::ForTheirsReorders => "  faster, for it lets requests overtake",
+        Comparison::Worse if scenario.is_exception(limiter) => {
+            "  faster, for it uses the rest of the clock's first second"
+        }
         Comparison::Worse => "  FASTER",
     };
     complaints.expect(!note.ends_with("FASTER"), || {
         format!(
-            "{scenario}: {} waits less at the 99th percent",
+            "{}: {} waits less at the 99th percent",
+            scenario.name,
             limiter.name()
         )
     });

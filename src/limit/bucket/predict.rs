@@ -48,8 +48,8 @@ impl Bucket {
             // The first answers tell how many may follow; their number is not known before.
             Kind::Fresh if before < u64::from(self.limit) => Duration::ZERO,
             Kind::Fresh => under_way.max(rounds(u64::from(ahead.waiting), self.limit, trip, trip)),
-            Kind::Sliding => self.sliding_wait(from, before, trip, under_way),
-            Kind::Careful | Kind::Fixed => self.fixed_wait(from, ahead, serial, trip),
+            Kind::Sliding => self.sliding_wait(from, ahead.waiting, trip, under_way),
+            Kind::Careful | Kind::Fixed => self.fixed_wait(from, ahead, serial, trip, under_way),
         };
         pause + slots.max(one_by_one)
     }
@@ -120,7 +120,7 @@ impl Bucket {
     fn sliding_wait(
         &self,
         from: Instant,
-        before: u64,
+        waiting: u32,
         trip: Duration,
         under_way: Duration,
     ) -> Duration {
@@ -129,24 +129,49 @@ impl Bucket {
             // Each slot begins only when the one before was counted.
             slot += self.offset.lateness(1);
         }
-        let level = self.reset.saturating_duration_since(from)
-            + slot.saturating_mul(u32::try_from(before + 1).unwrap_or(u32::MAX));
-        let leaked = level.saturating_sub(slot * u32::from(self.limit));
+        let full = slot.saturating_mul(self.limit.into());
+        // All that is under way had a slot: what would overfill the bucket is in `reset` already, its
+        // answers come later than one that was counted after it.
+        let level =
+            self.reset.saturating_duration_since(from) + slot.saturating_mul(self.in_flight.into());
+        let behind = slot.saturating_mul(waiting.saturating_add(1));
+        let leaked = level.min(full).saturating_add(behind).saturating_sub(full);
+        let before = u64::from(waiting) + u64::from(self.in_flight);
         // No more than the limit are ever under way.
         leaked.max(rounds(before, self.limit, trip, under_way))
     }
 
-    fn fixed_wait(&self, from: Instant, ahead: Ahead, serial: bool, trip: Duration) -> Duration {
+    fn fixed_wait(
+        &self,
+        from: Instant,
+        ahead: Ahead,
+        serial: bool,
+        trip: Duration,
+        under_way: Duration,
+    ) -> Duration {
         let limit = u64::from(self.limit.max(1));
-        let n = u64::from(ahead.waiting) + u64::from(self.in_flight) + u64::from(self.lost);
-        let left = self.reset.saturating_duration_since(from);
+        // After a refusal that told nothing else, one request goes, and its answer tells of a window
+        // that it opened: nobody else's use is known that lasts longer.
+        let asks = self.is(Self::GUESSED) && self.lost == 0;
+        let left = if asks {
+            Duration::ZERO
+        } else {
+            self.reset.saturating_duration_since(from)
+        };
         let promised = if left.is_zero() {
             limit
         } else {
             u64::from(self.remaining)
         };
+        // All that is under way had a slot: what goes beyond `Remaining` is in it already.
+        let used = (u64::from(self.in_flight) + u64::from(self.lost)).min(promised);
+        let n = u64::from(ahead.waiting) + used;
         let Some(beyond) = n.checked_sub(promised) else {
-            return Duration::ZERO;
+            return match (asks, n, self.in_flight) {
+                (false, ..) | (true, 0, _) => Duration::ZERO,
+                (true, _, 0) => trip,
+                (true, ..) => under_way,
+            };
         };
         let together = if serial { 1 } else { self.limit };
         let window =

@@ -139,6 +139,37 @@ impl Bucket {
         if doubtful { self.limit } else { told }
     }
 
+    /// Takes in a 429 of the bucket itself, which asks for a pause of `wait` (already released). It
+    /// took no slot.
+    pub(in crate::limit) fn refused(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        route: u32,
+        headers: &RateLimitHeaders,
+        wait: Duration,
+    ) {
+        let told = headers.limit.is_some() && headers.remaining.is_some();
+        let reset_after = headers.reset_after.filter(|_| told);
+        let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
+        let until = now + wait;
+        if reset_after.is_some() || !known {
+            self.answer(now, sent, route, headers, false);
+        } else {
+            // One slot is there after the pause; its request's answer tells of the others.
+            self.touch(now);
+            let window = Duration::from_millis(u64::from(self.window_ms));
+            self.remaining = 1;
+            self.lost = 0;
+            self.reset = self.reset.max(until + window);
+            self.newest = tick(now);
+            self.set(Self::GUESSED, true);
+        }
+        let half = Duration::from_micros(u64::from(self.slot_us / 2) + ROUNDING_US);
+        self.distrust(reset_after.is_some_and(|after| wait + half <= after));
+        self.pause(now, wait);
+    }
+
     /// Whether an answer proves that its route has a counter of its own. In a shared one, `Reset`
     /// would have moved by a slot at least (sliding), or `Remaining` fallen and `Reset` stayed (fixed).
     fn counts_alone(&self, seen: &Seen) -> bool {

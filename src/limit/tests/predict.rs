@@ -30,7 +30,10 @@ struct Twin {
     /// Per major: when the window ends, or the bucket has leaked empty; and slots used.
     counters: HashMap<u64, (Instant, u32)>,
     asks: HashMap<u32, Ask>,
-    pause: Option<Duration>,
+    /// The next so many requests are refused with that wait and nothing else.
+    pause: Option<(Duration, u32)>,
+    /// Somebody else uses slots too.
+    foreign: bool,
 }
 
 impl Twin {
@@ -51,6 +54,7 @@ impl Twin {
             counters: HashMap::new(),
             asks: HashMap::new(),
             pause: None,
+            foreign: false,
         }
     }
 
@@ -195,36 +199,60 @@ impl Twin {
     /// The server counts a request.
     fn count(&mut self, major: u64) -> Answer {
         let now = self.now;
-        if let Some(wait) = self.pause.take() {
+        if let Some((wait, more)) = self.pause.take() {
+            self.pause = (more > 1).then(|| (wait, more - 1));
             let mut refused = plain(429);
             refused.error_body(format!("{{\"retry_after\": {}}}", wait.as_secs_f64()).as_bytes());
             return refused;
         }
         let (until, used) = self.counters.entry(major).or_insert((now, 0));
+        let mut refused = None;
         let (limit, remaining) = match self.rule {
             Rule::Free => return plain(200),
             Rule::Fixed(limit, window) => {
                 if *until <= now {
                     (*until, *used) = (now + Duration::from_millis(window), 0);
                 }
-                *used += 1;
-                assert!(*used <= limit, "an avoidable 429");
+                if *used < limit {
+                    *used += 1;
+                } else {
+                    refused = Some(until.saturating_duration_since(now));
+                }
                 (limit, limit - *used)
             }
             Rule::Sliding(limit, period) => {
                 let slot = Duration::from_millis(period) / limit;
-                *until = (*until).max(now) + slot;
+                let level = until.saturating_duration_since(now) + slot;
+                if level <= slot * limit {
+                    *until = now + level;
+                } else {
+                    refused = Some(level - slot * limit);
+                }
                 let level = until.saturating_duration_since(now);
-                assert!(level <= slot * limit, "an avoidable 429");
-                (
-                    limit,
-                    ((slot * limit - level).as_nanos() / slot.as_nanos()) as u32,
-                )
+                let left = (slot * limit).saturating_sub(level).as_nanos() / slot.as_nanos();
+                (limit, left as u32)
             }
         };
+        assert!(refused.is_none() || self.foreign, "an avoidable 429");
         let after = until.saturating_duration_since(now).as_secs_f64();
         let reset = until.as_nanos() as f64 / 1e9 + 5_000.0;
-        answer(limit, remaining, reset, after)
+        let mut answer = answer(limit, remaining, reset, after);
+        if let Some(wait) = refused {
+            answer.status = 429;
+            answer.error_body(format!("{{\"retry_after\": {}}}", wait.as_secs_f64()).as_bytes());
+        }
+        answer
+    }
+
+    /// Somebody else takes all slots.
+    fn use_up(&mut self, major: u64) {
+        let full = match self.rule {
+            Rule::Fixed(limit, window) => (self.now + Duration::from_millis(window), limit),
+            Rule::Sliding(_, period) => (self.now + Duration::from_millis(period), 0),
+            Rule::Free => (self.now, 0),
+        };
+        self.counters.insert(major, full);
+        self.foreign = true;
     }
 }
 
@@ -320,7 +348,7 @@ fn a_refusal_tells_when_its_twin_goes_through_the_global_window() {
 fn a_refusal_tells_when_its_twin_goes_after_a_pause() {
     for rule in [Rule::Free, Rule::Sliding(5, 5_000), Rule::Fixed(5, 5_000)] {
         let mut twin = known(rule, 50);
-        twin.pause = Some(Duration::from_secs(7));
+        twin.pause = Some((Duration::from_secs(7), 1));
         twin.ask(1, true);
         let later = twin.now + Duration::from_millis(100);
         twin.until(later);
@@ -337,6 +365,46 @@ fn a_refusal_tells_when_its_twin_goes_after_a_pause() {
         .report(twin.now, permit, &global, &mut twin.out);
     twin.drain();
     twin.check(5, false, "paused identity");
+}
+
+#[test]
+fn a_refusal_tells_when_its_twin_goes_after_others_used_the_bucket_up() {
+    for rule in [
+        Rule::Sliding(5, 5_000),
+        Rule::Sliding(10, 3_000),
+        Rule::Fixed(5, 5_000),
+    ] {
+        for together in [1, 3, 5] {
+            let mut twin = known(rule, 50);
+            twin.use_up(1);
+            for _ in 0..together {
+                twin.ask(1, false);
+            }
+            let later = twin.now + Duration::from_millis(100);
+            twin.until(later);
+            for _ in 0..3 {
+                twin.check(1, false, &format!("{together} refused"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_tells_when_its_twin_goes_after_refusals_that_tell_nothing_of_the_bucket() {
+    for (rule, wait) in [(Rule::Fixed(5, 5_000), 7), (Rule::Fixed(10, 1_000), 3)] {
+        for together in [1, 4, 5] {
+            let mut twin = known(rule, 50);
+            twin.pause = Some((Duration::from_secs(wait), together));
+            for _ in 0..together {
+                twin.ask(1, false);
+            }
+            let later = twin.now + Duration::from_millis(100);
+            twin.until(later);
+            for _ in 0..3 {
+                twin.check(1, false, &format!("{together} refused without a word"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(super) struct Blame {
     /// When a bucket's answer came from a wrong clock last, or a clock was set.
     wrong_clock: HashMap<CounterKey, Instant>,
     clock_set: Option<Instant>,
-    /// When a bucket's answer made no sense last.
-    absurd: HashMap<CounterKey, Instant>,
+    /// When a bucket's answer made no sense last, and when one that was made later told better.
+    absurd: HashMap<CounterKey, (Instant, Option<Instant>)>,
     /// Routes of which an answer with headers has come back.
     met: HashMap<Place, Met>,
 }
@@ -64,7 +64,7 @@ impl Blame {
     }
 
     pub(super) fn made_no_sense(&mut self, now: Instant, key: CounterKey) {
-        self.absurd.insert(key, now);
+        self.absurd.insert(key, (now, None));
     }
 
     pub(super) fn of_global(&self, now: Instant, bot: u64) -> Refusal {
@@ -89,8 +89,11 @@ impl Blame {
         if !known {
             self.intruders.insert(key, now);
         }
+        let absurd = self.absurd.get(&key).is_some_and(|(at, better)| {
+            now < *at + DOUBT || better.is_none_or(|better| now < better + PROMISE)
+        });
         let clock = self.wrong_clock.get(&key).max(self.clock_set.as_ref());
-        if route.unreliable || lately(self.absurd.get(&key), now, DOUBT) {
+        if route.unreliable || absurd {
             Refusal::Unreliable
         } else if lately(self.foreign.get(&key), now, FOREIGN) {
             Refusal::Foreign
@@ -111,6 +114,7 @@ impl Blame {
         &mut self,
         now: Instant,
         made: Instant,
+        key: CounterKey,
         request: &Request,
         route: &Route,
         answer: &Answer,
@@ -120,6 +124,11 @@ impl Blame {
             let met = self.met.entry(request.place());
             let met = met.or_insert(Met { at: now, made });
             (met.at, met.made) = (now, made.max(met.made));
+            if let Some((at, better)) = self.absurd.get_mut(&key)
+                && made > *at
+            {
+                better.get_or_insert(now);
+            }
         }
     }
 

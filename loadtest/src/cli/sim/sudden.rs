@@ -28,13 +28,16 @@ pub(super) fn truth(complaints: &mut Complaints) -> io::Result<()> {
             format!("told {told}, went after {waited} (seed {seed})")
         });
         let part = 100.0 - wrong as f64 * 100.0 / runs.len().max(1) as f64;
-        let scope = if wait.certain { "" } else { "  shown only" };
+        let scope = match wait.least {
+            0 => "  shown only".to_owned(),
+            least => format!("  at least {least} %"),
+        };
         say(&format!(
             "  {:38} {part:6.2} % of {:3}, worst: {worst}{scope}",
             wait.name,
             runs.len()
         ))?;
-        complaints.expect(!wait.certain || wrong == 0, || {
+        complaints.expect(wait.allows(wrong, runs.len()), || {
             format!("a refusal's wait for {}: {wrong} wrong, {worst}", wait.name)
         });
     }
