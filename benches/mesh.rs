@@ -6,7 +6,8 @@
 //! A hop is all that happens from one worker's answer to the other's permit: the next request asks
 //! and has to wait, the answer is reported, the permit is put into the mailbox, its worker wakes,
 //! empties the mailbox and finds the request. It is measured as two workers that let each other go
-//! by turns.
+//! by turns, and the median of short [`BATCH`]es is taken: one in which another program had a core
+//! says what that program costs.
 
 use std::future::Future;
 use std::hint::{black_box, spin_loop};
@@ -167,6 +168,25 @@ impl Side {
     }
 }
 
+/// Turns, two hops each, that are timed as one: short beside a time slice, long beside a reading of
+/// the clock.
+const BATCH: u32 = 128;
+
+/// Runs enough batches of `turn` for `count` hops, and says what they typically take.
+fn timed(count: u64, mut turn: impl FnMut()) -> Duration {
+    let hops_per_batch = u64::from(BATCH) * 2;
+    let mut batches: Vec<_> = (0..count.div_ceil(hops_per_batch))
+        .map(|_| {
+            let begin = Instant::now();
+            (0..BATCH).for_each(|_| turn());
+            begin.elapsed()
+        })
+        .collect();
+    let middle = batches.len() / 2;
+    let (_, median, _) = batches.select_nth_unstable(middle);
+    median.mul_f64(count as f64 / hops_per_batch as f64)
+}
+
 /// Time of so many hops between two workers.
 fn hops(count: u64, idle: Idle) -> Duration {
     let mesh = Mesh::new(&Settings::default(), 2);
@@ -186,18 +206,16 @@ fn hops(count: u64, idle: Idle) -> Duration {
             }
         });
         let side = Side::new(&mesh, 0, idle);
-        let mut grant = go(side.local.ask(clock::now(), request(1)));
+        let mut grant = Some(go(side.local.ask(clock::now(), request(1))));
         ready.wait();
         ready.wait();
-        let (rounds, begin) = (count.div_ceil(2), Instant::now());
-        for _ in 0..rounds {
-            let mut waiting = side.hand_over(grant);
-            grant = side.turn(&mut waiting);
-        }
-        let took = begin.elapsed();
+        let took = timed(count, || {
+            let mut waiting = side.hand_over(grant.take().expect("one is under way"));
+            grant = Some(side.turn(&mut waiting));
+        });
         done.store(true, Ordering::Release);
         drop(grant);
-        took.mul_f64(count as f64 / (rounds * 2) as f64)
+        took
     })
 }
 
@@ -210,28 +228,28 @@ fn messages(count: u64) -> Duration {
             at: clock::Instant::ZERO,
         })
     };
-    let rounds = count.div_ceil(2);
-    let await_one = |mailbox: &Mailbox, mail: &mut Vec<Output>| {
-        mail.clear();
-        while mail.is_empty() {
-            spin_loop();
-            mailbox.take(mail);
-        }
-    };
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut mail = Vec::new();
-            for _ in 0..rounds {
-                await_one(&boxes[1], &mut mail);
-                boxes[0].put(word());
+            while !done.load(Ordering::Relaxed) {
+                boxes[1].take(&mut mail);
+                match mail.pop() {
+                    Some(_) => boxes[0].put(word()),
+                    None => spin_loop(),
+                }
             }
         });
-        let (mut mail, begin) = (Vec::new(), Instant::now());
-        for _ in 0..rounds {
+        let mut mail = Vec::new();
+        let took = timed(count, || {
             boxes[1].put(word());
-            await_one(&boxes[0], &mut mail);
-        }
-        begin.elapsed().mul_f64(count as f64 / (rounds * 2) as f64)
+            while mail.pop().is_none() {
+                spin_loop();
+                boxes[0].take(&mut mail);
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        took
     })
 }
 

@@ -30,9 +30,9 @@ impl std::fmt::Display for Place {
 
 /// Growth that fails, in percent, where the baseline was recorded.
 pub(crate) const GROWTH_MAX: u64 = 3;
-/// The same elsewhere. Counts move by a tenth with compiler and processor; this still tells a
-/// second pass over a head from that.
-pub(crate) const GROWTH_MAX_ELSEWHERE: u64 = 25;
+/// The same elsewhere. Two releases of rustc later the rows were within 2 % of the record; without
+/// httparse's vector instructions the largest grew by 15 %.
+pub(crate) const GROWTH_MAX_ELSEWHERE: u64 = 20;
 
 /// A row of the comparison.
 #[derive(Clone, PartialEq, Eq, Debug)]

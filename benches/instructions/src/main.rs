@@ -41,7 +41,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("instructions: {error}"));
+            #[expect(clippy::print_stderr, reason = "a program says on stderr why it fails")]
+            {
+                eprintln!("\ninstructions: {error}");
+            }
             ExitCode::FAILURE
         }
     }
