@@ -1,7 +1,8 @@
 //! What it costs that a bucket lives on another worker: deciding in place under its lock, and the
 //! hop of a permit to the worker whose request waited.
 //!
-//! `cargo bench --bench mesh`, on at least two cores that have nothing else to do.
+//! `cargo bench --bench mesh`, on at least two cores that have nothing else to do; otherwise the two
+//! threads share one, and the rows of two cores say nothing.
 //!
 //! A hop is all that happens from one worker's answer to the other's permit: the next request asks
 //! and has to wait, the answer is reported, the permit is put into the mailbox, its worker wakes,
