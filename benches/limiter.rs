@@ -197,5 +197,11 @@ fn sweep(_: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, limiter, waiters, sweep);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = limiter, waiters, sweep
+}
 criterion_main!(benches);

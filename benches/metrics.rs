@@ -42,5 +42,11 @@ fn metrics(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, metrics);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = metrics
+}
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 //! `cargo bench --bench route`; to be read against what `weir::route` promises.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir::route::{Keys, RouteText, classify, identity};
@@ -42,5 +43,11 @@ fn route(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, route);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = route
+}
 criterion_main!(benches);
