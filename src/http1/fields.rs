@@ -27,8 +27,14 @@ pub struct Fields<'b> {
     lines: SmallVec<[Line; FIELDS_INLINE]>,
 }
 
+/// The lines of a head without its bytes: where each of them lies.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    lines: SmallVec<[Line; FIELDS_INLINE]>,
+}
+
 /// One line. Offsets fit because a head has at most 2^16 bytes and ends in CRLF CRLF.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Line {
     name_at: u16,
     name_len: u16,
@@ -65,6 +71,21 @@ impl<'b> Fields<'b> {
             });
         }
         Ok(Self { head, lines })
+    }
+
+    /// Where the lines lie, without the bytes.
+    pub(super) fn places(&self) -> Places {
+        Places {
+            lines: SmallVec::from_slice(&self.lines),
+        }
+    }
+
+    /// The lines of `head`, which must be the very bytes that `places` were found in.
+    pub(super) fn at(head: &'b [u8], places: &Places) -> Self {
+        Self {
+            head,
+            lines: SmallVec::from_slice(&places.lines),
+        }
     }
 
     /// How many lines there are.

@@ -43,7 +43,7 @@ pub use fields::Fields;
 pub use framing::{BadFraming, BodyTracker, Framing};
 pub use reply::{CONTINUE, Reply, Scope};
 pub use request::{BadRequest, RequestHead, parse_request};
-pub use response::{BadResponse, ResponseHead, parse_response};
+pub use response::{BadResponse, ResponseHead, ResponseOutline, parse_response};
 
 /// Largest head, blank line included, in either direction. Discord's own limit is lower (Cloudflare
 /// takes 32 KiB); 64 KiB is what offsets of 16 bits can name.

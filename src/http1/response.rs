@@ -4,7 +4,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use super::fields::Fields;
+use super::fields::{Fields, Places};
 use super::framing::{self, BadFraming, Framing};
 use super::hop;
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, Method, Parse, Version};
@@ -38,6 +38,51 @@ impl<'b> ResponseHead<'b> {
     /// Whether another head follows that answers the same request (1xx).
     pub const fn is_interim(&self) -> bool {
         self.status < 200
+    }
+}
+
+/// What a head says and where its lines lie, without its bytes: they stay in the buffer that they
+/// arrived in, and need not be parsed again when they are relayed.
+#[derive(Clone, Debug)]
+pub struct ResponseOutline {
+    status: u16,
+    version: Version,
+    /// See [`ResponseHead::framing`].
+    pub framing: Framing,
+    /// See [`ResponseHead::keep_alive`].
+    pub keep_alive: bool,
+    len: usize,
+    places: Places,
+}
+
+impl ResponseHead<'_> {
+    /// The head without its bytes.
+    pub fn outline(&self) -> ResponseOutline {
+        ResponseOutline {
+            status: self.status,
+            version: self.version,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            len: self.len,
+            places: self.fields.places(),
+        }
+    }
+}
+
+impl ResponseOutline {
+    /// The head again, at the start of `buf`, which must begin with the bytes it was parsed from.
+    ///
+    /// # Panics
+    /// `buf` is shorter than the head.
+    pub fn over<'b>(&self, buf: &'b [u8]) -> ResponseHead<'b> {
+        ResponseHead {
+            status: self.status,
+            version: self.version,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            len: self.len,
+            fields: Fields::at(&buf[..self.len], &self.places),
+        }
     }
 }
 

@@ -223,7 +223,7 @@ impl<'r> Exchange<'r> {
             && self.retries.take(&head.answer)
         {
             lease.connection.split().1.plain().consume(whole);
-            if head.keep_alive {
+            if head.keep_alive() {
                 worker.upstream.give_back(lease);
             }
             return Err(match grant.requeue(&head.answer, self.request.ask) {
@@ -250,7 +250,7 @@ impl<'r> Exchange<'r> {
         let Ok(clean) = relayed else {
             return Ok((outcome, Next::Close));
         };
-        if clean && sent_whole && head.keep_alive {
+        if clean && sent_whole && head.keep_alive() {
             worker.upstream.give_back(lease);
         }
         let next = match (clean && goes_on, sent_whole) {

@@ -12,8 +12,8 @@ use super::exchange::Attempt;
 use super::request::Request;
 use crate::error::{Error, Kind};
 use crate::http1::{
-    BodyTracker, ClientSide, ContentCoding, Framing, Parse, Relay, ResponseHead, Version,
-    parse_response,
+    BodyTracker, ClientSide, ContentCoding, Framing, Parse, Relay, ResponseHead, ResponseOutline,
+    Version, parse_response,
 };
 use crate::io::Buf;
 use crate::io::socket::{Half, borrow};
@@ -33,9 +33,7 @@ const INTERIM_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Head {
     /// What the limiter is told.
     pub(super) answer: Answer,
-    /// Whether the upstream keeps the connection open.
-    pub(super) keep_alive: bool,
-    framing: Framing,
+    outline: ResponseOutline,
     /// Bytes of head and body, if both lie whole at the front of [`Receiver::plain`].
     pub(super) whole: Option<usize>,
 }
@@ -43,7 +41,12 @@ pub(super) struct Head {
 impl Head {
     /// Whether the end of the body can be seen without the connection's end.
     pub(super) fn can_keep_alive(&self) -> bool {
-        self.framing != Framing::UntilClose
+        self.outline.framing != Framing::UntilClose
+    }
+
+    /// Whether the upstream keeps the connection open.
+    pub(super) fn keep_alive(&self) -> bool {
+        self.outline.keep_alive
     }
 
     /// Whether it is a 429 for a resource that others use up as well.
@@ -151,8 +154,7 @@ fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Hea
     }
     Some(Head {
         answer,
-        keep_alive: head.keep_alive,
-        framing: head.framing,
+        outline: head.outline(),
         whole,
     })
 }
@@ -200,10 +202,7 @@ pub(super) async fn answer(
     head: &Head,
     goes_on: bool,
 ) -> io::Result<bool> {
-    let Parse::Complete(parsed) = parse_response(receiver.plain().as_slice(), request.method)
-    else {
-        return Ok(false);
-    };
+    let parsed = head.outline.over(receiver.plain().as_slice());
     let side = ClientSide {
         version: request.version,
         keep_alive: goes_on,
@@ -211,7 +210,7 @@ pub(super) async fn answer(
     let relay = parsed.encode(side, client.outbuf.writable());
     let len = parsed.len;
     receiver.plain().consume(len);
-    let mut body = BodyTracker::new(head.framing);
+    let mut body = BodyTracker::new(head.outline.framing);
     let stall = worker.process.config.request_timeout;
     loop {
         let plain = receiver.plain();
@@ -259,7 +258,7 @@ pub(super) async fn answer(
 fn cut(worker: &Worker, client: &Client, relay: Relay, head: &Head) {
     tracing::debug!("the upstream broke off its answer");
     worker.metrics().own.fail(Kind::BodyTruncated);
-    if relay.dechunk || head.framing == Framing::UntilClose {
+    if relay.dechunk || !head.can_keep_alive() {
         let socket = borrow(&client.stream);
         // With no time to linger, closing resets (SO_LINGER, socket(7)).
         let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));

@@ -279,10 +279,11 @@ impl Worker {
             .extend_from_slice(&body[..taken.map_or(0, |progress| progress.consumed)]);
         black_box(&self.upstream);
 
-        // The head is read twice: to learn from it, and to relay it.
-        let learned = learn(&read_answer(answer, head.method));
-        self.limit(at, &asker, &learned);
         let answer_head = read_answer(answer, head.method);
+        let learned = learn(&answer_head);
+        let outline = answer_head.outline();
+        self.limit(at, &asker, &learned);
+        let answer_head = black_box(outline).over(answer);
         self.rewrite_answer(&answer_head, &head);
         let body = &answer[answer_head.len..];
         let taken = BodyTracker::new(answer_head.framing).take(body);

@@ -156,3 +156,23 @@ fn heads_beyond_the_caps_are_refused() {
     let partial = parse_response(&over.as_bytes()[..HEAD_BYTES_MAX - 1], Method::Get);
     assert!(matches!(partial, Parse::Partial));
 }
+
+#[test]
+fn a_head_is_relayed_from_its_outline_as_from_itself() {
+    let bytes = b"HTTP/1.1 200 OK\r\nVia: 1.1 google\r\nConnection: x-hop\r\nX-Hop: 1\r\n\
+        Transfer-Encoding: chunked\r\nX-RateLimit-Limit:  5 \r\n\r\nrest";
+    let head = parse(bytes, Method::Get);
+    let outline = head.outline();
+    let again = outline.over(bytes);
+    assert_eq!(format!("{again:?}"), format!("{head:?}"));
+    for version in [Version::Http10, Version::Http11] {
+        let to = crate::http1::ClientSide {
+            version,
+            keep_alive: true,
+        };
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        let relay = head.encode(to, &mut one);
+        assert_eq!(again.encode(to, &mut other), relay);
+        assert_eq!(one, other);
+    }
+}
