@@ -1,5 +1,5 @@
-//! What every shell shares of sockets, threads and the ring: buffers, whole reads and writes,
-//! deadlines, and the set-up of a worker's runtime.
+//! What every shell shares of sockets, threads and the ring: buffers, futures in memory used again,
+//! whole reads and writes, deadlines, and the set-up of a worker's runtime.
 //!
 //! Two rules hold everywhere above this module. A read or write that has been submitted is awaited
 //! or its connection is given up: monoio loses the bytes of a dropped read (its
@@ -10,8 +10,10 @@ pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
 pub mod guard;
+pub mod recycled;
 pub mod runtime;
 pub mod socket;
 
 pub use buffer::Buf;
 pub use deadline::Deadlines;
+pub use recycled::Recycler;

@@ -13,7 +13,8 @@ use monoio::net::{TcpListener, TcpStream};
 use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Worker, conn};
+use super::Worker;
+use super::conn::{self, Client};
 use crate::http1::Reply;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
@@ -119,7 +120,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream) {
         metrics.own.clients += 1;
         metrics.own.clients_accepted += 1;
     }
-    let served = Contained::new(conn::serve(worker.clone(), stream));
+    let served = Contained::new(conn::serve(worker.clone(), Client::new(&worker, stream)));
     monoio::spawn(Served {
         served,
         worker,

@@ -36,6 +36,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A client connection and what has been read from it.
 pub(super) struct Client {
+    /// Before the socket, since it is dropped in this order.
+    registered: Registered,
     pub(super) stream: TcpStream,
     /// Read and not yet taken.
     pub(super) inbuf: Buf,
@@ -54,30 +56,44 @@ pub(super) enum Next {
     Linger,
 }
 
-/// Serves one connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
-    let mut client = Client {
-        stream,
-        inbuf: Buf::new(),
-        outbuf: Buf::new(),
-    };
-    let registered = worker.registry.enter(&client.stream);
-    let next = loop {
-        match requests(&worker, &mut client, &registered).await {
-            Next::Request => {}
-            ended => break ended,
+/// Serves one connection to its end. This is the task that every connection has as long as it
+/// lasts, so it does nothing but wait for requests; [`busy`] serves them, in memory that is shared.
+pub(super) async fn serve(worker: Rc<Worker>, mut client: Client) {
+    while await_bytes(&worker, &client).await {
+        match worker.busy.run((worker.clone(), client)).await {
+            Some(rested) => client = rested,
+            None => break,
         }
-    };
-    registered.set_idle(false);
-    if next == Next::Linger {
-        Box::pin(linger(&worker, &mut client)).await;
     }
-    drop(registered);
+}
+
+/// Serves what a client sends until it has nothing more to say for now, and returns it then, its
+/// buffers given back. `None` when its connection has ended.
+pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<Client> {
+    match read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await {
+        Ok(1..) => {}
+        _ => return None,
+    }
+    loop {
+        match requests(&worker, &mut client).await {
+            // What it sent ahead is served at once.
+            Next::Request if !client.inbuf.is_empty() => {}
+            Next::Request => break,
+            Next::Close => return None,
+            Next::Linger => {
+                Box::pin(linger(&worker, &mut client)).await;
+                return None;
+            }
+        }
+    }
+    client.inbuf.release();
+    client.outbuf.release();
+    Some(client)
 }
 
 /// Takes one request from the connection and answers it.
-async fn requests(worker: &Rc<Worker>, client: &mut Client, registered: &Registered) -> Next {
-    let request = match read_request(worker, client, registered).await {
+async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
+    let request = match read_request(worker, client).await {
         Ok(Some(request)) => request,
         Ok(None) => return Next::Close,
         Err(unread) => {
@@ -151,16 +167,9 @@ enum Unread {
     Slow,
 }
 
-/// Reads a head. `None` if the connection ended, or idled too long, before one began.
-async fn read_request(
-    worker: &Rc<Worker>,
-    client: &mut Client,
-    registered: &Registered,
-) -> Result<Option<Taken>, Unread> {
+/// Reads the rest of a head that has begun. `None` if the connection ended inside it.
+async fn read_request(worker: &Rc<Worker>, client: &mut Client) -> Result<Option<Taken>, Unread> {
     let config = &worker.process.config;
-    if client.inbuf.is_empty() && !await_bytes(worker, client, registered).await {
-        return Ok(None);
-    }
     let mut seen = 0;
     let deadline = clock::now() + config.client_header_timeout;
     loop {
@@ -203,10 +212,8 @@ async fn read_request(
 }
 
 /// Waits, holding no buffer, until the client says something. False if it does not.
-async fn await_bytes(worker: &Worker, client: &mut Client, registered: &Registered) -> bool {
-    client.inbuf.release();
-    client.outbuf.release();
-    let patience = if registered.set_idle(true) {
+async fn await_bytes(worker: &Worker, client: &Client) -> bool {
+    let patience = if client.registered.set_idle(true) {
         worker.process.config.client_idle_timeout
     } else {
         // Draining: a request that is on its way already is still served.
@@ -216,14 +223,8 @@ async fn await_bytes(worker: &Worker, client: &mut Client, registered: &Register
         .deadlines
         .arm_after(&client.stream, Half::Read, patience);
     let readable = client.stream.readable(false).await;
-    registered.set_idle(false);
-    if armed.expired() || readable.is_err() {
-        return false;
-    }
-    matches!(
-        read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await,
-        Ok(1..)
-    )
+    client.registered.set_idle(false);
+    !armed.expired() && readable.is_ok()
 }
 
 fn is_health(method: Method, target: &[u8]) -> bool {
@@ -249,6 +250,16 @@ async fn linger(worker: &Worker, client: &mut Client) {
 }
 
 impl Client {
+    /// A connection that has said nothing yet.
+    pub(super) fn new(worker: &Worker, stream: TcpStream) -> Self {
+        Self {
+            registered: worker.registry.enter(&stream),
+            stream,
+            inbuf: Buf::new(),
+            outbuf: Buf::new(),
+        }
+    }
+
     /// Sends what is in `outbuf`; a client that takes nothing for the idle timeout is given up.
     pub(super) async fn flush(&mut self, worker: &Worker) -> std::io::Result<()> {
         let stall = worker.process.config.client_idle_timeout;

@@ -34,6 +34,7 @@ use monoio::net::TcpListener;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
+use crate::io::Recycler;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
 use crate::limit::{self, Answer, Limited, Reason};
@@ -71,6 +72,8 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
+    /// What connections that are at work run in.
+    busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     accepting: RefCell<Canceller>,
     drained: Cell<bool>,
     /// The ticker is to end.
@@ -136,6 +139,7 @@ impl Worker {
             deadlines,
             alarm,
             registry: Rc::default(),
+            busy: Recycler::new(conn::busy),
             accepting: RefCell::default(),
             drained: Cell::new(false),
             ending: Cell::new(false),
