@@ -12,6 +12,8 @@ pub mod dial;
 pub mod lease;
 pub mod pool;
 #[cfg(feature = "io")]
+mod records;
+#[cfg(feature = "io")]
 pub mod resolve;
 #[cfg(feature = "io")]
 mod sessions;

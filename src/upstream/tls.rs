@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The unbuffered API of rustls is used because it reads records where they lie: the connection
-//! holds no buffer of its own, so a pooled one that idles costs its keys and nothing else.
+//! holds no buffer of its own, so a pooled one that idles costs its keys and nothing else. When the
+//! handshake is done, the records of TLS 1.3 are ours (`records`).
 //! [`Session`] is the state machine, without a socket: bytes in, bytes out. The connection around
 //! it is [`super::connection::Connection`].
 
@@ -17,8 +18,9 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 
+use super::records::{Opened, Records};
 use crate::error::{Error, Kind};
 use crate::io::Buf;
 
@@ -34,9 +36,25 @@ const RECORD_PLAIN_BYTES: usize = 16 * 1024;
 
 /// One TLS session, from the first flight to the last record.
 pub struct Session {
-    tls: UnbufferedClientConnection,
+    layer: Layer,
+    /// The handshake resumed an earlier session.
+    resumed: bool,
     /// The peer sent close_notify: no more plaintext will come.
     peer_closed: bool,
+}
+
+/// Who seals and opens records.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each upstream connection, which is boxed as a whole"
+)]
+enum Layer {
+    /// rustls: during the handshake, and all along with TLS 1.2.
+    Rustls(UnbufferedClientConnection),
+    /// We: TLS 1.3 after the handshake.
+    Ours(Records),
+    /// Nobody, since the one did not become the other.
+    Broken,
 }
 
 /// What the handshake needs next.
@@ -58,7 +76,8 @@ impl Session {
     pub fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
         let tls = UnbufferedClientConnection::new(config, name).map_err(handshake_error)?;
         Ok(Self {
-            tls,
+            layer: Layer::Rustls(tls),
+            resumed: false,
             peer_closed: false,
         })
     }
@@ -72,9 +91,12 @@ impl Session {
         incoming: &mut Buf,
         outgoing: &mut Buf,
     ) -> Result<Handshake, Error> {
+        let Layer::Rustls(tls) = &mut self.layer else {
+            return Ok(Handshake::Done);
+        };
         loop {
             let UnbufferedStatus { discard, state } =
-                self.tls.process_tls_records(incoming.as_mut_slice());
+                tls.process_tls_records(incoming.as_mut_slice());
             let step = match state.map_err(handshake_error)? {
                 ConnectionState::EncodeTlsData(mut flight) => {
                     append(outgoing, FLIGHT_BYTES, |room| flight.encode(room))
@@ -92,9 +114,29 @@ impl Session {
             };
             incoming.consume(discard);
             if let Some(step) = step {
+                if step == Handshake::Done {
+                    self.resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+                    self.take_over(incoming).map_err(handshake_error)?;
+                }
                 return Ok(step);
             }
         }
+    }
+
+    /// Makes the records ours, if the protocol is TLS 1.3. Done when nothing lies in `incoming`: else
+    /// rustls may have opened a part of it.
+    fn take_over(&mut self, incoming: &Buf) -> Result<(), rustls::Error> {
+        if !incoming.is_empty() {
+            return Ok(());
+        }
+        self.layer = match std::mem::replace(&mut self.layer, Layer::Broken) {
+            Layer::Rustls(tls) if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
+                let (secrets, kernel) = tls.dangerous_into_kernel_connection()?;
+                Layer::Ours(Records::new(secrets, kernel)?)
+            }
+            other => other,
+        };
+        Ok(())
     }
 
     /// Decrypts every complete record of `incoming`, appending to `plain`. Answers that TLS itself
@@ -108,9 +150,23 @@ impl Session {
         plain: &mut Buf,
         outgoing: &mut Buf,
     ) -> Result<(), Error> {
+        let tls = match &mut self.layer {
+            Layer::Rustls(tls) => tls,
+            Layer::Ours(records) => {
+                while !self.peer_closed {
+                    match records.open(incoming, plain).map_err(record_error)? {
+                        Opened::Nothing => break,
+                        Opened::Record => {}
+                        Opened::End => self.peer_closed = true,
+                    }
+                }
+                return Ok(());
+            }
+            Layer::Broken => return Err(Error::new(Kind::GarbageAnswer)),
+        };
         loop {
             let UnbufferedStatus { mut discard, state } =
-                self.tls.process_tls_records(incoming.as_mut_slice());
+                tls.process_tls_records(incoming.as_mut_slice());
             let mut more = true;
             match state.map_err(record_error)? {
                 ConnectionState::ReadTraffic(mut records) => {
@@ -136,6 +192,9 @@ impl Session {
             }
             incoming.consume(discard);
             if !more {
+                if !self.peer_closed {
+                    self.take_over(incoming).map_err(record_error)?;
+                }
                 return Ok(());
             }
         }
@@ -149,8 +208,13 @@ impl Session {
         if plain.is_empty() {
             return Ok(());
         }
+        let tls = match &mut self.layer {
+            Layer::Rustls(tls) => tls,
+            Layer::Ours(records) => return records.seal(plain, outgoing).map_err(record_error),
+            Layer::Broken => return Err(Error::new(Kind::ClosedBeforeAnswer)),
+        };
         loop {
-            let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
+            let UnbufferedStatus { state, .. } = tls.process_tls_records(&mut []);
             match state.map_err(record_error)? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let records = plain.len() / RECORD_PLAIN_BYTES + 1;
@@ -177,7 +241,7 @@ impl Session {
 
     /// Whether the handshake resumed an earlier session.
     pub fn resumed(&self) -> bool {
-        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+        self.resumed
     }
 }
 
