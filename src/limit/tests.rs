@@ -5,6 +5,7 @@ use std::time::Duration;
 
 mod departures;
 mod fleet;
+mod moves;
 mod places;
 mod predict;
 

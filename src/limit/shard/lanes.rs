@@ -8,7 +8,7 @@
 use super::{NONE, Shard};
 use crate::clock::Instant;
 use crate::limit::ask::Permit;
-use crate::limit::bucket::Slot;
+use crate::limit::bucket::{Kind, Slot};
 use smallvec::SmallVec;
 
 /// Buckets that a lane suspects at a time: a channel has about a dozen, and each costs a lookup when
@@ -63,6 +63,26 @@ impl Shard {
             }
         }
         latest.map_or(Ok(()), |at| Err(Slot::At(at)))
+    }
+
+    /// Whether the shared suspects still have a slot for `permit`, which went from a lane; so has
+    /// every other permit.
+    pub(super) fn suspects_spare(&self, now: Instant, permit: &Permit) -> bool {
+        if self.buckets[permit.bucket].kind() != Kind::Lane {
+            return true;
+        }
+        let held = self.held.get(permit.suspects);
+        let mut shared = self.suspects(permit.bucket).filter(|suspect| suspect.1);
+        shared.all(|(bucket, _)| {
+            let holds = held.is_some_and(|held| held.contains(&bucket));
+            let b = &self.buckets[bucket];
+            let slot = if holds {
+                b.slot_of_one(now, 1)
+            } else {
+                b.slot(now, 1)
+            };
+            slot == Slot::Now
+        })
     }
 
     /// Takes a slot in each suspect of `lane` that has one, for `permit`.
