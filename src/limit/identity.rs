@@ -413,3 +413,6 @@ impl Identities {
 const fn key_of(identity: u64) -> u64 {
     super::learn::fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db)
 }
+
+#[cfg(test)]
+mod tests;

@@ -422,3 +422,24 @@ fn a_bucket_that_waits_for_another_is_not_idle() {
     bucket.set(Bucket::HELD, true);
     assert!(!bucket.is_idle(ms(2000)));
 }
+
+#[test]
+fn a_route_is_not_taken_to_count_alone_while_a_lost_request_may_explain_it() {
+    let mut bucket = known(5, 5000);
+    exchange(&mut bucket, 1500, &headers(5, 3, 6000, 1500));
+    bucket.take(ms(1530), false);
+    bucket.release(ms(1540), false);
+    bucket.count_lost(ms(1540));
+    bucket.take(ms(1600), false);
+    bucket.release(ms(1640), false);
+    let other = bucket.answer(ms(1640), ms(1600), 2, &headers(5, 4, 6000, 1620), true);
+    assert_eq!(other, Learned::Nothing);
+}
+
+#[test]
+fn a_slot_of_another_limit_is_forgotten() {
+    let mut bucket = known(5, 1000);
+    assert!(bucket.slot_us > 0);
+    exchange(&mut bucket, 1100, &headers(4, 4, 3000, 1100));
+    assert_eq!(bucket.slot_us, 0);
+}

@@ -124,3 +124,23 @@ impl Shard {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_suspects_a_bounded_number_and_shared_buckets_longest() {
+        let mut suspects = Suspects::default();
+        for name in 1..100 {
+            suspects.meet(name, name <= 5);
+        }
+        assert_eq!(suspects.list.len(), SUSPECTS_MAX);
+        let shared = suspects.list.iter().filter(|s| s.shared);
+        assert_eq!(
+            shared.map(|s| s.name_key).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5]
+        );
+        assert!(suspects.list.iter().any(|s| s.name_key == 99));
+    }
+}

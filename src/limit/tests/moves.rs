@@ -207,3 +207,112 @@ fn a_route_that_was_free_in_one_channel_is_free_after_one_answer_in_the_next() {
     assert_eq!(slots(&mut out), [3]);
     let _free = [4, 5].map(|slot| go(limiter.acquire(ms(1150), &there(slot), &mut out)));
 }
+
+#[test]
+fn what_was_counted_twice_from_one_route_is_not_shared() {
+    let (limiter, mut out) = of_global(50, 2);
+    let two = [1, 2].map(|slot| go(limiter.acquire(ms(1000), &ask(slot, 1), &mut out)));
+    for (left, permit) in [1, 0].into_iter().zip(two) {
+        limiter.report(ms(1040), permit, &answer(2, left, 5_006.0, 5.0), &mut out);
+    }
+    let _unknown = go(limiter.acquire(ms(1050), &ask(3, 9), &mut out));
+}
+
+#[test]
+fn two_answers_without_headers_free_a_route_when_both_were_under_way_unknown() {
+    let (limiter, mut out) = of_global(50, 2);
+    let two = [1, 2].map(|slot| go(limiter.acquire(ms(1000), &ask(slot, 1), &mut out)));
+    for permit in two {
+        limiter.report(ms(1040), permit, &plain(200), &mut out);
+    }
+    let _free = [3, 4, 5].map(|slot| go(limiter.acquire(ms(1050), &ask(slot, 1), &mut out)));
+}
+
+#[test]
+fn late_answers_to_a_route_that_counts_alone_teach_its_own_bucket() {
+    let (limiter, mut out) = shared(50, 9);
+    let of = |slot, route, out: &mut Outputs| go(limiter.acquire(ms(1100), &ask(slot, route), out));
+    let (other, one, two) = (of(3, 1, &mut out), of(4, 2, &mut out), of(5, 2, &mut out));
+    limiter.report(ms(1140), other, &answer(9, 6, 5_006.0, 4.9), &mut out);
+    let next = go(limiter.acquire(ms(1150), &ask(6, 2), &mut out));
+    // In a shared counter it would have fallen.
+    limiter.report(ms(1190), next, &answer(9, 7, 5_006.0, 4.8), &mut out);
+    limiter.report(ms(1191), one, &answer(9, 6, 5_006.0, 4.8), &mut out);
+    limiter.report(ms(1192), two, &answer(9, 5, 5_006.0, 4.8), &mut out);
+    let _left = [7, 8, 9, 10, 11].map(|slot| of(slot, 2, &mut out));
+    waits(limiter.acquire(ms(1200), &ask(12, 2), &mut out));
+}
+
+#[test]
+fn a_request_lost_before_the_first_answer_counts_after_it() {
+    let settings = Settings {
+        default_buckets: [(5, 2)].into(),
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let [lost, first] = [1, 2].map(|slot| go(limiter.acquire(ms(1000), &ask(slot, 5), &mut out)));
+    limiter.no_answer(ms(1030), lost, true, &mut out);
+    limiter.report(ms(1040), first, &answer(5, 2, 5_006.0, 5.0), &mut out);
+    let _left = go(limiter.acquire(ms(1050), &ask(3, 5), &mut out));
+    waits(limiter.acquire(ms(1050), &ask(4, 5), &mut out));
+}
+
+#[test]
+fn a_global_429_to_an_interaction_pauses_its_bucket() {
+    let (limiter, mut out) = (limiter(), Outputs::new());
+    let interaction = |slot| Ask {
+        client: ClientClass::Interaction,
+        counts_globally: false,
+        ..ask(slot, 7)
+    };
+    let permit = go(limiter.acquire(ms(1000), &interaction(1), &mut out));
+    limiter.report(ms(1040), permit, &answer(9, 8, 5_006.0, 5.0), &mut out);
+    let permit = go(limiter.acquire(ms(1100), &interaction(2), &mut out));
+    let mut limited = named(plain(429), b"abc");
+    limited.error_body(br#"{"retry_after": 0.8, "global": true}"#);
+    limiter.report(ms(1140), permit, &limited, &mut out);
+    waits(limiter.acquire(ms(1150), &interaction(3), &mut out));
+    (0..2).for_each(|shard| limiter.tick(ms(1939), shard, &mut out));
+    assert!(slots(&mut out).is_empty());
+    (0..2).for_each(|shard| limiter.tick(ms(1941), shard, &mut out));
+    assert_eq!(slots(&mut out), [3]);
+}
+
+#[test]
+fn a_429_of_others_making_may_have_been_counted_and_pauses_for_seconds_at_most() {
+    for (body, after_s) in [
+        (&br#"{"retry_after": 0.5, "global": true}"#[..], 1),
+        (br#"{"retry_after": 3600, "code": 20028}"#, 11),
+    ] {
+        let (limiter, mut out) = (limiter(), Outputs::new());
+        let permit = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+        limiter.report(ms(1040), permit, &answer(5, 4, 5_100.0, 99.0), &mut out);
+        let permit = go(limiter.acquire(ms(1100), &ask(2, 1), &mut out));
+        let mut limited = named(plain(429), b"abc");
+        limited.error_body(body);
+        limiter.report(ms(1140), permit, &limited, &mut out);
+        let later = ms(1200 + 1000 * after_s);
+        let _left = [3, 4, 5].map(|slot| go(limiter.acquire(later, &ask(slot, 1), &mut out)));
+        waits(limiter.acquire(later, &ask(6, 1), &mut out));
+    }
+}
+
+#[test]
+fn an_absorbed_429_keeps_its_place_in_the_line_for_the_global_window() {
+    for asked in [1000, 1010] {
+        let (limiter, mut out) = of_global(1, 1);
+        let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+        let mut other = ask(2, 1);
+        other.key.major = 2;
+        waits(limiter.acquire(ms(asked), &other, &mut out));
+        let mut limited = answer(5, 0, 5_001.3, 0.3);
+        limited.status = 429;
+        limited.error_body(br#"{"retry_after": 0}"#);
+        limiter.requeue(ms(1040), first, &limited, &ask(1, 1), &mut out);
+        assert!(slots(&mut out).is_empty());
+        // Its bucket lets it go first, the window later.
+        limiter.tick(ms(1_500), 0, &mut out);
+        limiter.tick(ms(3_000), 0, &mut out);
+        assert_eq!(slots(&mut out), [1], "{asked}");
+    }
+}
