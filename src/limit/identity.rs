@@ -1,7 +1,8 @@
 //! A shard of identities: their global windows, their pauses and the lock after a 401.
 //!
 //! The second stage of a request: it holds a slot of its bucket and is about to be sent. Those that
-//! find the window full wait in one line per identity, in the order in which they asked. An idle identity costs about 1.3 KiB, most of it the window.
+//! find the window full wait in one line per identity, in the order in which they asked. An idle
+//! identity costs about 1.3 KiB, most of it the window.
 
 mod departure;
 mod memory;

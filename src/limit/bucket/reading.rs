@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Two `Reset` values of one fixed window differ by no more (observed by hikari).
 const SAME_RESET_MS: i32 = 50;
+
 /// What an answer showed beyond the bucket's new state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::limit) enum Learned {

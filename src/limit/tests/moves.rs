@@ -316,3 +316,34 @@ fn an_absorbed_429_keeps_its_place_in_the_line_for_the_global_window() {
         assert_eq!(slots(&mut out), [1], "{asked}");
     }
 }
+
+#[test]
+fn a_route_that_moved_twice_waits_for_what_is_under_way_from_its_first_place() {
+    let (limiter, mut out) = of_global(50, 3);
+    let permits = [1, 2, 3].map(|slot| go(limiter.acquire(ms(1000), &ask(slot, 1), &mut out)));
+    let [one, two, three] = permits;
+    limiter.report(ms(1040), one, &answer(5, 4, 5_006.0, 5.0), &mut out);
+    let renamed = named(answer(5, 4, 5_006.0, 5.0), b"renamed");
+    limiter.report(ms(1050), two, &renamed, &mut out);
+    waits(limiter.acquire(ms(1060), &ask(4, 1), &mut out));
+    limiter.no_answer(ms(1070), three, false, &mut out);
+    assert_eq!(slots(&mut out), [4]);
+}
+
+#[test]
+fn who_goes_back_from_the_line_leaves_the_slots_that_an_unknown_route_held() {
+    let (limiter, mut out) = of_global(2, 2);
+    let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
+    limiter.report(ms(1040), first, &answer(3, 2, 5_100.0, 100.0), &mut out);
+    let unknown = go(limiter.acquire(ms(1050), &ask(2, 9), &mut out));
+    // In line with the last slot of a bucket it may fall into.
+    waits(limiter.acquire(ms(1051), &ask(3, 9), &mut out));
+    waits(limiter.acquire(ms(1052), &ask(4, 1), &mut out));
+    waits(limiter.acquire(ms(1053), &ask(5, 1), &mut out));
+    let elsewhere = named(answer(5, 4, 5_100.0, 99.9), b"elsewhere");
+    limiter.report(ms(1090), unknown, &elsewhere, &mut out);
+    limiter.set_global_limit(ms(1100), 1, 50, &mut out);
+    let mut gone = slots(&mut out);
+    gone.sort_unstable();
+    assert_eq!(gone, [3, 4, 5]);
+}
