@@ -233,12 +233,14 @@ fn late_answers_to_a_route_that_counts_alone_teach_its_own_bucket() {
     let (limiter, mut out) = shared(50, 9);
     let of = |slot, route, out: &mut Outputs| go(limiter.acquire(ms(1100), &ask(slot, route), out));
     let (other, one, two) = (of(3, 1, &mut out), of(4, 2, &mut out), of(5, 2, &mut out));
+    let last = of(13, 1, &mut out);
     limiter.report(ms(1140), other, &answer(9, 6, 5_006.0, 4.9), &mut out);
     let next = go(limiter.acquire(ms(1150), &ask(6, 2), &mut out));
     // In a shared counter it would have fallen.
-    limiter.report(ms(1190), next, &answer(9, 7, 5_006.0, 4.8), &mut out);
-    limiter.report(ms(1191), one, &answer(9, 6, 5_006.0, 4.8), &mut out);
-    limiter.report(ms(1192), two, &answer(9, 5, 5_006.0, 4.8), &mut out);
+    limiter.report(ms(1190), next, &answer(9, 7, 5_006.0, 4.83), &mut out);
+    limiter.report(ms(1190), last, &answer(9, 1, 5_006.0, 4.88), &mut out);
+    limiter.report(ms(1191), one, &answer(9, 6, 5_006.0, 4.88), &mut out);
+    limiter.report(ms(1192), two, &answer(9, 5, 5_006.0, 4.88), &mut out);
     let _left = [7, 8, 9, 10, 11].map(|slot| of(slot, 2, &mut out));
     waits(limiter.acquire(ms(1200), &ask(12, 2), &mut out));
 }
