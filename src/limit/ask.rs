@@ -101,8 +101,8 @@ pub struct Refusal {
 /// The right to send one request, and the limiter's memory of it while it is under way.
 ///
 /// It says how its request leaves through [`departs`](super::Limiter::departs), and before, if that
-/// takes time, [`delayed`](super::Limiter::delayed). It must come back through `report`, `requeue` or `no_answer`, whatever happens: its bucket counts
-/// it as sent until then.
+/// takes time, [`delayed`](super::Limiter::delayed). It must come back through `report`, `requeue` or
+/// `no_answer`, whatever happens: its bucket counts it as sent until then.
 #[derive(Debug)]
 #[must_use = "a permit that is not given back blocks its bucket for good"]
 pub struct Permit {

@@ -9,11 +9,14 @@
 //!
 //! They are told apart by proof, not by likelihood: if an answer was counted while an earlier
 //! answer's window still ran, a fixed window must show the same `Reset` (± 50 ms) and a sliding one
-//! must not. Answers for different routes prove nothing of the kind, since two routes of one name
-//! may still count alone; they prove just that, when they contradict both readings.
+//! must not. Answers for different routes prove little of the kind, since two routes of one name
+//! may still count alone: a sliding bucket, when one took exactly the next slot of the other; and
+//! that one counts alone, when they contradict both readings.
 //!
 //! `Reset` values of two clocks say nothing about each other: an answer whose clock is not that of
-//! the answers before ([`Offset::sample`]) proves nothing, and is read by its `Reset-After`.
+//! the answers before ([`Offset::sample`]) proves nothing, and is read by its `Reset-After`. The
+//! same holds for `Reset` in whole seconds. A higher limit is believed when two answers in a row
+//! told one; until then the known one holds, and the answer proves nothing.
 //!
 //! # Requests under way
 //! An answer cannot know of requests that were counted after it. So every request that is under
@@ -22,7 +25,8 @@
 //!
 //! # Order of answers
 //! An answer to a request that was sent after the newest answer had come is newer. Between others
-//! `Reset` decides, then `Remaining`: the server's own order. An older answer changes nothing.
+//! `Reset` decides, then `Remaining`: the server's own order. An older answer changes nothing. Where
+//! two clocks leave the order open, the least of both holds.
 //!
 //! # Cost
 //! 88 bytes; no allocation; a decision is a handful of comparisons.
@@ -42,7 +46,7 @@ use std::time::Duration;
 const WINDOW_END_MS: i32 = 100;
 /// `Reset-After` is given in milliseconds; a slot computed from it may be off by one.
 const ROUNDING_US: u64 = 1_000;
-/// The longest wait of a bucket without any known window, after a request got no answer.
+/// The least length that is assumed of a window that a request without an answer may have opened.
 const UNKNOWN_WINDOW: Duration = Duration::from_secs(1);
 
 /// So many answers in a row without headers show that a route which had a bucket has none any more:

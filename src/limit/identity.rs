@@ -1,7 +1,8 @@
 //! A shard of identities: their global windows, their pauses and the lock after a 401.
 //!
 //! The second stage of a request: it holds a slot of its bucket and is about to be sent. Those that
-//! find the window full wait in one line per identity, in the order in which they asked. An idle identity costs about 1.3 KiB, most of it the window.
+//! find the window full wait in one line per identity, in the order in which they asked. An idle
+//! identity costs about 1.3 KiB, most of it the window.
 
 mod departure;
 mod memory;
@@ -413,3 +414,6 @@ impl Identities {
 const fn key_of(identity: u64) -> u64 {
     super::learn::fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db)
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,3 +105,42 @@ impl Lines {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::ask::{Ask, BucketKey, ClientClass};
+
+    #[test]
+    fn who_asked_first_goes_first_whoever_joined_first() {
+        let (mut lines, mut line) = (Lines::new(), Line::default());
+        for (slot, asked_ms, turn) in [(1, 1_010, 7), (2, 1_010, 3), (3, 1_000, 9), (4, 1_010, 3)] {
+            let (worker, generation) = (0, 0);
+            let ticket = Ticket {
+                worker,
+                slot,
+                generation,
+            };
+            let ask = Ask {
+                ticket,
+                key: BucketKey {
+                    identity: 1,
+                    major: 1,
+                    route: 1,
+                },
+                client: ClientClass::Anonymous,
+                counts_globally: true,
+                serial: false,
+                max_wait: None,
+            };
+            let mut permit = Permit::for_ask(&ask, Instant::from_millis(asked_ms));
+            permit.turn = turn;
+            lines.join(&mut line, ticket, permit);
+        }
+        let next = || lines.pop(&mut line).map(|waiter| waiter.ticket.slot);
+        let order: Vec<u32> = std::iter::from_fn(next).collect();
+        assert_eq!(order, [3, 2, 4, 1]);
+        assert_eq!(lines.len(), 0);
+        lines.check_invariants();
+    }
+}

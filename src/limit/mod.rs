@@ -15,14 +15,17 @@
 //! [`Limiter::tick`]; everything else may be called from any worker.
 //!
 //! A request takes a slot of its bucket first and of the identity's global window last, immediately
-//! before it is sent. Slots that come free go to waiters in the order in which they came.
+//! before it is sent. Slots that come free go to waiters in the order in which they came. Who had to
+//! stand in line for the window is then asked once more whether its bucket still has the slot, and
+//! goes back to where it stood if not.
 //!
 //! A permit's global slot is timed from when its request departs: the shell says so
 //! ([`Limiter::departs`]), and before, if the permit has to wait for a connection
 //! ([`Limiter::delayed`]).
 //!
 //! Cost: a request on a known bucket takes two latches and two map lookups, its answer two latches
-//! and none. 160 bytes for a tracked bucket, 1.3 KiB for an identity.
+//! and none; one that stood in line for the window takes a latch more, and so does each change of
+//! how many wait in a bucket. 160 bytes for a tracked bucket, 1.3 KiB for an identity.
 
 mod agenda;
 mod arena;

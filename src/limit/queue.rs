@@ -2,7 +2,8 @@
 //!
 //! A bucket has a queue only while somebody waits in it, and a client may leave from the middle. So
 //! the nodes of all queues of a shard live in one [`Arena`] and are linked both ways: joining,
-//! leaving at the front and leaving from the middle are O(1), an empty queue is twelve bytes.
+//! leaving at the front and leaving from the middle are O(1), an empty queue is twelve bytes. Only
+//! [`Nodes::push_before`] walks, from the front to the place: those who return asked early.
 
 use super::arena::Arena;
 

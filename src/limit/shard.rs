@@ -386,9 +386,21 @@ impl Shard {
             "every waiter can be cancelled"
         );
         assert!(
+            self.moved.is_empty(),
+            "whoever was moved is looked after in the same step"
+        );
+        assert!(
             self.agenda.timers() <= self.actives.len(),
             "only buckets with waiters have timers"
         );
+        if self.lanes.len() <= 64 {
+            let no_lane = |&&bucket: &&u32| {
+                let b = self.buckets.get(bucket);
+                b.is_none_or(|b| b.kind() != Kind::Lane)
+            };
+            let other = self.lanes.keys().find(no_lane);
+            assert_eq!(other, None, "only lanes have suspects");
+        }
         // The rest costs time in proportion to what is held; a sample of the states will do.
         if self.actives.len() > 64 {
             return;

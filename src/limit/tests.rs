@@ -5,6 +5,7 @@ use std::time::Duration;
 
 mod departures;
 mod fleet;
+mod moves;
 mod places;
 mod predict;
 
@@ -378,6 +379,8 @@ fn a_global_429_pauses_the_identity_and_not_its_interactions() {
         limiter.acquire(ms(1150), &ask(3, 1), &mut out),
         Decision::Wait
     ));
+    // It waits behind its identity's window, not in its bucket.
+    assert_eq!(limiter.census(ms(1150)).waiting_for_global, 1);
     let interaction = Ask {
         client: ClientClass::Interaction,
         counts_globally: false,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Two `Reset` values of one fixed window differ by no more (observed by hikari).
 const SAME_RESET_MS: i32 = 50;
+
 /// What an answer showed beyond the bucket's new state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::limit) enum Learned {
@@ -51,7 +52,9 @@ impl Bucket {
         };
         self.offset.timed(now.saturating_duration_since(sent));
         let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
-        let limit = self.believed(limit, known);
+        let told = limit;
+        let limit = self.believed(told, known);
+        let believed = limit == told;
         let remaining = remaining.min(limit);
         let ticks = since(tick(now), self.newest).max(0) as u64;
         let idle = Duration::from_nanos(ticks << TICK_BITS);
@@ -71,7 +74,7 @@ impl Bucket {
         let counted_at = server_reset.wrapping_sub(reset_after.as_millis() as u32);
 
         let same_limit = known && limit == self.limit;
-        let comparable = same_limit && same_clock;
+        let comparable = same_limit && same_clock && believed;
         let seen = Seen {
             newer: !known && self.lost == 0 || since(tick(sent), self.newest) >= 0,
             moved: since(server_reset, self.reset_server_ms),
@@ -95,12 +98,13 @@ impl Bucket {
         if comparable && !seen.newer && seen.moved < -SAME_RESET_MS {
             return Learned::Nothing;
         }
-        if fine {
+        if fine && believed {
             self.learn_slot(limit - remaining, reset_after);
         }
         self.window_ms = self.window_ms.max(reset_after.as_millis() as u32);
         let same_window = comparable && seen.moved.abs() <= SAME_RESET_MS;
         let order_unknown = !seen.newer && (same_window || same_limit && !same_clock);
+        let doubtful = !believed && self.reset > now;
         if seen.newer {
             self.lost = 0;
         } else if self.lost > 0 && self.kind != Kind::Fixed {
@@ -108,8 +112,9 @@ impl Bucket {
             let slot = Duration::from_micros(u64::from(self.slot_us) + ROUNDING_US);
             reset = self.reset.max(reset + slot * u32::from(self.lost));
         }
-        if seen.old_window_left > 0 && !seen.own_route || order_unknown {
-            // Two routes may yet turn out to count alone: until then the least of both holds.
+        if seen.old_window_left > 0 && !seen.own_route || order_unknown || doubtful {
+            // Two routes may yet turn out to count alone: until then the least of both holds, as it
+            // does of an answer whose limit is not believed.
             self.remaining = self.remaining.min(remaining);
             self.reset = self.reset.max(reset);
         } else {

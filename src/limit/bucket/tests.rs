@@ -280,7 +280,10 @@ fn a_higher_limit_is_believed_when_it_was_told_twice_and_a_lower_one_at_once() {
     for n in 0..6 {
         answer(&mut bucket, 9000, 9040, &headers(12, 11 - n, 12_020, 9020));
     }
-    (0..12).for_each(|_| bucket.take(ms(20_000), false));
+    for _ in 0..12 {
+        assert_eq!(bucket.slot(ms(20_000), 1), Slot::Now);
+        bucket.take(ms(20_000), false);
+    }
     assert_eq!(bucket.slot(ms(20_000), 1), Slot::AfterAnswer);
     answer(&mut bucket, 20_000, 20_040, &headers(2, 1, 23_020, 20_020));
     (0..11).for_each(|_| bucket.release(ms(20_050), false));
@@ -314,6 +317,135 @@ fn whole_seconds_prove_nothing_and_are_waited_out() {
     // Rounded up, `Reset` moved by a second although the window is one.
     exchange(&mut bucket, 2100, &whole(3, 2100));
     assert_eq!(bucket.kind(), Kind::Careful);
+    assert_eq!(bucket.slot_us, 0, "nor is a slot's length learned");
     (0..3).for_each(|_| bucket.take(ms(2200), false));
     assert!(wait_ms(&bucket, 2200) >= 1800);
+}
+
+#[test]
+fn a_higher_limit_that_is_told_now_and_then_is_not_believed_and_proves_nothing() {
+    let mut bucket = known(6, 3000);
+    let told = |bucket: &mut Bucket, at: u64, route, headers: &RateLimitHeaders| {
+        bucket.take(ms(at - 20), false);
+        bucket.release(ms(at + 20), false);
+        bucket.answer(ms(at + 20), ms(at - 20), route, headers, true)
+    };
+    for (n, route) in [1, 2, 1, 2].into_iter().enumerate() {
+        let at = 1100 + 200 * n as u64;
+        let absurd = headers(900, 899, 4000, at);
+        assert_eq!(told(&mut bucket, at, route, &absurd), Learned::Nothing);
+        assert_eq!((bucket.kind(), bucket.limit), (Kind::Careful, 6));
+        assert_eq!(bucket.remaining, 5 - n as u16, "the least of both");
+        told(
+            &mut bucket,
+            at + 100,
+            1,
+            &headers(6, 4 - n as u16, 4000, at + 100),
+        );
+        bucket.kind = Kind::Careful;
+    }
+}
+
+#[test]
+fn a_limit_that_is_not_believed_teaches_no_slot() {
+    let mut bucket = known(6, 1000);
+    exchange(&mut bucket, 1100, &headers(6, 4, 3000, 1100));
+    let slot = bucket.slot_us;
+    // Seven slots' time, of which the known limit would see one used.
+    exchange(&mut bucket, 1200, &headers(12, 5, 8000, 1200));
+    assert!(bucket.slot_us <= slot, "{} {slot}", bucket.slot_us);
+}
+
+#[test]
+fn an_answer_ends_the_guess_at_a_window() {
+    let mut bucket = known(9, 5_000);
+    exchange(&mut bucket, 1_500, &headers(9, 7, 6_000, 1_500));
+    let lose = |bucket: &mut Bucket, at: u64| {
+        bucket.take(ms(at), false);
+        bucket.release(ms(at + 40), false);
+        bucket.count_lost(ms(at + 40));
+    };
+    lose(&mut bucket, 10_000);
+    exchange(&mut bucket, 10_500, &headers(9, 7, 15_020, 10_500));
+    lose(&mut bucket, 12_000);
+    (0..6).for_each(|_| bucket.take(ms(12_100), false));
+    let wait = wait_ms(&bucket, 12_100);
+    assert!((2_900..3_000).contains(&wait), "{wait}");
+}
+
+#[test]
+fn of_two_answers_whose_order_no_clock_tells_the_least_holds() {
+    let mut bucket = known(5, 5000);
+    bucket.take(ms(1100), false);
+    bucket.take(ms(1101), false);
+    answer(&mut bucket, 1101, 1140, &headers(5, 2, 6000, 1121));
+    let other = by_another_clock(&headers(5, 3, 6000, 1120), 2000);
+    answer(&mut bucket, 1100, 1150, &other);
+    assert_eq!(bucket.remaining, 2);
+}
+
+#[test]
+fn a_next_slot_proves_nothing_if_others_may_have_been_counted_between() {
+    // Under way together.
+    let mut bucket = known(5, 1000);
+    bucket.take(ms(1010), false);
+    bucket.release(ms(1140), false);
+    bucket.answer(ms(1140), ms(1010), 2, &headers(5, 3, 3000, 1120), true);
+    assert_eq!(bucket.kind(), Kind::Careful);
+    // Lost in between.
+    let mut bucket = known(5, 1000);
+    bucket.take(ms(1040), false);
+    bucket.release(ms(1050), false);
+    bucket.count_lost(ms(1050));
+    bucket.take(ms(1100), false);
+    bucket.release(ms(1140), false);
+    bucket.answer(ms(1140), ms(1100), 2, &headers(5, 3, 3000, 1120), true);
+    assert_eq!(bucket.kind(), Kind::Careful);
+    // Slots so short that any answer might look like the next.
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    exchange(&mut bucket, 1000, &headers(5, 2, 1420, 1000));
+    bucket.take(ms(1100), false);
+    bucket.release(ms(1140), false);
+    bucket.answer(ms(1140), ms(1100), 2, &headers(5, 1, 1560, 1120), true);
+    assert_eq!(bucket.kind(), Kind::Careful);
+}
+
+#[test]
+fn a_request_that_is_sent_when_an_answer_comes_is_newer() {
+    let mut bucket = known(5, 5000);
+    bucket.take(ms(1100), false);
+    bucket.release(ms(1200), false);
+    bucket.count_lost(ms(1200));
+    bucket.take(ms(1200), false);
+    answer(&mut bucket, 1200, 1240, &headers(5, 2, 6000, 1220));
+    assert_eq!(bucket.lost, 0);
+}
+
+#[test]
+fn a_bucket_that_waits_for_another_is_not_idle() {
+    let mut bucket = Bucket::new(Kind::Fresh, ms(1000));
+    assert!(bucket.is_idle(ms(2000)));
+    bucket.set(Bucket::HELD, true);
+    assert!(!bucket.is_idle(ms(2000)));
+}
+
+#[test]
+fn a_route_is_not_taken_to_count_alone_while_a_lost_request_may_explain_it() {
+    let mut bucket = known(5, 5000);
+    exchange(&mut bucket, 1500, &headers(5, 3, 6000, 1500));
+    bucket.take(ms(1530), false);
+    bucket.release(ms(1540), false);
+    bucket.count_lost(ms(1540));
+    bucket.take(ms(1600), false);
+    bucket.release(ms(1640), false);
+    let other = bucket.answer(ms(1640), ms(1600), 2, &headers(5, 4, 6000, 1620), true);
+    assert_eq!(other, Learned::Nothing);
+}
+
+#[test]
+fn a_slot_of_another_limit_is_forgotten() {
+    let mut bucket = known(5, 1000);
+    assert!(bucket.slot_us > 0);
+    exchange(&mut bucket, 1100, &headers(4, 4, 3000, 1100));
+    assert_eq!(bucket.slot_us, 0);
 }

@@ -188,3 +188,20 @@ proptest! {
         prop_assert_eq!(decimal_micros(text.as_bytes()), Some(whole * 1_000_000 + u64::from(fraction)));
     }
 }
+
+#[test]
+fn a_reset_after_beyond_a_day_is_not_believed_and_whole_seconds_are_known() {
+    let mut answer = Answer::new(200);
+    for (value, believed) in [
+        ("86400", true),
+        ("86400.001", false),
+        ("4294967296.5", false),
+    ] {
+        answer.header(b"X-RateLimit-Reset-After", value.as_bytes());
+        assert_eq!(answer.headers.reset_after.is_some(), believed, "{value}");
+    }
+    for (value, whole) in [("1470173023", true), ("1470173023.000", false)] {
+        answer.header(b"X-RateLimit-Reset", value.as_bytes());
+        assert_eq!(answer.headers.whole_seconds, whole, "{value}");
+    }
+}

@@ -50,10 +50,7 @@ impl Shard {
     pub(super) fn hold(&mut self, from: u32, route: u64, to: u32) {
         let left = self.buckets[from].in_flight();
         let may = self.buckets[from].may_have_under_way(route);
-        // Without a limit there is nothing to count, but an order to keep.
-        let matters =
-            self.buckets[to].kind() != Kind::Free || self.buckets[from].is(Bucket::SERIAL);
-        if may && matters {
+        if may {
             let serial = self.serial;
             self.add_hold(Hold {
                 from,
@@ -216,7 +213,8 @@ impl Shard {
             .chain(ready.filter(|r| r.bucket == permit.bucket));
         let overtakes = others.any(|other| other.asked_before(permit));
         let width = self.settings.default_bucket;
-        if bucket == permit.bucket && !overtakes && b.slot_of_one(now, width) == Slot::Now {
+        let has_slot = b.slot_of_one(now, width) == Slot::Now && self.suspects_spare(now, permit);
+        if bucket == permit.bucket && !overtakes && has_slot {
             return false;
         }
         let held = self.release(now, permit);

@@ -8,7 +8,7 @@
 use super::{NONE, Shard};
 use crate::clock::Instant;
 use crate::limit::ask::Permit;
-use crate::limit::bucket::Slot;
+use crate::limit::bucket::{Kind, Slot};
 use smallvec::SmallVec;
 
 /// Buckets that a lane suspects at a time: a channel has about a dozen, and each costs a lookup when
@@ -65,6 +65,26 @@ impl Shard {
         latest.map_or(Ok(()), |at| Err(Slot::At(at)))
     }
 
+    /// Whether the shared suspects still have a slot for `permit`, which went from a lane; so has
+    /// every other permit.
+    pub(super) fn suspects_spare(&self, now: Instant, permit: &Permit) -> bool {
+        if self.buckets[permit.bucket].kind() != Kind::Lane {
+            return true;
+        }
+        let held = self.held.get(permit.suspects);
+        let mut shared = self.suspects(permit.bucket).filter(|suspect| suspect.1);
+        shared.all(|(bucket, _)| {
+            let holds = held.is_some_and(|held| held.contains(&bucket));
+            let b = &self.buckets[bucket];
+            let slot = if holds {
+                b.slot_of_one(now, 1)
+            } else {
+                b.slot(now, 1)
+            };
+            slot == Slot::Now
+        })
+    }
+
     /// Takes a slot in each suspect of `lane` that has one, for `permit`.
     pub(super) fn take_suspects(&mut self, now: Instant, lane: u32, permit: &mut Permit) {
         let has_slot = |&(bucket, _): &(u32, bool)| self.buckets[bucket].slot(now, 1) == Slot::Now;
@@ -102,5 +122,25 @@ impl Shard {
             let suspect = &self.buckets[bucket];
             suspect.in_flight() > 0 || suspect.is(crate::limit::bucket::Bucket::HELD)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_suspects_a_bounded_number_and_shared_buckets_longest() {
+        let mut suspects = Suspects::default();
+        for name in 1..100 {
+            suspects.meet(name, name <= 5);
+        }
+        assert_eq!(suspects.list.len(), SUSPECTS_MAX);
+        let shared = suspects.list.iter().filter(|s| s.shared);
+        assert_eq!(
+            shared.map(|s| s.name_key).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5]
+        );
+        assert!(suspects.list.iter().any(|s| s.name_key == 99));
     }
 }

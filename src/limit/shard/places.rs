@@ -23,7 +23,8 @@ impl Shard {
             None if declared.is_some() => {
                 let bucket = self.create(now, Kind::Fresh, out)?;
                 self.buckets[bucket].widen(declared.unwrap_or(1));
-                self.redirect(key, bucket);
+                // Nothing of it can wait or be under way in the lane.
+                self.point(learn::route_key(key), bucket);
                 Some(bucket)
             }
             None => {
@@ -91,10 +92,11 @@ impl Shard {
     /// who wait for it there or in the lane.
     pub(super) fn redirect(&mut self, key: &BucketKey, bucket: u32) {
         let route = learn::route_key(key);
-        let old = self.index.insert(route, bucket);
+        let old = self.index.get(route);
         if old == Some(bucket) {
             return;
         }
+        self.point(route, bucket);
         if let Some(old) = old {
             if self.buckets[old].route_key == route {
                 self.buckets[old].route_key = 0;
@@ -108,6 +110,11 @@ impl Shard {
             self.move_waiters(lane, key.route, bucket);
             self.hold(lane, key.route, bucket);
         }
+    }
+
+    /// Enters that the route of this key points to `bucket`, where it did not.
+    fn point(&mut self, route: u64, bucket: u32) {
+        self.index.insert(route, bucket);
         let b = &mut self.buckets[bucket];
         if b.route_key == 0 {
             b.route_key = route;

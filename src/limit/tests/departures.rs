@@ -100,6 +100,26 @@ fn an_upload_holds_its_slot_to_its_end_and_an_early_answer_ends_it() {
     }
 }
 
+#[test]
+fn a_request_that_is_sent_a_second_time_is_taken_to_be_counted_twice() {
+    let settings = Settings {
+        global_default: 1,
+        ..Settings::default()
+    };
+    let (limiter, mut out) = (Limiter::<Unlocked>::new(&settings, 1), Outputs::new());
+    let mut permit = go(limiter.acquire(ms(1000), &own_channel(1), &mut out));
+    limiter.departs(ms(1000), &mut permit, true, &mut out);
+    limiter.delayed(ms(1100), &mut permit, true, &mut out);
+    limiter.departs(ms(1200), &mut permit, true, &mut out);
+    limiter.report(ms(1240), permit, &plain(200), &mut out);
+    let _ = limiter.acquire(ms(1250), &own_channel(99), &mut out);
+    let ticked = |now, out: &mut Outputs| {
+        limiter.tick(ms(now), 0, out);
+        goes(out).len()
+    };
+    assert_eq!((ticked(2_248, &mut out), ticked(2_252, &mut out)), (0, 1));
+}
+
 thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
     static TAKEN: Cell<u32> = const { Cell::new(0) };
