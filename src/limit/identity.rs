@@ -169,7 +169,7 @@ impl Identities {
         let pause = from.saturating_duration_since(now);
         let (line, lag) = (identity.line.len(), identity.offset.lateness(1));
         let pressure = self.pressures.get(&key_of(key)).copied();
-        let pressure = pressure.unwrap_or_default();
+        let pressure = pressure.unwrap_or_default().settled();
         let window = &identity.window;
         let wait = |ahead| pause + window.predicted_wait(from, ahead, lag);
         let others = wait(window.ahead(from, line, pressure, lag));

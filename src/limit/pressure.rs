@@ -56,6 +56,20 @@ impl Pressure {
         line >= limit || self.buckets >= limit
     }
 
+    /// The sums as they can be. Two workers' differences for one bucket may come in the wrong order: then
+    /// one of them lies below zero until the other has come.
+    pub(super) const fn settled(self) -> Self {
+        const fn at_least_zero(n: u32) -> u32 {
+            if n > i32::MAX as u32 { 0 } else { n }
+        }
+        Self {
+            waiting: at_least_zero(self.waiting),
+            ready: at_least_zero(self.ready),
+            pace: at_least_zero(self.pace),
+            buckets: at_least_zero(self.buckets),
+        }
+    }
+
     /// How many stand before a request in a line of `line`, of which `limit` go in each `period`.
     pub(super) fn ahead(self, line: u32, limit: u32, period: Duration) -> u32 {
         let all = line.saturating_add(self.waiting);
@@ -99,6 +113,28 @@ mod tests {
         // More comes than goes: all that waits was there before.
         let fast = Pressure::new(1_000, 0, 100, SECOND);
         assert_eq!(fast.ahead(30, 50, SECOND), 1_030);
+    }
+
+    #[test]
+    fn differences_that_come_in_the_wrong_order_foretell_nothing_absurd() {
+        let (none, one) = (Pressure::default(), Pressure::new(5, 5, 5, SECOND));
+        let mut sum = none;
+        sum.replace(one, none);
+        assert_eq!(sum.settled(), none);
+        assert_eq!(sum.settled().ahead(30, 50, SECOND), 30);
+        sum.replace(none, one);
+        assert_eq!(sum.settled(), none);
+    }
+
+    #[test]
+    fn a_line_is_filled_by_itself_or_by_as_many_buckets_as_the_window_has_slots() {
+        let mut sum = Pressure::default();
+        assert!(!sum.fills(49, 50) && sum.fills(50, 50));
+        for _ in 0..50 {
+            assert!(!sum.fills(20, 50));
+            sum.replace(Pressure::default(), Pressure::new(1, 0, 1, SECOND));
+        }
+        assert!(sum.fills(20, 50));
     }
 
     #[test]

@@ -10,6 +10,10 @@ use crate::limit::queue::Queue;
 use crate::limit::token::Token;
 use std::time::Duration;
 
+/// Bearers looked at to find one that can be forgotten: those at the front were used longest ago, so
+/// the first is nearly always one.
+const EVICTION_BATCH: usize = 32;
+
 impl Identities {
     pub(super) fn find(&mut self, now: Instant, permit: &Permit, out: &mut Outputs) -> Option<u32> {
         let key = key_of(permit.key.identity);
@@ -55,14 +59,18 @@ impl Identities {
         Some(number)
     }
 
-    /// Forgets the bearer that was used least recently and has nothing under way.
+    /// Forgets the bearer that was used least recently, of those that have nothing under way.
     fn evict_bearer(&mut self, now: Instant) {
-        let Some(node) = self.bearer_list.front() else {
-            return;
-        };
-        let number = *self.bearers.get(node);
-        if self.is_idle(number, now) {
-            self.forget(number);
+        let mut next = self.bearer_list.front();
+        for _ in 0..EVICTION_BATCH {
+            let Some(node) = next else {
+                return;
+            };
+            let number = *self.bearers.get(node);
+            if self.is_idle(number, now) {
+                return self.forget(number);
+            }
+            next = self.bearers.after(node);
         }
     }
 
