@@ -311,3 +311,53 @@ fn a_large_bots_global_limit_is_found_out_in_the_background() {
     assert_eq!(pair.mock.arrivals("/gateway/bot").len(), 1, "asked once");
     assert_eq!(pair.violations(), 0);
 }
+
+#[test]
+fn a_request_of_an_unknown_limit_waits_no_longer_than_it_may() {
+    let mut mock = MockConfig::default();
+    mock.settings.latency_ms = 60.0;
+    let pair = Pair::with(ONE, mock, |config| {
+        config.max_wait = Some(Duration::from_millis(800));
+    });
+    // Cold: that the channel takes 5 in 5 s is known only when most of them wait already.
+    let addr = pair.weir.proxy_addr();
+    let message = request("POST", &messages(), r#"{"content":"x"}"#);
+    let clients: Vec<_> = (0..12)
+        .map(|_| {
+            let message = message.clone();
+            thread::spawn(move || {
+                let began = Instant::now();
+                let answer = Client::connect(addr).ask(&message);
+                (answer, began.elapsed())
+            })
+        })
+        .collect();
+    let mut refused = 0;
+    for client in clients {
+        let (answer, took) = client.join().expect("the client ends");
+        assert!(took < Duration::from_millis(1_300), "{took:?}");
+        if answer.status == 429 {
+            refused += 1;
+            assert_eq!(answer.header("generated-by-proxy"), Some("true"));
+        }
+    }
+    assert!(refused >= 6, "{refused}");
+}
+
+#[test]
+fn a_429_that_asks_for_longer_than_a_request_may_wait_is_passed_on() {
+    for (asked, allowed) in [(3_600.0, None), (5.0, Some(2))] {
+        let pair = Pair::with(ONE, MockConfig::default(), |config| {
+            config.max_wait = allowed.map(Duration::from_secs);
+        });
+        pair.mock
+            .set_faults(vec![Fault::from(limited("user", asked, 0)).times(1)]);
+        let began = Instant::now();
+        let answer = pair.ask(&request("POST", &messages(), r#"{"content":"x"}"#));
+        assert_eq!(
+            (answer.status, answer.header("generated-by-proxy")),
+            (429, None)
+        );
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+}

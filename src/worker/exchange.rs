@@ -13,6 +13,7 @@ use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::conn::{Client, Next};
 use super::proxy::Outcome;
@@ -61,6 +62,10 @@ const SHARED_RETRIES_MAX: u32 = 10;
 /// Bodies up to this size are kept so that they can be sent again; larger ones stream and are not.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest wait that a 429 may ask for and be absorbed, for requests without a bound of their own:
+/// no client library's timeout is longer, and its user wants to be told of the rest.
+const ABSORBED_WAIT_MAX: Duration = Duration::from_secs(60);
+
 impl Retries {
     /// What the configuration grants each request.
     pub(super) fn granted(config: &Config) -> Self {
@@ -71,8 +76,12 @@ impl Retries {
         }
     }
 
-    /// Takes one for this answer, if it is one to absorb.
-    fn take(&mut self, answer: &Answer) -> bool {
+    /// Takes one for this answer, if it is one to absorb: it asks for no longer wait than its request
+    /// allows.
+    fn take(&mut self, answer: &Answer, max_wait: Option<Duration>) -> bool {
+        if answer.retry_after() > Some(max_wait.unwrap_or(ABSORBED_WAIT_MAX)) {
+            return false;
+        }
         let left = match answer.verdict() {
             Verdict::Pass => return false,
             Verdict::Retry => &mut self.own,
@@ -220,7 +229,7 @@ impl<'r> Exchange<'r> {
         if self.kept
             && self.sent
             && let Some(whole) = head.whole
-            && self.retries.take(&head.answer)
+            && self.retries.take(&head.answer, self.request.ask.max_wait)
         {
             lease.connection.split().1.plain().consume(whole);
             if head.keep_alive() {

@@ -16,13 +16,13 @@ use std::time::Duration;
 use super::conn::{Client, Next};
 use super::exchange::{Exchange, Failure};
 use super::request::Request;
-use super::wait::NoPermit;
+use super::wait::{First, NoPermit};
 use super::{Worker, own, reply, wait};
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
-use crate::mesh::{Asked, Grant};
+use crate::mesh::{Asked, Grant, Request as AskedFor, Waiting};
 use crate::metrics::{OpenSlot, Refusal, SeriesKey};
 use crate::upstream::Lease;
 
@@ -41,6 +41,9 @@ pub(super) async fn serve(
     open.close(outcome);
     next
 }
+
+/// A wait that was foretold is true within this, or within 5 %.
+const FORETOLD_WITHIN: Duration = Duration::from_millis(50);
 
 /// What the metrics are told of a request.
 #[derive(Clone, Copy)]
@@ -151,9 +154,40 @@ async fn permit(
             let counted = Waits::new(worker, request);
             // Boxed: most requests do not wait, and its state would be part of every
             // connection's task.
-            let permit = Box::pin(wait::turn(&client.stream, waiting)).await;
+            let permit = Box::pin(in_time(worker, client, request, waiting)).await;
             drop(counted);
             permit
+        }
+    }
+}
+
+/// Waits for the permit no longer than the request allows. It was let in because a shorter wait was
+/// foretold; the limit may have turned out lower since, or a 429 have come.
+async fn in_time(
+    worker: &Rc<Worker>,
+    client: &Client,
+    request: &Request,
+    waiting: Waiting,
+) -> Result<Grant, NoPermit> {
+    let Some(allowed) = request.ask.max_wait else {
+        return wait::turn(&client.stream, waiting).await;
+    };
+    let until = request.began + allowed + allowed / 20 + FORETOLD_WITHIN;
+    let left = until.saturating_duration_since(clock::now());
+    let turn = wait::turn(&client.stream, waiting);
+    match wait::first(turn, monoio::time::sleep(left)).await {
+        First::Left(permit) => permit,
+        First::Right(()) => {
+            // Whoever came now would be told this.
+            let ask = AskedFor {
+                max_wait: Some(Duration::ZERO),
+                ..request.ask
+            };
+            match worker.local.ask(clock::now(), ask) {
+                Asked::Go(grant) => Ok(grant),
+                Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
+                Asked::Wait(waiting) => wait::turn(&client.stream, waiting).await,
+            }
         }
     }
 }

@@ -171,7 +171,8 @@ impl Bucket {
             self.set(Self::GUESSED, true);
         }
         let half = Duration::from_micros(u64::from(self.slot_us / 2) + ROUNDING_US);
-        self.distrust(reset_after.is_some_and(|after| wait + half <= after));
+        let fine = reset_after.filter(|_| !headers.whole_seconds);
+        self.distrust(fine.is_some_and(|after| wait + half <= after));
         self.pause(now, wait);
     }
 

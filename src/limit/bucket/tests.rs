@@ -449,3 +449,26 @@ fn a_slot_of_another_limit_is_forgotten() {
     exchange(&mut bucket, 1100, &headers(4, 4, 3000, 1100));
     assert_eq!(bucket.slot_us, 0);
 }
+
+#[test]
+fn a_429_that_asks_to_wait_for_one_slot_proves_a_sliding_bucket() {
+    for (wait, whole, kind, least, most) in [
+        (940, false, Kind::Sliding, 0, 160),
+        // As long as its window, or in seconds that were rounded up: nothing is proven.
+        (4_940, false, Kind::Careful, 0, 60),
+        (940, true, Kind::Careful, 3_900, 5_000),
+    ] {
+        let mut bucket = known(5, 5_000);
+        bucket.take(ms(1_100), false);
+        bucket.release(ms(1_140), false);
+        let refusal = RateLimitHeaders {
+            whole_seconds: whole,
+            ..headers(5, 0, 6_060, 1_120)
+        };
+        let asked = Duration::from_millis(wait);
+        bucket.refused(ms(1_140), ms(1_100), 1, &refusal, asked);
+        assert_eq!(bucket.kind(), kind, "{wait} {whole}");
+        let waits = wait_ms(&bucket, 1_140 + wait);
+        assert!((least..=most).contains(&waits), "{wait} {whole}: {waits}");
+    }
+}
