@@ -339,7 +339,7 @@ impl Bucket {
     fn distrust(&mut self, next_slot: bool) {
         self.offset.distrust();
         match self.kind {
-            Kind::Careful | Kind::Fixed | Kind::Sliding if next_slot => self.kind = Kind::Sliding,
+            Kind::Sliding if next_slot => {}
             Kind::Fixed | Kind::Sliding => self.kind = Kind::Careful,
             Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful => {}
         }

@@ -154,6 +154,7 @@ impl Bucket {
         headers: &RateLimitHeaders,
         wait: Duration,
     ) {
+        let was_fixed = self.kind == Kind::Fixed;
         let told = headers.limit.is_some() && headers.remaining.is_some();
         let reset_after = headers.reset_after.filter(|_| told);
         let known = matches!(self.kind, Kind::Careful | Kind::Fixed | Kind::Sliding);
@@ -173,6 +174,14 @@ impl Bucket {
         let half = Duration::from_micros(u64::from(self.slot_us / 2) + ROUNDING_US);
         let fine = reset_after.filter(|_| !headers.whole_seconds);
         self.distrust(fine.is_some_and(|after| wait + half <= after));
+        // A hidden limit may say any wait; the next slot of a full bucket is at most one slot away.
+        let slots = u32::from(self.limit.max(1));
+        let next = fine.is_some_and(|after| {
+            wait <= after / slots + Duration::from_micros(ROUNDING_US) && slots > 1
+        });
+        if next && self.kind == Kind::Careful && self.hinted != Kind::Fixed && !was_fixed {
+            self.kind = Kind::Sliding;
+        }
         self.pause(now, wait);
     }
 
