@@ -121,6 +121,10 @@ const RUNS_MAX: usize = 4;
 /// weir grants a way.
 const STALL: Duration = Duration::from_millis(60);
 
+/// 429s that a run may draw and be made again, although the watch saw no stall: one thread cannot see
+/// which of a hundred others got no CPU. Without what these tests are for, each run draws at least 7.
+const FEW: u64 = 3;
+
 /// Makes a run and asks its mock for 429s. Requests that left in time and lie for a second in a mock
 /// that gets no CPU arrive in one heap with those after them, which no limiter can help: a run that
 /// drew a 429 while threads were starved is made again.
@@ -139,7 +143,8 @@ fn keeps_the_global_limit(run: impl Fn() -> Pair) {
         if oracle.violations == 0 {
             return;
         }
-        assert!(stall > STALL, "{stall:?}: {oracle:?}");
+        let spoiled = stall > STALL || oracle.violations <= FEW;
+        assert!(spoiled, "{stall:?}: {oracle:?}");
     }
     panic!("429s in every run, or this machine is too busy to time anything on");
 }
