@@ -187,8 +187,13 @@ impl Permit {
 
     /// Whether its request asked before another one of its shard.
     pub(super) fn asked_before(&self, other: &Self) -> bool {
-        let turns = self.turn.wrapping_sub(other.turn) as i32;
-        self.asked < other.asked || self.asked == other.asked && turns < 0
+        other.asked_after(self.asked, self.turn)
+    }
+
+    /// Whether its request asked after one of its shard that asked then, and had that turn.
+    pub(super) fn asked_after(&self, asked: Instant, turn: u32) -> bool {
+        let turns = turn.wrapping_sub(self.turn) as i32;
+        asked < self.asked || asked == self.asked && turns < 0
     }
 
     pub(super) const fn is(&self, flag: u8) -> bool {

@@ -19,6 +19,7 @@ use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use crate::clock::Instant;
 use ahash::AHasher;
+use flow::Stand;
 use lanes::{Held, Suspects};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -190,22 +191,7 @@ impl Shard {
         let held = self.release(now, permit);
         let (target, hint) = self.take_in(now, permit, answer, out);
         let bucket = target.unwrap_or(permit.bucket);
-        let active = self.activate(bucket);
-        // It keeps its turn.
-        let mut again = Permit::for_ask(ask, permit.asked);
-        again.shard = self.number;
-        again.turn = permit.turn;
-        again.flags = again.flags & !Permit::SERIAL | permit.flags & Permit::SERIAL;
-        let waiter = Waiter {
-            ticket: ask.ticket,
-            permit: again,
-            active,
-        };
-        self.actives[active].serials += u32::from(waiter.permit.is(Permit::SERIAL));
-        let node = self
-            .waiters
-            .push_before(&mut self.actives[active].queue, waiter, |_| true);
-        self.tickets.insert(ask.ticket, node);
+        self.stand(bucket, ask.ticket, permit.again(), Stand::First);
         self.after_release(now, permit, &held, out);
         self.pump_others(now, permit.bucket, Some(bucket), out);
         self.check_invariants();

@@ -189,37 +189,13 @@ pub const SURPRISES: &[Surprise] = &[
         name: "a limit that lasts a day",
         // The first request in each channel.
         most: cost(2, seconds(5)),
-        setup: |seed| {
-            let used_up = UsedUp {
-                from: START,
-                until: START + A_DAY,
-                bare: false,
-            };
-            let daily = Route {
-                used_up: Some(used_up),
-                ..Route::new(Rule::fixed(2, 86_400_000), 1)
-            };
-            let other = Route::new(Rule::sliding(50, 1_000), 2);
-            impatient(two_minutes(vec![daily, other], 4.0, seed))
-        },
+        setup: |seed| used_up_for_a_day(false, seed),
     },
     Surprise {
         name: "a limit that lasts a day, of a bucket without a name",
         // Nothing says what else it holds for.
         most: cost(2, seconds(5)),
-        setup: |seed| {
-            let used_up = UsedUp {
-                from: START,
-                until: START + A_DAY,
-                bare: true,
-            };
-            let daily = Route {
-                used_up: Some(used_up),
-                ..Route::new(Rule::fixed(2, 86_400_000), 1)
-            };
-            let other = Route::new(Rule::sliding(50, 1_000), 2);
-            impatient(two_minutes(vec![daily, other], 4.0, seed))
-        },
+        setup: |seed| used_up_for_a_day(true, seed),
     },
     Surprise {
         name: "Cloudflare blocks, and longer whoever goes on",
@@ -307,6 +283,21 @@ pub const SURPRISES: &[Surprise] = &[
         },
     },
 ];
+
+/// A bucket that is used up for a day, beside one that is not; `bare`: its 429s do not name it.
+fn used_up_for_a_day(bare: bool, seed: &mut Seed) -> Setup {
+    let used_up = UsedUp {
+        from: START,
+        until: START + A_DAY,
+        bare,
+    };
+    let daily = Route {
+        used_up: Some(used_up),
+        ..Route::new(Rule::fixed(2, 86_400_000), 1)
+    };
+    let other = Route::new(Rule::sliding(50, 1_000), 2);
+    impatient(two_minutes(vec![daily, other], 4.0, seed))
+}
 
 /// Everybody leaves after half a minute.
 fn impatient(mut setup: Setup) -> Setup {

@@ -10,6 +10,17 @@ use crate::limit::pressure::{Behind, Pressure};
 use crate::limit::queue::Queue;
 use std::time::Duration;
 
+/// Where a request stands in its bucket's queue.
+#[derive(Clone, Copy)]
+pub(super) enum Stand {
+    /// Behind all others.
+    Last,
+    /// Before all others: it was sent once.
+    First,
+    /// Before those that asked later.
+    InTurn,
+}
+
 impl Shard {
     /// Whether the next request of `bucket` may go.
     pub(super) fn may_go(&self, now: Instant, bucket: u32, serial: bool) -> Result<(), Slot> {
@@ -171,17 +182,7 @@ impl Shard {
             return refused(Reason::TooManyWaiting, wait.max(behind.others));
         }
         let ahead = ahead.waiting;
-        let active = self.activate(bucket);
-        let waiter = Waiter {
-            ticket: ask.ticket,
-            permit,
-            active,
-        };
-        self.actives[active].serials += u32::from(serial);
-        let node = self
-            .waiters
-            .push_back(&mut self.actives[active].queue, waiter);
-        self.tickets.insert(ask.ticket, node);
+        let active = self.stand(bucket, ask.ticket, permit, Stand::Last);
         if ahead == 0 {
             self.pump(now, bucket, out);
         } else {
@@ -218,17 +219,7 @@ impl Shard {
             return false;
         }
         let held = self.release(now, permit);
-        let active = self.activate(bucket);
-        let waiter = Waiter {
-            ticket,
-            permit: permit.again(),
-            active,
-        };
-        let later = |other: &Waiter| permit.asked_before(&other.permit);
-        let queue = &mut self.actives[active].queue;
-        let node = self.waiters.push_before(queue, waiter, later);
-        self.tickets.insert(ticket, node);
-        self.actives[active].serials += u32::from(permit.is(Permit::SERIAL));
+        self.stand(bucket, ticket, permit.again(), Stand::InTurn);
         self.after_release(now, permit, &held, out);
         self.pump_others(now, permit.bucket, Some(bucket), out);
         self.check_invariants();
@@ -240,6 +231,35 @@ impl Shard {
         let width = self.settings.default_bucket;
         let b = &self.buckets[bucket];
         b.predicted_wait(now, ahead, serial, width, self.trip.smoothed())
+    }
+
+    /// Lets a request wait in `bucket`, whose queue is returned.
+    pub(super) fn stand(
+        &mut self,
+        bucket: u32,
+        ticket: Ticket,
+        permit: Permit,
+        place: Stand,
+    ) -> u32 {
+        let active = self.activate(bucket);
+        let queue = &mut self.actives[active].queue;
+        let (asked, turn) = (permit.asked, permit.turn);
+        let serial = permit.is(Permit::SERIAL);
+        let waiter = Waiter {
+            ticket,
+            permit,
+            active,
+        };
+        let node = match place {
+            Stand::Last => self.waiters.push_back(queue, waiter),
+            Stand::First => self.waiters.push_before(queue, waiter, |_| true),
+            Stand::InTurn => self
+                .waiters
+                .push_before(queue, waiter, |other| other.permit.asked_after(asked, turn)),
+        };
+        self.tickets.insert(ticket, node);
+        self.actives[active].serials += u32::from(serial);
+        active
     }
 
     /// The queue of `bucket`, made if it has none.
