@@ -96,8 +96,9 @@ pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<C
 
 /// Takes one request from the connection and answers it.
 async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
-    let request = match read_request(worker, client).await {
-        Ok(Some(request)) => request,
+    let mut request = None;
+    let taken = match read_request(worker, client, &mut request).await {
+        Ok(Some(taken)) => taken,
         Ok(None) => return Next::Close,
         Err(unread) => {
             let (kind, reply) = match unread {
@@ -120,7 +121,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
             return Next::Linger;
         }
     };
-    match request {
+    match taken {
         Taken::Health {
             version,
             keep_alive,
@@ -144,22 +145,22 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
                 Err(_) => Next::Close,
             }
         }
-        Taken::Request(request, flight) => proxy::serve(worker, client, request, flight).await,
+        Taken::Request(flight) => match &request {
+            Some(request) => proxy::serve(worker, client, request, flight).await,
+            None => Next::Close,
+        },
     }
 }
 
 /// What was asked for.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for one move, on the task's own frame"
-)]
 enum Taken {
     Health {
         version: Version,
         keep_alive: bool,
         head_only: bool,
     },
-    Request(Request, Buf),
+    /// What goes upstream of a request that has been put into its place.
+    Request(Buf),
 }
 
 /// Why a head was not taken.
@@ -171,13 +172,18 @@ enum Unread {
 }
 
 /// Reads the rest of a head that has begun. `None` if the connection ended inside it.
-async fn read_request(worker: &Rc<Worker>, client: &mut Client) -> Result<Option<Taken>, Unread> {
+async fn read_request(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    place: &mut Option<Request>,
+) -> Result<Option<Taken>, Unread> {
     let config = &worker.process.config;
     let mut seen = 0;
     let deadline = clock::now() + config.client_header_timeout;
     loop {
         let bytes = client.inbuf.as_slice();
-        if may_complete(bytes, seen) {
+        // Nearly every head is whole with the first read.
+        if seen == 0 || may_complete(bytes, seen) {
             match parse_request(bytes) {
                 Parse::Complete(head) => {
                     let taken = if is_health(head.method, head.target) {
@@ -189,8 +195,9 @@ async fn read_request(worker: &Rc<Worker>, client: &mut Client) -> Result<Option
                             head_only: head.method == Method::Head,
                         }
                     } else {
-                        let (request, flight) = Request::new(worker, &head, clock::now());
-                        Taken::Request(request, flight)
+                        let mut flight = Buf::new();
+                        *place = Some(Request::new(worker, &head, clock::now(), &mut flight));
+                        Taken::Request(flight)
                     };
                     let len = head.len;
                     client.inbuf.consume(len);
