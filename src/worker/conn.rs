@@ -19,15 +19,15 @@ use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
 };
 use crate::io::Buf;
-use crate::io::socket::{Half, read_some, shut, write_all};
+use crate::io::socket::{Half, read_now, read_some, shut, write_all};
 use crate::metrics::Refusal;
 
 /// Room asked for before a read of a head: most heads are below 1 KiB.
 const READ_ROOM: usize = 1024;
 
 /// Bytes of the first read of a request, and so what every idle connection holds. Nearly all heads
-/// fit (discord.py's: 0.4 KiB); what is longer takes a second read, which has not to wait.
-const FIRST_BYTES: usize = 768;
+/// fit (discord.py's: 0.4 KiB); the rest of what has come, a body mostly, is taken after it.
+const FIRST_BYTES: usize = 512;
 
 /// How long a connection may stay without a request while weir drains: as long as one takes that
 /// was sent before its client could see the connection end.
@@ -239,6 +239,9 @@ async fn await_request(worker: &Worker, client: &mut Client) -> bool {
     let came = !armed.expired() && matches!(read, Ok(1..));
     if came {
         client.inbuf.push(&client.first);
+        if client.first.len() == client.first.capacity() {
+            read_now(&client.stream, &mut client.inbuf);
+        }
         client.first.clear();
     }
     came
