@@ -31,6 +31,7 @@ fn config(mock: &MockHandle, rate: Option<f64>) -> LoadConfig {
     LoadConfig {
         target,
         connections: 8,
+        under_way: None,
         rate,
         duration: Duration::from_millis(500),
         warmup: Duration::from_millis(100),
