@@ -63,6 +63,9 @@ const WARMUP: Duration = Duration::from_millis(100);
 /// A worker that sleeps looks at its shard's timers this often.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Latencies beyond this are counted as this, in nanoseconds.
+const LATENCY_MAX_NS: u64 = 10_000_000_000;
+
 /// How long the last requests may take.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -87,6 +90,7 @@ fn work(rounds: u64) {
 }
 
 /// What one worker has for the other.
+#[derive(Clone, Copy)]
 enum Word {
     /// A request of a bucket that lives there, and under which id its sender knows it.
     Ask(u64, Request),
@@ -321,7 +325,7 @@ impl<'a> Worker<'a> {
             next_id: me as u64 * shared.requests.len() as u64 / 2,
             due: begin,
             random: me as u64,
-            latency: Histogram::new(3).map_err(io::Error::other)?,
+            latency: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).map_err(io::Error::other)?,
             measure_from: begin + WARMUP,
             end: begin + WARMUP + measured,
         };
@@ -538,6 +542,7 @@ mod tests {
             let outcome = pair(cores, course, rate, 100, Duration::from_millis(200)).unwrap();
             assert!((1_500.0..2_500.0).contains(&outcome.rate), "{outcome:?}");
             assert!(outcome.cpu_us > 0.0);
+            assert!(outcome.p99_us > 1.0 && outcome.p99_us < 1e6, "{outcome:?}");
         }
     }
 }

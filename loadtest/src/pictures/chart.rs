@@ -271,7 +271,7 @@ fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
         v if v >= 1e6 => format!("{} M", round(value / 1e6)),
-        v if v >= 1e4 => format!("{} k", round(value / 1e3)),
+        v if v >= 1e3 => format!("{} k", round(value / 1e3)),
         _ => round(value),
     }
 }
