@@ -294,7 +294,8 @@ pub(super) fn under_load(
             full as f64 * 100.0 / opened.max(1) as f64,
         );
     }
-    if pids.is_empty() {
+    // Of nothing there is no cost of one.
+    if pids.is_empty() || answers == 0 {
         return Ok((values, problems));
     }
     let spent = end.proxy - begin.proxy;

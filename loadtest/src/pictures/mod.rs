@@ -194,6 +194,8 @@ impl Plan {
                         .filter_map(|point| {
                             Some((place(point.x), point.values.get(metric)?.median))
                         })
+                        // A logarithm has no place for nothing.
+                        .filter(|&(_, value)| value > 0.0)
                         .collect();
                     if line.is_empty() {
                         continue;
@@ -303,7 +305,13 @@ mod tests {
 
     #[test]
     fn each_load_of_a_peer_is_a_line_over_what_grows() {
-        let points = [point(1, 100, 9.0), point(8, 100, 10.0), point(8, 5, 30.0)];
+        let points = [
+            point(1, 100, 9.0),
+            point(8, 100, 10.0),
+            // Measured as nothing: no point.
+            point(1, 5, 0.0),
+            point(8, 5, 30.0),
+        ];
         let charts: Vec<_> = of_series(&points).collect();
         let [(name, chart)] = &charts[..] else {
             panic!("{charts:?}");

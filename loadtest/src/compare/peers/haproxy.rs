@@ -1,4 +1,5 @@
-//! haproxy: TLS upstream verified, connections reused always, no log.
+//! haproxy: TLS upstream verified, connections reused always, and kept
+//! however many clients there are; no log.
 
 use std::fs;
 use std::io;
@@ -31,6 +32,8 @@ fn configuration(addr: SocketAddr, threads: usize, upstream: u16, ca: &Path) -> 
     nbthread {threads}
     maxconn 16000
     no strict-limits
+    tune.pool-high-fd-ratio 90
+    tune.pool-low-fd-ratio 85
     ssl-server-verify required
     ssl-default-server-options ssl-min-ver TLSv1.3
 defaults

@@ -44,6 +44,17 @@ const WARMUP_NEXT: Duration = Duration::from_millis(150);
 /// How long buckets are touched at most.
 const TOUCH_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A sample has at least so many requests, if that does not take longer than [`LONGEST`].
+const REQUESTS_LEAST: f64 = 40.0;
+const LONGEST: Duration = Duration::from_secs(6);
+
+/// How long is measured at a rate: longer if few requests come.
+fn duration(measured: Duration, rate: Option<f64>) -> Duration {
+    let Some(rate) = rate else { return measured };
+    let needed = Duration::try_from_secs_f64(REQUESTS_LEAST / rate).unwrap_or(LONGEST);
+    needed.min(LONGEST).max(measured)
+}
+
 /// `MAX_BUCKETS`: twice what is tracked at most, so that none has to go.
 const BUCKETS_MAX: &str = "2000000";
 
@@ -158,6 +169,7 @@ impl Run<'_> {
                         Some(self.first.unwrap_or(reached) * f64::from(percent) / 100.0)
                     }
                 };
+                config.duration = duration(self.options.measured, config.rate);
                 // In the series of loads the load is what grows.
                 let load = pace.percent();
                 let x = match (self.series, pace) {
@@ -192,5 +204,19 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_requests_are_measured_for_longer_but_not_for_ever() {
+        let second = Duration::from_secs(1);
+        assert_eq!(duration(second, None), second);
+        assert_eq!(duration(second, Some(1000.0)), second);
+        assert_eq!(duration(second, Some(10.0)), 4 * second);
+        assert_eq!(duration(second, Some(0.0)), LONGEST);
     }
 }
