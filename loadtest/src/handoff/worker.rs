@@ -5,15 +5,15 @@ use std::hint::black_box;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
-use std::task::{Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use weir::clock;
 use weir::io::deadline::Alarm;
 use weir::limit::{Answer, BucketKey, ClientClass, Limiter, RateLimitHeaders, Settings};
@@ -21,6 +21,7 @@ use weir::mesh::shards::Locks;
 use weir::mesh::{Asked, Grant, Local, Mesh, Request};
 
 use super::RTT;
+use super::post::{Post, Word};
 use crate::compare::host;
 use crate::load::process;
 
@@ -86,67 +87,6 @@ fn work(rounds: u64) {
     let mut x = rounds;
     for _ in 0..rounds {
         x = black_box(x.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    }
-}
-
-/// What one worker has for the other.
-#[derive(Clone, Copy)]
-enum Word {
-    /// A request of a bucket that lives there, and under which id its sender knows it.
-    Ask(u64, Request),
-    /// It may go.
-    Go(u64),
-    /// Its answer has come.
-    Report(u64),
-}
-
-/// A worker's mail, and how it is woken: by a write, and only while it sleeps.
-struct Post {
-    words: Mutex<Vec<Word>>,
-    waiting: AtomicBool,
-    asleep: AtomicBool,
-    bell: OwnedFd,
-}
-
-impl Post {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            words: Mutex::default(),
-            waiting: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
-            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
-        })
-    }
-
-    fn put(&self, word: Word) {
-        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.push(word);
-        drop(words);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        self.waiting.store(true, Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            // It can only be full if the worker has not read it yet, and then it will wake.
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-        }
-    }
-
-    fn take(&self, into: &mut Vec<Word>) -> bool {
-        let any = self.waiting.swap(false, Ordering::SeqCst);
-        if any {
-            let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-            into.append(&mut words);
-        }
-        any
-    }
-}
-
-/// Mail of the mesh wakes like that of this module.
-impl Wake for Post {
-    fn wake(self: Arc<Self>) {
-        self.ring();
     }
 }
 
@@ -311,7 +251,7 @@ impl<'a> Worker<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(
             &epoll,
-            &shared.posts[me].bell,
+            shared.posts[me].bell(),
             EventData::new_u64(0),
             EventFlags::IN,
         )?;
@@ -492,9 +432,7 @@ impl<'a> Worker<'a> {
         if until <= now {
             return Ok(());
         }
-        post.asleep.store(true, Ordering::SeqCst);
-        if post.waiting.load(Ordering::SeqCst) {
-            post.asleep.store(false, Ordering::SeqCst);
+        if !post.falls_asleep() {
             return Ok(());
         }
         let timeout = Timespec {
@@ -507,11 +445,7 @@ impl<'a> Worker<'a> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        post.asleep.store(false, Ordering::SeqCst);
-        if !events.is_empty() {
-            // What it counted does not matter.
-            let _ = rustix::io::read(&post.bell, &mut [0u8; 8]);
-        }
+        post.woke(!events.is_empty());
         Ok(())
     }
 
