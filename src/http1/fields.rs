@@ -115,6 +115,15 @@ impl<'b> Fields<'b> {
         &self.head[line.value_at.into()..][..line.value_len.into()]
     }
 
+    /// Whether line `at`, which must exist, has no blanks around its value but one space before it.
+    pub(super) fn is_tidy(&self, at: usize) -> bool {
+        let line = self.lines[at];
+        let name_end = usize::from(line.name_at) + usize::from(line.name_len);
+        let value_end = usize::from(line.value_at) + usize::from(line.value_len);
+        matches!(&self.head[name_end..line.value_at.into()], b":" | b": ")
+            && value_end + 2 == self.line_at(at + 1)
+    }
+
     /// What each line means to a relay, in order, with its index.
     pub(super) fn roles(&self) -> impl Iterator<Item = (usize, Role)> + '_ {
         self.lines.iter().map(|line| line.role).enumerate()

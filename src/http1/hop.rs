@@ -32,6 +32,9 @@ pub(super) enum Role {
     AbortAfter,
     /// `nirn-routed-to`: another node of the cluster has routed this request here.
     RoutedTo,
+    /// `Content_Length` and `Transfer_Encoding`: an upstream that hands fields on as environment
+    /// variables takes them for the fields that frame (RFC 3875 4.1.18).
+    FramingLookAlike,
 }
 
 impl Role {
@@ -50,6 +53,7 @@ impl Role {
             (10, b'k') => (b"keep-alive", Self::HopByHop),
             (13, b'a') => (b"authorization", Self::Authorization),
             (14, b'c') => (b"content-length", Self::ContentLength),
+            (14, b'h') => (b"http2-settings", Self::HopByHop),
             (14, b'n') => (b"nirn-routed-to", Self::RoutedTo),
             (16, b'p') => (b"proxy-connection", Self::HopByHop),
             (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
@@ -60,11 +64,22 @@ impl Role {
             _ => return Self::EndToEnd,
         };
         if name.eq_ignore_ascii_case(candidate) {
-            role
-        } else {
-            Self::EndToEnd
+            return role;
+        }
+        match role {
+            Self::ContentLength | Self::TransferEncoding if looks_like(name, candidate) => {
+                Self::FramingLookAlike
+            }
+            _ => Self::EndToEnd,
         }
     }
+}
+
+/// Whether `name` is `candidate`, in lower case, to a reader that takes `_` for `-`.
+fn looks_like(name: &[u8], candidate: &[u8]) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let name = name.iter().map(|&byte| dashed(byte.to_ascii_lowercase()));
+    name.eq(candidate.iter().copied())
 }
 
 /// What the `Connection` lines of a head say.
@@ -117,7 +132,8 @@ fn cut(fields: &mut Fields<'_>, option: &[u8]) -> bool {
         | Role::Expect
         | Role::HopByHop
         | Role::AbortAfter
-        | Role::RoutedTo => false,
+        | Role::RoutedTo
+        | Role::FramingLookAlike => false,
         Role::EndToEnd => {
             for at in 0..fields.len() {
                 if fields.name(at).eq_ignore_ascii_case(option) {
@@ -155,7 +171,11 @@ mod tests {
             ("Hose", Role::EndToEnd),
             ("Content-Lengths", Role::EndToEnd),
             ("Content-Lengt", Role::EndToEnd),
-            ("Content_Length", Role::EndToEnd),
+            ("Content_Length", Role::FramingLookAlike),
+            ("TRANSFER_ENCODING", Role::FramingLookAlike),
+            ("Content.Length", Role::EndToEnd),
+            ("Keep_Alive", Role::EndToEnd),
+            ("HTTP2-Settings", Role::HopByHop),
             ("Proxy-Status", Role::EndToEnd),
             ("X-RateLimit-Reset-After", Role::EndToEnd),
             ("", Role::EndToEnd),

@@ -45,9 +45,9 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
         })
 }
 
-/// Whether these bytes can be `host[:port]`: no blanks, no user, nothing of a path.
+/// Whether these bytes can be `host[:port]`: no blanks, no user, nothing of a path, no list.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     bytes
         .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
 }
