@@ -52,6 +52,8 @@ impl Recorder {
                 stream
                     .set_read_timeout(Some(Duration::from_secs(30)))
                     .expect("a timeout");
+                // What is said in two pieces arrives when it is said.
+                stream.set_nodelay(true).expect("no delay");
                 let number = {
                     let mut seen = shared.lock().expect("no script panics with it");
                     seen.push(Vec::new());
@@ -139,6 +141,20 @@ impl Peer {
             let Ok(count @ 1..) = self.receive(&mut bytes) else {
                 return Err(std::mem::take(&mut self.pending));
             };
+            self.pending.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// Reads to the end of the next head, whatever it announces; `None` at the end.
+    pub fn read_head_only(&mut self) -> Option<String> {
+        let mut bytes = [0; 4096];
+        loop {
+            if let Some(at) = position(&self.pending, b"\r\n\r\n") {
+                let rest = self.pending.split_off(at + 4);
+                let head = std::mem::replace(&mut self.pending, rest);
+                return Some(String::from_utf8_lossy(&head).into_owned());
+            }
+            let count = self.receive(&mut bytes).ok().filter(|&count| count > 0)?;
             self.pending.extend_from_slice(&bytes[..count]);
         }
     }
