@@ -54,7 +54,7 @@ impl Bench {
         let upstream = Recorder::over(tls, move |peer| {
             let greeting = shared.lock().expect("no panic").greeting.clone();
             if let Some(greeting) = greeting {
-                peer.send(greeting);
+                peer.send(&greeting);
             }
             while serve(peer, &shared, &count) {}
         });
@@ -126,14 +126,14 @@ fn serve(peer: &mut Peer, lie: &Mutex<Lie>, told: &AtomicUsize) -> bool {
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
             target.len()
         );
-        peer.send([head.as_bytes(), &target].concat());
+        peer.send(&[head.as_bytes(), &target].concat());
         return true;
     }
     let lie = lie.lock().expect("no panic").clone();
     peer.send(&lie.answer);
     if let Some(late) = lie.late {
         thread::sleep(PAUSE);
-        peer.send(late);
+        peer.send(&late);
     }
     if lie.closes {
         peer.say_goodbye();
@@ -226,7 +226,7 @@ fn bodies_ignored() -> Recorder {
             if target.ends_with("/smuggled") {
                 held = Some(answer);
             } else {
-                peer.send(held.take().unwrap_or_default() + &answer);
+                peer.send(&(held.take().unwrap_or_default() + &answer));
             }
         }
     })

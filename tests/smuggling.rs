@@ -73,7 +73,7 @@ impl Bench {
                             .lock()
                             .expect("no panic")
                             .push(Seen::Request(request));
-                        peer.send(answer);
+                        peer.send(&answer);
                     }
                     Err(part) if part.is_empty() => return,
                     Err(part) => return shared.lock().expect("no panic").push(Seen::Part(part)),

@@ -166,7 +166,7 @@ impl Peer {
         }
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub fn send(&mut self, bytes: &(impl AsRef<[u8]> + ?Sized)) {
         let bytes = bytes.as_ref();
         // The other side may be gone: that is what some scripts are about.
         let _ = match &mut self.tls {
