@@ -86,13 +86,21 @@ impl Scenario {
     /// Whether it asks something of this peer.
     pub(super) fn concerns(self, peer: Peer) -> bool {
         match self {
-            Self::Closed { .. } => peer != Peer::Direct,
-            Self::Open { percent: 100 } => matches!(peer, Peer::Weir | Peer::Weir2),
+            Self::Closed { .. } => !matches!(peer, Peer::Direct | Peer::DirectApart),
+            Self::Open { percent: 100 } => {
+                matches!(
+                    peer,
+                    Peer::Weir | Peer::Weir2 | Peer::Nginx2 | Peer::Haproxy2
+                )
+            }
             Self::Open { .. } => true,
             Self::Buckets => matches!(peer, Peer::Weir | Peer::WeirEpoll | Peer::Weir2),
             Self::Churn { .. } => matches!(peer, Peer::Weir | Peer::Nginx | Peer::Haproxy),
             // The floor has neither a pool nor a limiter: what it keeps for a connection says nothing.
-            Self::Idle { .. } => !matches!(peer, Peer::Relay | Peer::Direct),
+            Self::Idle { .. } => !matches!(
+                peer,
+                Peer::Relay | Peer::Direct | Peer::DirectApart | Peer::Nginx2 | Peer::Haproxy2
+            ),
         }
     }
 
