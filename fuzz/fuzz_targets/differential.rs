@@ -1,6 +1,6 @@
 //! What weir takes for a request, against the second opinion of another parser: nginx's, as Node.js
 //! ran it for ten years (`http-parser`). It is old and lenient, as what stands before or behind a
-//! proxy may be, and shares no line with weir, which finds its tokens with `httparse`.
+//! proxy may be, and shares no line with weir, which has a reader of its own.
 //!
 //! The input is what a client sends on one connection. For each request in it, in turn:
 //!

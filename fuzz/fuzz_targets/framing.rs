@@ -130,10 +130,12 @@ fn check_end(framing: Framing, rest: &[u8], followed: &Followed) {
     }
 }
 
-/// Some head at the start of `message` has to be refused for this reason.
+/// The head at the start of `message` has to be refused for this reason.
 fn check_refused(message: &[u8], bad: BadFraming) {
-    let end = message.windows(4).position(|four| four == b"\r\n\r\n");
-    let head = &message[..end.expect("a blank line") + 4];
+    let start = message.iter().position(|byte| !b"\r\n".contains(byte));
+    let head = &message[start.unwrap_or_default()..];
+    let end = head.windows(4).position(|four| four == b"\r\n\r\n");
+    let head = &head[..end.expect("a blank line") + 4];
     let said = [Version::Http11, Version::Http10].map(|version| model(head, version));
     assert!(said.contains(&Err(bad)), "{bad:?}, not {said:?}");
 }

@@ -34,6 +34,10 @@ fuzz_target!(|data: &[u8]| {
             .iter()
             .position(|&byte| byte == b':')
             .unwrap_or(line.len());
+        // Of other names no head is parsed; the targets of the heads see to that.
+        if !line[..colon].iter().all(u8::is_ascii_graphic) {
+            continue;
+        }
         let value = line.get(colon + 1..).unwrap_or_default().trim_ascii();
         headers.push((line[..colon].to_vec(), value));
     }
