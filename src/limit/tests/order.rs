@@ -16,10 +16,17 @@ fn waits(decision: Decision) {
     assert!(matches!(decision, Decision::Wait), "{decision:?}");
 }
 
-fn limited(limit: u32, body: &[u8]) -> Answer {
-    let mut answer = answer(limit, 0, 5_001.0, 0.001);
-    answer.status = 429;
-    answer.error_body(body);
+/// A 429 that is over in a millisecond.
+fn limited(scope: &[u8]) -> Answer {
+    let mut answer = Answer::new(429);
+    answer.header(b"Via", b"1.1 google");
+    answer.header(b"X-RateLimit-Scope", scope);
+    answer.header(b"Retry-After", b"0.001");
+    answer.error_body(if scope == b"global" {
+        br#"{"global":true}"#
+    } else {
+        b"{}"
+    });
     answer
 }
 
@@ -46,7 +53,9 @@ fn a_worker_whose_clock_reading_is_older_puts_nobody_before_those_who_came_earli
     for (slot, clock) in [(2, 1000), (3, 1000), (4, 999)] {
         waits(limiter.acquire(ms(clock), &ask(slot, 1), &mut out));
     }
-    let again = limited(2, br#"{"retry_after": 0}"#);
+    let mut again = answer(2, 0, 5_001.0, 0.001);
+    again.status = 429;
+    again.error_body(br#"{"retry_after": 0}"#);
     limiter.requeue(ms(1000), first, &again, &ask(1, 1), &mut out);
     assert_eq!(order(&limiter, ms(1000), &mut out), [1, 2, 3, 4]);
 }
@@ -56,17 +65,12 @@ fn one_that_is_put_back_takes_along_who_asked_later() {
     let (limiter, mut out) = of(50, 3);
     let first = go(limiter.acquire(ms(999), &ask(1, 2), &mut out));
     let second = go(limiter.acquire(ms(1000), &ask(2, 1), &mut out));
-    let mut global = Answer::new(429);
-    global.header(b"Via", b"1.1 google");
-    global.header(b"Retry-After", b"0.001");
-    global.error_body(br#"{"global": true}"#);
+    let mut global = limited(b"global");
+    global.header(b"X-RateLimit-Bucket", b"abc");
     limiter.requeue(ms(1000), first, &global, &ask(1, 2), &mut out);
     // In line for the paused window, with its slot of the bucket.
     waits(limiter.acquire(ms(1000), &ask(3, 1), &mut out));
-    let mut again = Answer::new(429);
-    again.header(b"Via", b"1.1 google");
-    again.error_body(br#"{"retry_after": 0.001}"#);
-    limiter.requeue(ms(1000), second, &again, &ask(2, 1), &mut out);
+    limiter.requeue(ms(1000), second, &limited(b"user"), &ask(2, 1), &mut out);
     waits(limiter.acquire(ms(1000), &ask(4, 1), &mut out));
     let order = order(&limiter, ms(1000), &mut out);
     let of_route: Vec<u32> = order.into_iter().filter(|&slot| slot != 1).collect();
