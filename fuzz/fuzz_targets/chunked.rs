@@ -8,6 +8,8 @@
 
 #![no_main]
 
+mod pieces;
+
 use libfuzzer_sys::fuzz_target;
 use weir::http1::{BadChunk, BodyTracker, ChunkedDecoder, Framing};
 
@@ -24,14 +26,8 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let whole = decode([body]);
-    let mut state = u32::from(cut) + 1;
-    let pieces = cuts(body, || {
-        // A small generator of full period: its high bits are the piece's length.
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        1 + (state >> 28) as usize
-    });
-    assert_eq!(decode(pieces), whole);
-    assert_eq!(decode(cuts(body, || 1)), whole, "byte by byte");
+    assert_eq!(decode(pieces::any(body, cut)), whole);
+    assert_eq!(decode(pieces::single(body)), whole, "byte by byte");
     match whole.end {
         Ok((consumed, true)) => {
             let exact = decode([&body[..consumed]]);
@@ -49,16 +45,6 @@ fuzz_target!(|data: &[u8]| {
         Err(_) => {}
     }
 });
-
-fn cuts(mut body: &[u8], mut len: impl FnMut() -> usize) -> Vec<&[u8]> {
-    let mut pieces = Vec::new();
-    while !body.is_empty() {
-        let (piece, rest) = body.split_at(len().min(body.len()));
-        pieces.push(piece);
-        body = rest;
-    }
-    pieces
-}
 
 fn decode<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> Decoded {
     let mut decoder = ChunkedDecoder::new();

@@ -76,6 +76,18 @@ pub(crate) fn check_prefixes(data: &[u8], parse: impl Fn(&[u8]) -> Said) {
     }
 }
 
+/// Names are tokens (RFC 9110 5.1), so that each can be compared by its letters alone; values have
+/// no blanks around them and nothing in them that another reader could take for a line's end.
+pub(crate) fn check_lines<'b>(lines: impl Iterator<Item = Line<'b>>) {
+    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    for (name, value) in lines {
+        assert!(!name.is_empty() && name.iter().all(token), "{name:?}");
+        assert_eq!(value, value.trim_ascii(), "blanks");
+        let control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        assert!(!value.iter().any(control), "{}", value.escape_ascii());
+    }
+}
+
 /// Whether a head of so many lines and bytes stays below the caps when it is encoded.
 pub(crate) fn has_room(lines: usize, bytes: usize) -> bool {
     lines < HEADERS_MAX && bytes + ENCODED_EXTRA_BYTES < weir::http1::HEAD_BYTES_MAX

@@ -1,6 +1,7 @@
 //! Any bytes as a request head.
 //!
 //! - A parsed head keeps within the caps, and never ends when the client closes.
+//! - Its names are tokens; its values hold nothing that ends a line.
 //! - However the bytes are cut, the parser comes to the same verdict.
 //! - What is encoded for the upstream parses as the same request: method, target, framing,
 //!   `Authorization` and all lines but those of this hop, in their order.
@@ -28,6 +29,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(head.target.len() <= TARGET_BYTES_MAX && !head.target.is_empty());
         assert!(head.method_bytes.len() <= METHOD_BYTES_MAX);
         assert_ne!(head.framing, Framing::UntilClose);
+        heads::check_lines(head.headers());
         if heads::has_room(head.fields.len(), head.len) {
             check_encoded(&head);
         }

@@ -1,6 +1,7 @@
 //! Any bytes as a response head, answering a GET and a HEAD.
 //!
 //! - A parsed head keeps within the caps, and 1xx, 204, 304 and answers to HEAD have no body.
+//! - Its names are tokens; its values hold nothing that ends a line.
 //! - However the bytes are cut, the parser comes to the same verdict.
 //! - What is encoded for a client parses as the same answer: status, framing and all lines but
 //!   those of this hop, in their order; and it promises no open connection that it cannot keep.
@@ -25,6 +26,7 @@ fuzz_target!(|data: &[u8]| {
         };
         assert!(head.len <= data.len().min(HEAD_BYTES_MAX));
         assert!(head.fields.len() <= HEADERS_MAX);
+        heads::check_lines(head.headers());
         assert!((100..=599).contains(&head.status) && head.status != 101);
         if method == Method::Head || head.is_interim() || matches!(head.status, 204 | 304) {
             assert_eq!(head.framing, Framing::None);

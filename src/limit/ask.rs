@@ -196,6 +196,11 @@ impl Permit {
         asked < self.asked || asked == self.asked && turns < 0
     }
 
+    /// Whether both hold slots of one bucket. Buckets are numbered in each shard.
+    pub(super) const fn shares_bucket(&self, other: &Self) -> bool {
+        self.bucket == other.bucket && self.shard == other.shard
+    }
+
     pub(super) const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

@@ -96,6 +96,8 @@ pub(super) struct Shard {
     held: Arena<Held>,
     serial: u32,
     turns: u32,
+    /// When the last request asked, by the latest clock reading so far.
+    asked: Instant,
     /// What answers take, whatever bucket they are for.
     trip: Trip,
     holds: Vec<Hold>,
@@ -119,6 +121,7 @@ impl Shard {
             held: Arena::new(),
             serial: 0,
             turns: 0,
+            asked: Instant::ZERO,
             trip: Trip::default(),
             holds: Vec::new(),
             moved: Vec::new(),
@@ -150,6 +153,10 @@ impl Shard {
         permit.shard = self.number;
         self.turns = self.turns.wrapping_add(1);
         permit.turn = self.turns;
+        // Who came later asked later here, though its worker's clock reading is a little older: the
+        // queues are in the order of coming, and what returns to them looks at when it asked.
+        self.asked = self.asked.max(now);
+        permit.asked = self.asked;
         if self.buckets[bucket].active == NONE
             && self.may_go(now, bucket, permit.is(Permit::SERIAL)).is_ok()
         {

@@ -6,6 +6,7 @@ use std::time::Duration;
 mod departures;
 mod fleet;
 mod moves;
+mod order;
 mod places;
 mod predict;
 

@@ -194,7 +194,8 @@ impl Shard {
 
     /// A permit has stood in the line for the global window and may go now. Whether its slot has gone
     /// meanwhile, for the bucket turned out fuller, smaller, paused, or not to be the route's: then the
-    /// request is back in its bucket, where it stood.
+    /// request is back in its bucket, where it stood, and so are those of its bucket that asked later
+    /// and were let go, but have not reached the line.
     pub(in crate::limit) fn recall(
         &mut self,
         now: Instant,
@@ -211,7 +212,7 @@ impl Shard {
         let ready = out.ready.iter().map(|(_, ready)| ready);
         let mut others = first
             .into_iter()
-            .chain(ready.filter(|r| r.bucket == permit.bucket));
+            .chain(ready.filter(|ready| ready.shares_bucket(permit)));
         let overtakes = others.any(|other| other.asked_before(permit));
         let width = self.settings.default_bucket;
         let has_slot = b.slot_of_one(now, width) == Slot::Now && self.suspects_spare(now, permit);
@@ -220,10 +221,27 @@ impl Shard {
         }
         let held = self.release(now, permit);
         self.stand(bucket, ticket, permit.again(), Stand::InTurn);
+        while let Some(place) = out.ready.iter().position(|(_, ready)| {
+            ready.shares_bucket(permit) && ready.asked_after(permit.asked, permit.turn)
+        }) {
+            if let Some((ticket, later)) = out.ready.remove(place) {
+                self.call_back(now, ticket, &later);
+            }
+        }
         self.after_release(now, permit, &held, out);
         self.pump_others(now, permit.bucket, Some(bucket), out);
         self.check_invariants();
         true
+    }
+
+    /// A permit that has passed its bucket alone stands in it again.
+    fn call_back(&mut self, now: Instant, ticket: Ticket, permit: &Permit) {
+        let held = self.release(now, permit);
+        let current = self.index.get(learn::route_key(&permit.key));
+        let bucket = current.unwrap_or(permit.bucket);
+        self.stand(bucket, ticket, permit.again(), Stand::InTurn);
+        self.moved.extend([permit.bucket, bucket]);
+        self.moved.extend(held);
     }
 
     /// When a request behind `ahead` would go.
