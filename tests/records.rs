@@ -9,7 +9,7 @@ use loadtest::mock::tls::{Identity, Tls};
 use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider};
 use rustls::{ServerConfig, ServerConnection, SupportedCipherSuite, SupportedProtocolVersion};
 use weir::io::Buf;
-use weir::upstream::tls::{Handshake, Session};
+use weir::tls::{ClientSession as Session, Handshake};
 use weir::upstream::trust;
 
 /// What a record of TLS 1.3 adds to its plaintext, and what an announced key takes.

@@ -150,6 +150,7 @@ pub(super) fn load(
             allowed: "a port other than PORT",
         }));
     }
+    loaded.config.tls_files().map_err(Stop::Wrong)?;
     Ok(loaded)
 }
 
