@@ -178,11 +178,12 @@ fn a_request_allocates_nothing() {
 }
 
 #[test]
-fn an_idle_connection_holds_less_than_a_kib() {
+fn an_idle_connection_holds_less_than_a_kib_and_a_half() {
     const CONNECTIONS: usize = 1000;
-    /// Measured: 640 to 810 bytes, of them 488 of the connection's task; what grows in steps with
-    /// all connections together, monoio's records and the deadlines, is in it.
-    const EACH_MAX: i64 = 1024;
+    /// Measured: 1,150 to 1,370 bytes, of them 512 that the next request is read to and 500 of the
+    /// connection's task; what grows in steps with all connections together, monoio's records and
+    /// the deadlines, is in it.
+    const EACH_MAX: i64 = 1536;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for shape in SHAPES {
         let pair = unlimited(shape, Tls::Valid);

@@ -26,6 +26,27 @@ pub async fn read_some<S: AsyncReadRent>(
     result
 }
 
+/// Appends to `buf` what has arrived already and fits into its spare room. The end of the stream and
+/// errors are left to the next read.
+pub fn read_now(socket: &impl AsRawFd, buf: &mut Buf) {
+    let bytes = buf.writable();
+    let spare = bytes.spare_capacity_mut();
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; pointer and length name
+    // the vector's spare room, which outlives the call.
+    let count = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            spare.as_mut_ptr().cast(),
+            spare.len(),
+            libc::MSG_DONTWAIT,
+        )
+    };
+    if let Ok(count) = usize::try_from(count) {
+        // SAFETY: the kernel has written this many bytes behind the vector's, within its capacity.
+        unsafe { bytes.set_len(bytes.len() + count) };
+    }
+}
+
 /// Writes all unread bytes of `buf` and empties it.
 ///
 /// # Errors

@@ -21,15 +21,15 @@ use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
 };
 use crate::io::Buf;
-use crate::io::socket::{Half, read_some, shut, write_all};
+use crate::io::socket::{Half, read_now, read_some, shut, write_all};
 use crate::metrics::Refusal;
 
 /// Room asked for before a read of a head: most heads are below 1 KiB.
 const READ_ROOM: usize = 1024;
 
 /// Bytes of the first read of a request, and so what every idle connection holds. Nearly all heads
-/// fit (discord.py's: 0.4 KiB); what is longer takes a second read, which has not to wait.
-const FIRST_BYTES: usize = 768;
+/// fit (discord.py's: 0.4 KiB); the rest of what has come, a body mostly, is taken after it.
+const FIRST_BYTES: usize = 512;
 
 /// How long a connection may stay without a request while weir drains: as long as one takes that
 /// was sent before its client could see the connection end.
@@ -107,8 +107,9 @@ pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<C
 
 /// Takes one request from the connection and answers it.
 async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
-    let request = match read_request(worker, client).await {
-        Ok(Some(request)) => request,
+    let mut request = None;
+    let taken = match read_request(worker, client, &mut request).await {
+        Ok(Some(taken)) => taken,
         Ok(None) => return Next::Close,
         Err(unread) => {
             let (kind, reply) = match unread {
@@ -131,7 +132,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
             return Next::Linger;
         }
     };
-    match request {
+    match taken {
         Taken::Health {
             version,
             keep_alive,
@@ -155,22 +156,22 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
                 Err(_) => Next::Close,
             }
         }
-        Taken::Request(request, flight) => proxy::serve(worker, client, request, flight).await,
+        Taken::Request(flight) => match &request {
+            Some(request) => proxy::serve(worker, client, request, flight).await,
+            None => Next::Close,
+        },
     }
 }
 
 /// What was asked for.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for one move, on the task's own frame"
-)]
 enum Taken {
     Health {
         version: Version,
         keep_alive: bool,
         head_only: bool,
     },
-    Request(Request, Buf),
+    /// What goes upstream of a request that has been put into its place.
+    Request(Buf),
 }
 
 /// Why a head was not taken.
@@ -182,13 +183,18 @@ enum Unread {
 }
 
 /// Reads the rest of a head that has begun. `None` if the connection ended inside it.
-async fn read_request(worker: &Rc<Worker>, client: &mut Client) -> Result<Option<Taken>, Unread> {
+async fn read_request(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    place: &mut Option<Request>,
+) -> Result<Option<Taken>, Unread> {
     let config = &worker.process.config;
     let mut seen = 0;
     let deadline = clock::now() + config.client_header_timeout;
     loop {
         let bytes = client.inbuf.as_slice();
-        if may_complete(bytes, seen) {
+        // Nearly every head is whole with the first read.
+        if seen == 0 || may_complete(bytes, seen) {
             match parse_request(bytes) {
                 Parse::Complete(head) => {
                     let taken = if is_health(head.method, head.target) {
@@ -200,8 +206,9 @@ async fn read_request(worker: &Rc<Worker>, client: &mut Client) -> Result<Option
                             head_only: head.method == Method::Head,
                         }
                     } else {
-                        let (request, flight) = Request::new(worker, &head, clock::now());
-                        Taken::Request(request, flight)
+                        let mut flight = Buf::new();
+                        *place = Some(Request::new(worker, &head, clock::now(), &mut flight));
+                        Taken::Request(flight)
                     };
                     let len = head.len;
                     client.inbuf.consume(len);
@@ -227,46 +234,33 @@ async fn read_request(worker: &Rc<Worker>, client: &mut Client) -> Result<Option
 
 /// Waits, holding no pooled buffer, until the client says something. False if it does not.
 async fn await_request(worker: &Worker, client: &mut Client) -> bool {
-    loop {
-        if let Some(tls) = &client.tls
-            && !(client.inbuf.is_empty() && tls.is_at_rest())
-        {
-            // It has begun behind the handshake, or in half a record.
-            return true;
-        }
-        if !await_bytes(worker, client).await {
-            return false;
-        }
-        let Some(tls) = &mut client.tls else {
-            client.inbuf.push(&client.first);
-            client.first.clear();
-            return true;
-        };
-        tls.incoming.push(&client.first);
-        client.first.clear();
-        if !tls.open(&mut client.inbuf).unwrap_or(false) {
-            return false;
-        }
-        tls.rest();
+    if client.has_begun() {
+        return true;
     }
-}
-
-/// Waits for the next bytes, which are in `first` then. False if none come.
-async fn await_bytes(worker: &Worker, client: &mut Client) -> bool {
-    let patience = if client.registered.set_idle(true) {
-        worker.process.config.client_idle_timeout
-    } else {
-        // Draining: a request that is on its way already is still served.
-        DRAINING_PATIENCE
-    };
-    let armed = worker
-        .deadlines
-        .arm_after(&client.stream, Half::Read, patience);
-    let waiting = std::mem::take(&mut client.first);
-    let (read, first) = client.stream.read(waiting).await;
-    client.first = first;
-    client.registered.set_idle(false);
-    !armed.expired() && matches!(read, Ok(1..))
+    loop {
+        let patience = if client.registered.set_idle(true) {
+            worker.process.config.client_idle_timeout
+        } else {
+            // Draining: a request that is on its way already is still served.
+            DRAINING_PATIENCE
+        };
+        let armed = worker
+            .deadlines
+            .arm_after(&client.stream, Half::Read, patience);
+        let waiting = std::mem::take(&mut client.first);
+        let (read, first) = client.stream.read(waiting).await;
+        client.first = first;
+        client.registered.set_idle(false);
+        if armed.expired() || !matches!(read, Ok(1..)) {
+            return false;
+        }
+        match client.take_first() {
+            Ok(()) if client.has_begun() => return true,
+            // Under TLS there is more to be said than requests.
+            Ok(()) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 fn is_health(method: Method, target: &[u8]) -> bool {
@@ -302,6 +296,39 @@ impl Client {
             first: Vec::with_capacity(FIRST_BYTES),
             inbuf: Buf::new(),
             outbuf: Buf::new(),
+        }
+    }
+
+    /// Whether there is something of a request: behind the last one or TLS' handshake, or just read.
+    fn has_begun(&self) -> bool {
+        !self.inbuf.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.is_at_rest())
+    }
+
+    /// Takes what the first read of a request brought.
+    ///
+    /// # Errors
+    /// Under TLS, the client has ended its stream, or what came is not authentic.
+    fn take_first(&mut self) -> io::Result<()> {
+        let into = match &mut self.tls {
+            None => &mut self.inbuf,
+            Some(tls) => &mut tls.incoming,
+        };
+        into.push(&self.first);
+        if self.first.len() == self.first.capacity() {
+            read_now(&self.stream, into);
+        }
+        self.first.clear();
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => {
+                let goes_on = tls.open(&mut self.inbuf)?;
+                tls.rest();
+                if goes_on {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
+            }
         }
     }
 

@@ -195,7 +195,7 @@ impl<'r> Exchange<'r> {
         self.kept && self.request.method.is_safe()
     }
 
-    /// Sends the request and relays its answer.
+    /// Sends the request and relays its answer, whose head is put into `came`.
     ///
     /// # Errors
     /// See [`Failure`]. After the answer's head has gone to the client there is none: what fails
@@ -206,14 +206,16 @@ impl<'r> Exchange<'r> {
         client: &mut Client,
         mut lease: Lease,
         mut grant: Grant,
+        came: &mut Option<Head>,
     ) -> Result<(Outcome, Next), Failure> {
         let reused = lease.reused;
         let began = clock::now();
+        *came = None;
         let sent = self
-            .send(worker, client, &mut lease, &mut grant, began)
+            .send(worker, client, &mut lease, &mut grant, began, came)
             .await;
-        let head = match sent {
-            Ok(head) => head,
+        match sent {
+            Ok(()) => {}
             Err(Attempt::Client) => return Err(Failure::Client),
             Err(Attempt::Upstream(error)) => {
                 if reused
@@ -224,6 +226,9 @@ impl<'r> Exchange<'r> {
                 }
                 return Err(Failure::Upstream(error));
             }
+        }
+        let Some(head) = came else {
+            return Err(Failure::Upstream(Error::new(Kind::ClosedBeforeAnswer)));
         };
         worker.count_answer(&head.answer);
         if self.kept
@@ -255,7 +260,7 @@ impl<'r> Exchange<'r> {
             && !worker.process.is_draining();
         let (_, mut receiver) = lease.connection.split();
         let relayed =
-            relay::answer(worker, client, &mut receiver, self.request, &head, goes_on).await;
+            relay::answer(worker, client, &mut receiver, self.request, head, goes_on).await;
         let Ok(clean) = relayed else {
             return Ok((outcome, Next::Close));
         };
@@ -278,7 +283,8 @@ impl<'r> Exchange<'r> {
         lease: &mut Lease,
         grant: &mut Grant,
         now: Instant,
-    ) -> Result<Head, Attempt> {
+        came: &mut Option<Head>,
+    ) -> Result<(), Attempt> {
         let timeout = worker.process.config.request_timeout;
         // The deadline guard borrows nothing: the descriptor outlives it in `lease`.
         let armed = worker
@@ -291,12 +297,12 @@ impl<'r> Exchange<'r> {
         if let Err(error) = sender.flush().await {
             let error = timed_out(armed.expired(), Error::exchanging(error));
             let mut interim = Buf::new();
-            let head = relay::head_into(&mut interim, &mut receiver, self.request);
+            let head = relay::head_into(&mut interim, &mut receiver, self.request, came);
             return Box::pin(last_word(head, error)).await;
         }
         if self.body.done() {
             self.sent = true;
-            let head = relay::head(worker, client, &mut receiver, self.request);
+            let head = relay::head(worker, client, &mut receiver, self.request, came);
             return in_time(armed, head).await;
         }
         drop(armed);
@@ -306,7 +312,7 @@ impl<'r> Exchange<'r> {
             met.map_err(|_| Attempt::Client)?;
         }
         // Boxed: few requests come here, and their state would be part of every connection's task.
-        Box::pin(self.stream(worker, client, sender, &mut receiver, grant)).await
+        Box::pin(self.stream(worker, client, sender, &mut receiver, grant, came)).await
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.
@@ -317,13 +323,14 @@ impl<'r> Exchange<'r> {
         sender: crate::upstream::connection::Sender<'_>,
         receiver: &mut Receiver<'_>,
         grant: &mut Grant,
-    ) -> Result<Head, Attempt> {
+        came: &mut Option<Head>,
+    ) -> Result<(), Attempt> {
         let mut interim = Buf::new();
         let fd = receiver.as_raw_fd();
         let timeout = worker.process.config.request_timeout;
         let outcome = {
             let mut upload = pin!(upload::pump(worker, client, &mut self.body, sender));
-            let mut head = pin!(relay::head_into(&mut interim, receiver, self.request));
+            let mut head = pin!(relay::head_into(&mut interim, receiver, self.request, came));
             match first(upload.as_mut(), head.as_mut()).await {
                 First::Right(head) => head,
                 First::Left(Ok(())) => {
@@ -346,8 +353,8 @@ impl<'r> Exchange<'r> {
 /// The head that comes before `armed` ends the connection.
 async fn in_time(
     armed: Armed,
-    head: impl Future<Output = Result<Head, Attempt>>,
-) -> Result<Head, Attempt> {
+    head: impl Future<Output = Result<(), Attempt>>,
+) -> Result<(), Attempt> {
     let head = head.await;
     let expired = armed.expired();
     head.map_err(|attempt| attempt.timed_out(expired))
@@ -355,11 +362,11 @@ async fn in_time(
 
 /// What an upstream that takes no more bytes, by `error`, has said before, if it has.
 async fn last_word(
-    head: impl Future<Output = Result<Head, Attempt>>,
+    head: impl Future<Output = Result<(), Attempt>>,
     error: Error,
-) -> Result<Head, Attempt> {
+) -> Result<(), Attempt> {
     match first(head, monoio::time::sleep(upload::LAST_WORD)).await {
-        First::Left(Ok(head)) => Ok(head),
+        First::Left(Ok(())) => Ok(()),
         First::Left(Err(_)) | First::Right(()) => Err(Attempt::Upstream(error)),
     }
 }

@@ -30,14 +30,14 @@ use crate::upstream::Lease;
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     client: &mut Client,
-    request: Request,
+    request: &Request,
     flight: Buf,
 ) -> Next {
-    let open = Open::new(worker, &request);
+    let open = Open::new(worker, request);
     // A request that waits holds its head and no buffer beside.
     client.inbuf.release();
-    own::detect(worker, &request, &flight);
-    let (outcome, next) = answer(worker, client, &request, flight).await;
+    own::detect(worker, request, &flight);
+    let (outcome, next) = answer(worker, client, request, flight).await;
     open.close(outcome);
     next
 }
@@ -77,6 +77,8 @@ async fn answer(
         }
     };
     let mut fresh = false;
+    // Here and not within what is moved about: it is the largest part of a request's state.
+    let mut head = None;
     loop {
         let lease = match lease(worker, client, &mut grant, fresh).await {
             Ok(Some(lease)) => lease,
@@ -93,7 +95,7 @@ async fn answer(
                 .await;
             }
         };
-        match exchange.run(worker, client, lease, grant).await {
+        match exchange.run(worker, client, lease, grant, &mut head).await {
             Ok(done) => return done,
             Err(Failure::Stale(unsent)) => {
                 grant = unsent;

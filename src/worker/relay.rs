@@ -55,16 +55,19 @@ impl Head {
     }
 }
 
-/// Waits for the answer's head; interim answers (1xx) go to the client as they come.
+/// Waits for the answer's head and puts it into `came`, which is empty; interim answers (1xx) go to
+/// the client as they come.
 pub(super) async fn head(
     worker: &Rc<Worker>,
     client: &mut Client,
     receiver: &mut Receiver<'_>,
     request: &Request,
-) -> Result<Head, Attempt> {
+    came: &mut Option<Head>,
+) -> Result<(), Attempt> {
     loop {
-        if let Some(head) = look(&mut client.outbuf, receiver, request)? {
-            return Ok(head);
+        look(&mut client.outbuf, receiver, request, came)?;
+        if came.is_some() {
+            return Ok(());
         }
         if !client.outbuf.is_empty() {
             client.flush(worker).await.map_err(|_| Attempt::Client)?;
@@ -78,10 +81,12 @@ pub(super) async fn head_into(
     interim: &mut Buf,
     receiver: &mut Receiver<'_>,
     request: &Request,
-) -> Result<Head, Attempt> {
+    came: &mut Option<Head>,
+) -> Result<(), Attempt> {
     loop {
-        if let Some(head) = look(interim, receiver, request)? {
-            return Ok(head);
+        look(interim, receiver, request, came)?;
+        if came.is_some() {
+            return Ok(());
         }
         receive(receiver).await?;
     }
@@ -94,21 +99,23 @@ async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
     }
 }
 
-/// The head, if it and what must be read of its body has come.
+/// Fills `came` with the head, if it and what must be read of its body has come. Half a KiB, so it
+/// is written where it stays.
 fn look(
     interim: &mut Buf,
     receiver: &mut Receiver<'_>,
     request: &Request,
-) -> Result<Option<Head>, Error> {
+    came: &mut Option<Head>,
+) -> Result<(), Error> {
     loop {
         let plain = receiver.plain();
         if plain.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let bytes = plain.as_slice();
         let head = match parse_response(bytes, request.method) {
             Parse::Complete(head) => head,
-            Parse::Partial => return Ok(None),
+            Parse::Partial => return Ok(()),
             Parse::Invalid(_) => return Err(Error::new(Kind::GarbageAnswer)),
         };
         if head.is_interim() {
@@ -128,12 +135,14 @@ fn look(
             plain.consume(len);
             continue;
         }
-        return Ok(learn(&head, bytes, request));
+        learn(&head, bytes, request, came);
+        return Ok(());
     }
 }
 
-/// Reads what the limiter wants to know; `None` if the error body it lies in is not complete.
-fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Head> {
+/// Reads what the limiter wants to know; `came` stays empty if the error body it lies in is not
+/// complete.
+fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request, came: &mut Option<Head>) {
     let mut answer = Answer::new(head.status).in_milliseconds(request.in_milliseconds);
     let mut whole = None;
     for (name, value) in head.headers() {
@@ -148,15 +157,15 @@ fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request) -> Option<Hea
                 }
                 whole = Some(head.len + len);
             }
-            ErrorBody::Partial => return None,
+            ErrorBody::Partial => return,
             ErrorBody::NotKept => {}
         }
     }
-    Some(Head {
+    *came = Some(Head {
         answer,
         outline: head.outline(),
         whole,
-    })
+    });
 }
 
 /// The body of an error answer.

@@ -36,9 +36,14 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Takes from `head` what the exchange needs.
-    /// The second part is the head for the upstream.
-    pub(super) fn new(worker: &Worker, head: &RequestHead<'_>, now: Instant) -> (Self, Buf) {
+    /// Takes from `head` what the exchange needs, and writes the head for the upstream into
+    /// `flight`, which is empty.
+    pub(super) fn new(
+        worker: &Worker,
+        head: &RequestHead<'_>,
+        now: Instant,
+        flight: &mut Buf,
+    ) -> Self {
         let mut text = RouteText::default();
         let unix_ms = worker.unix_ms(now);
         let route = classify(head.method_bytes, head.target, unix_ms, &mut text);
@@ -53,9 +58,8 @@ impl Request {
             serial: !head.method.is_safe(),
             max_wait: max_wait(worker.process.config.max_wait, head.abort_after),
         };
-        let mut flight = Buf::new();
         head.encode(worker.upstream.authority(), flight.writable());
-        let request = Self {
+        Self {
             method: head.method,
             version: head.version,
             framing: head.framing,
@@ -70,8 +74,7 @@ impl Request {
                 .iter()
                 .any(|old| head.target.starts_with(old)),
             began: now,
-        };
-        (request, flight)
+        }
     }
 
     /// Whether its answer has a head only.
