@@ -317,7 +317,7 @@ fn with_an_authority_for_clients_only_those_that_it_vouches_for_come_in() {
                     stream.read(&mut [0; 100])
                 });
                 let error = refused.expect_err("nobody vouches for it").to_string();
-                assert!(error.contains("AlertReceived"), "{error}");
+                assert!(error.contains("received fatal alert"), "{error}");
             }
         }
         house.wait_for("weir_client_tls_failures_total{reason=\"certificate\"} 6");

@@ -119,6 +119,17 @@ impl<E: End> Records<E> {
         Ok(())
     }
 
+    /// Appends a record of another kind.
+    #[cfg(test)]
+    pub(super) fn seal_as(
+        &mut self,
+        kind: ContentType,
+        plain: &[u8],
+        outgoing: &mut Buf,
+    ) -> Result<(), Error> {
+        self.sealing.seal(kind, plain, outgoing)
+    }
+
     /// Appends `close_notify`: the peer may believe that it has seen all there was.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, PeerMisbehaved, ProtocolVersion, ServerConfig};
 
 use super::end::End;
 use super::records::{Opened, Records};
@@ -41,6 +41,9 @@ pub struct Session<E: End> {
     resumed: bool,
     /// The peer sent close_notify: no more plaintext will come.
     peer_closed: bool,
+    /// rustls points into `incoming`, at half a handshake message, and must be shown that and nothing
+    /// else.
+    pinned: bool,
 }
 
 /// The end that connects.
@@ -100,6 +103,7 @@ impl<E: End> Session<E> {
             layer: Layer::Rustls(tls),
             resumed: false,
             peer_closed: false,
+            pinned: false,
         }
     }
 
@@ -144,6 +148,7 @@ impl<E: End> Session<E> {
                 _ => return Err(Error::HandshakeNotComplete),
             };
             incoming.consume(discard);
+            self.pinned = begins_with_record(incoming);
             if let Some(step) = step {
                 if step == Handshake::Done {
                     self.resumed = tls.common().handshake_kind() == Some(HandshakeKind::Resumed);
@@ -225,6 +230,7 @@ impl<E: End> Session<E> {
             }
             incoming.consume(discard);
             if !more {
+                self.pinned = begins_with_record(incoming);
                 if !self.peer_closed {
                     self.take_over(incoming)?;
                 }
@@ -242,6 +248,10 @@ impl<E: End> Session<E> {
             return Ok(());
         }
         let tls = match &mut self.layer {
+            // What would have to be said in the middle of a message that is still to come.
+            Layer::Rustls(_) if self.pinned => {
+                return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
+            }
             Layer::Rustls(tls) => tls,
             Layer::Ours(records) => return records.seal(plain, outgoing),
             Layer::Broken => return Err(Error::HandshakeNotComplete),
@@ -273,6 +283,7 @@ impl<E: End> Session<E> {
         match &mut self.layer {
             // The session ends whatever comes of it.
             Layer::Ours(records) => drop(records.close(outgoing)),
+            Layer::Rustls(_) if self.pinned => {}
             Layer::Rustls(tls) => {
                 let UnbufferedStatus { state, .. } = tls.process(&mut []);
                 if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
@@ -289,7 +300,11 @@ impl<E: End> Session<E> {
         let Layer::Rustls(tls) = &mut self.layer else {
             return;
         };
-        while let Ok(ConnectionState::EncodeTlsData(mut alert)) = tls.process(&mut []).state {
+        // What is to be sent comes before anything is looked at.
+        while tls.common().wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut alert)) = tls.process(&mut []).state else {
+                return;
+            };
             if append(outgoing, FLIGHT_BYTES, |room| alert.encode(room)).is_err() {
                 return;
             }
@@ -304,6 +319,16 @@ impl<E: End> Session<E> {
     /// Whether the handshake resumed an earlier session.
     pub fn resumed(&self) -> bool {
         self.resumed
+    }
+}
+
+/// Whether the first record is whole. rustls leaves one only if it is a part of a handshake message.
+fn begins_with_record(incoming: &Buf) -> bool {
+    match incoming.as_slice() {
+        [_, _, _, high, low, rest @ ..] => {
+            rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
     }
 }
 
@@ -344,3 +369,6 @@ fn append<E: WantsRoom>(
         done => done,
     }
 }
+
+#[cfg(test)]
+mod tests;
