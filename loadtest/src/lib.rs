@@ -6,6 +6,9 @@
 //! - [`load`]: an open- and closed-loop generator (`loadtest load`).
 //! - [`client`]: a blocking client that shows what happened on the wire, for tests.
 //! - [`compare`]: weir beside nginx, haproxy and a bare byte relay (`loadtest compare`).
+//!   What a request costs as something grows: [`compare::scale`] (`loadtest scale`).
+//! - [`handoff`]: deciding in place against messages between two workers (`loadtest handoff`).
+//! - [`pictures`]: a run as SVG (`loadtest pictures`).
 //! - [`demo`]: bots, weir and the mock at work (`loadtest demo`).
 //!
 //! The rules are written from Discord's side and share no code with weir's limiter.
@@ -13,6 +16,8 @@
 pub mod client;
 pub mod compare;
 pub mod demo;
+pub mod handoff;
 pub mod load;
 pub mod mock;
+pub mod pictures;
 pub mod runtime;

@@ -31,6 +31,7 @@ fn config(mock: &MockHandle, rate: Option<f64>) -> LoadConfig {
     LoadConfig {
         target,
         connections: 8,
+        under_way: None,
         rate,
         duration: Duration::from_millis(500),
         warmup: Duration::from_millis(100),
@@ -80,6 +81,23 @@ fn an_open_loop_blames_the_server_for_those_who_had_to_wait() {
     let slow = report.latency_ns.count_between(20_000_000, u64::MAX);
     assert!(slow >= 7, "only {slow} requests were slow: {report}");
     assert!(report.delayed >= 7, "{report}");
+}
+
+#[test]
+fn requests_take_turns_on_all_connections_and_no_more_are_under_way_than_asked_for() {
+    let mock = start(Tls::Plain, Settings::unlimited());
+    // Every answer takes 20 ms: two at a time are 100 a second, however many connections there are.
+    mock.set_faults(vec![Fault::from(Action::Stall { bytes: 0, ms: 20 })]);
+    let report = run(&LoadConfig {
+        connections: 8,
+        under_way: Some(2),
+        ..config(&mock, None)
+    });
+    let answers = report.answers();
+    assert!((20..=55).contains(&answers), "{report}");
+    assert_eq!(mock.oracle().connections.opened, 8);
+    let used = mock.oracle().connections;
+    assert_eq!(report.errors, 0, "{used:?}");
 }
 
 #[test]

@@ -17,8 +17,9 @@ use std::cell::RefCell;
 /// be read in two rounds because the buffer was full.
 pub const BUFFER_BYTES: usize = 20 * 1024;
 
-/// Free buffers a thread keeps: 64 exchanges at once with their three buffers each, 4 MiB.
-pub const POOLED_MAX: usize = 192;
+/// Free buffers a thread keeps: of 256 exchanges at once two each, 10 MiB at most. Of a buffer only
+/// the pages that bytes came to are resident.
+pub const POOLED_MAX: usize = 512;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };

@@ -13,8 +13,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Free places kept: as many as there are exchanges at once for which buffers are kept
-/// ([`POOLED_MAX`](super::buffer::POOLED_MAX)); the rest go back to the allocator.
-pub const PLACES_MAX: usize = 64;
+/// ([`POOLED_MAX`](super::buffer::POOLED_MAX)), 2 MiB; the rest go back to the allocator.
+pub const PLACES_MAX: usize = 256;
 
 /// Runs the futures that one function makes of `A`s, in memory that is used again.
 pub struct Recycler<A, O> {

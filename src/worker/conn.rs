@@ -190,7 +190,7 @@ async fn read_request(
 ) -> Result<Option<Taken>, Unread> {
     let config = &worker.process.config;
     let mut seen = 0;
-    let deadline = clock::now() + config.client_header_timeout;
+    let mut deadline = None;
     loop {
         let bytes = client.inbuf.as_slice();
         // Nearly every head is whole with the first read.
@@ -219,7 +219,8 @@ async fn read_request(
             }
         }
         seen = bytes.len();
-        let armed = worker.deadlines.arm(&client.stream, Half::Read, deadline);
+        let until = *deadline.get_or_insert_with(|| clock::now() + config.client_header_timeout);
+        let armed = worker.deadlines.arm(&client.stream, Half::Read, until);
         let count = client.read(READ_ROOM).await;
         if armed.expired() {
             tracing::debug!("a client did not finish its request head in time");

@@ -289,7 +289,7 @@ impl<'r> Exchange<'r> {
         // The deadline guard borrows nothing: the descriptor outlives it in `lease`.
         let armed = worker
             .deadlines
-            .arm_after(&lease.connection, Half::Both, timeout);
+            .arm(&lease.connection, Half::Both, now + timeout);
         self.sent = false;
         let (mut sender, mut receiver) = lease.connection.split();
         sender.queue(self.flight.as_slice())?;

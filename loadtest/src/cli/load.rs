@@ -72,6 +72,7 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
     let config = LoadConfig {
         target,
         connections: args.connections,
+        under_way: None,
         rate: args.rate.filter(|&r| r > 0.0),
         duration: seconds(args.duration)?,
         warmup: Duration::ZERO,

@@ -2,8 +2,11 @@
 
 mod compare;
 mod demo;
+mod handoff;
 mod load;
 mod mock;
+mod pictures;
+mod scale;
 mod sim;
 
 use std::io;
@@ -30,6 +33,12 @@ enum Command {
     Demo(demo::Args),
     /// Compare weir with nginx, haproxy and a bare byte relay.
     Compare(compare::Args),
+    /// Measure what a request costs as load, connections, buckets, bodies and workers grow.
+    Scale(scale::Args),
+    /// Measure deciding in place against pure messages between two workers.
+    Handoff(handoff::Args),
+    /// Draw a run's pictures.
+    Pictures(pictures::Args),
     #[command(hide = true)]
     Part(compare::PartArgs),
 }
@@ -41,6 +50,9 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
         Command::Sim(args) => sim::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Handoff(args) => handoff::run(&args),
+        Command::Pictures(args) => pictures::run(&args),
         Command::Part(args) => compare::run_part(&args),
     }
 }

@@ -62,7 +62,7 @@ impl Cores {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub(super) fn pin(cores: &[usize]) -> io::Result<()> {
+pub(crate) fn pin(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
         set.set(core);

@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::host::{self, CoreTime, Guarded};
 use super::peers::{NginxUpstream, Peer, Running, Stage};
 use super::scenario::{CONNECTIONS, Scenario};
-use super::traffic::BODY_BYTES;
+use super::traffic::{BODY_BYTES, Orders};
 use super::upstream::Seen;
 use crate::client::Client;
-use crate::load::{self, LoadConfig, Moment, process};
+use crate::load::{self, LoadConfig, Moment, Plan, process};
 
 /// What came of one sample.
 #[derive(Clone, Debug, Serialize)]
@@ -114,10 +114,12 @@ impl Upstream {
         }
     }
 
-    /// Lets connections live for so many requests from now on; 0 for any number.
-    fn set_life(&mut self, life: u64) -> io::Result<()> {
+    /// Has it answer like this from now on.
+    pub(super) fn order(&mut self, orders: Orders) -> io::Result<()> {
         match self {
-            Self::Own(process, output) => ask(process, output, &life.to_string()).map(drop),
+            Self::Own(process, output) => {
+                ask(process, output, &serde_json::to_string(&orders)?).map(drop)
+            }
             Self::Nginx(..) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -189,9 +191,12 @@ pub(super) fn sample(
     timing: Timing,
 ) -> io::Result<Sample> {
     if let Scenario::Churn { life } = scenario {
-        upstream.set_life(life)?;
+        upstream.order(Orders {
+            life,
+            ..Orders::default()
+        })?;
         let sample = loaded(stage, upstream, (scenario, peer), timing);
-        upstream.set_life(0)?;
+        upstream.order(Orders::default())?;
         return sample;
     }
     loaded(stage, upstream, (scenario, peer), timing)
@@ -204,7 +209,7 @@ fn loaded(
     timing: Timing,
 ) -> io::Result<Sample> {
     let running = peer.start(stage)?;
-    try_out(&running, peer)?;
+    try_out(&running, peer, &scenario.fleet().plan(), BODY_BYTES)?;
     let mut sample = Sample {
         scenario: scenario.name(),
         peer: peer.name(),
@@ -229,15 +234,32 @@ fn loaded(
     let config = LoadConfig {
         target: running.target.clone(),
         connections,
+        under_way: None,
         rate,
         duration: timing.measured,
         warmup: timing.warmup,
         plan: scenario.fleet().plan(),
     };
-    let pids = running.serving();
     let cores = stage.cores.proxy(peer.workers());
+    let (values, problems) = under_load(&running, upstream, (peer, cores), &config)?;
+    (sample.values, sample.problems) = (values, problems);
+    Ok(sample)
+}
+
+/// What is measured of a running peer under a load, by name, and what makes it doubtful.
+///
+/// # Errors
+/// When the load cannot be made, or a process has ended.
+pub(super) fn under_load(
+    running: &Running,
+    upstream: &mut Upstream,
+    (peer, cores): (Peer, &[usize]),
+    config: &LoadConfig,
+) -> io::Result<(BTreeMap<&'static str, f64>, Vec<String>)> {
+    let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
+    let pids = running.serving();
     let mut readings = Vec::new();
-    let report = load::run_watched(&config, |_: Moment| {
+    let report = load::run_watched(config, |_: Moment| {
         readings.push(Reading::take(&pids, cores, upstream));
     })?;
     let readings = readings.into_iter().collect::<io::Result<Vec<_>>>()?;
@@ -248,11 +270,10 @@ fn loaded(
     if report.statuses.keys().any(|&status| status != 200) || report.errors > 0 {
         let (statuses, errors) = (&report.statuses, report.errors);
         let text = format!("answers {statuses:?}, {errors} errors");
-        sample.problems.push(text);
+        problems.push(text);
     }
     let wall = (end.at - begin.at).as_secs_f64();
     let per_request = |spent: Duration| spent.as_secs_f64() * 1e6 / answers.max(1) as f64;
-    let values = &mut sample.values;
     values.insert(metric::REQUESTS, answers as f64);
     values.insert(metric::RATE, answers as f64 / wall);
     values.insert(metric::P50, report.latency_us(0.5));
@@ -273,8 +294,9 @@ fn loaded(
             full as f64 * 100.0 / opened.max(1) as f64,
         );
     }
-    if pids.is_empty() {
-        return Ok(sample);
+    // Of nothing there is no cost of one.
+    if pids.is_empty() || answers == 0 {
+        return Ok((values, problems));
     }
     let spent = end.proxy - begin.proxy;
     let cpu = per_request(spent);
@@ -291,7 +313,7 @@ fn loaded(
         spent.as_secs_f64() / wall / cores.len() as f64,
     );
     values.insert(metric::RSS, resident(&pids)?.1 as f64);
-    Ok(sample)
+    Ok((values, problems))
 }
 
 /// Resident bytes of these processes, now and at most.
@@ -305,13 +327,20 @@ fn resident(pids: &[u32]) -> io::Result<(u64, u64)> {
 }
 
 /// One request: a peer that answers anything else is not measured.
-fn try_out(running: &Running, peer: Peer) -> io::Result<()> {
-    let requests = super::traffic::Fleet::USUAL.plan().bytes(&running.target);
-    let request = requests.first().map_or(&b""[..], Vec::as_slice);
+///
+/// # Errors
+/// See above.
+pub(super) fn try_out(
+    running: &Running,
+    peer: Peer,
+    plan: &Plan,
+    body_bytes: usize,
+) -> io::Result<()> {
+    let request = plan.first(&running.target);
     let mut client = Client::connect(&running.target)?;
-    client.send_raw(request)?;
+    client.send_raw(&request)?;
     let response = client.response("GET")?;
-    if response.status == 200 && response.body.len() == BODY_BYTES {
+    if response.status == 200 && response.body.len() == body_bytes {
         return Ok(());
     }
     let (name, status, bytes) = (peer.name(), response.status, response.body.len());
@@ -328,7 +357,7 @@ fn idle(running: &Running, scenario: Scenario, connections: usize) -> io::Result
         let once = |request: &Vec<u8>| -> io::Result<TcpStream> {
             let mut stream = TcpStream::connect(running.target.addr)?;
             stream.write_all(request)?;
-            receive(&mut stream)?;
+            receive(&mut stream, BODY_BYTES)?;
             Ok(stream)
         };
         requests.iter().cycle().take(n).map(once).collect()
@@ -344,8 +373,39 @@ fn idle(running: &Running, scenario: Scenario, connections: usize) -> io::Result
     Ok(after.saturating_sub(before) as f64 / connections.max(1) as f64)
 }
 
+/// Sends each of these requests once over so many connections, for no longer than `patience`. Tells
+/// how many were answered.
+///
+/// # Errors
+/// When a connection breaks.
+pub(super) fn touch(
+    running: &Running,
+    plan: &Plan,
+    body_bytes: usize,
+    patience: Duration,
+) -> io::Result<usize> {
+    let connect = || TcpStream::connect(running.target.addr);
+    let mut streams = (0..CONNECTIONS)
+        .map(|_| connect())
+        .collect::<io::Result<Vec<_>>>()?;
+    let (end, mut answered) = (Instant::now() + patience, 0);
+    for requests in plan.bytes(&running.target).chunks(CONNECTIONS) {
+        if Instant::now() > end {
+            break;
+        }
+        for (stream, request) in streams.iter_mut().zip(requests) {
+            stream.write_all(request)?;
+        }
+        for (stream, _) in streams.iter_mut().zip(requests) {
+            receive(stream, body_bytes)?;
+            answered += 1;
+        }
+    }
+    Ok(answered)
+}
+
 /// Reads an answer whose length is known.
-fn receive(stream: &mut TcpStream) -> io::Result<()> {
+fn receive(stream: &mut TcpStream, body_bytes: usize) -> io::Result<()> {
     let (mut have, mut buf) = (Vec::new(), [0; 4096]);
     loop {
         let n = stream.read(&mut buf)?;
@@ -354,7 +414,7 @@ fn receive(stream: &mut TcpStream) -> io::Result<()> {
         }
         have.extend_from_slice(&buf[..n]);
         if let Some(head) = memchr::memmem::find(&have, b"\r\n\r\n")
-            && have.len() >= head + 4 + BODY_BYTES
+            && have.len() >= head + 4 + body_bytes
         {
             return Ok(());
         }

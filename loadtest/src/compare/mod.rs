@@ -9,16 +9,17 @@
 //! order; ratios are taken within a round, and medians over the rounds.
 //!
 //! `upstream` and `relay` are the parts that run beside the peers; `peers` start them; `measure`
-//! takes one sample; `stats` and `bounds` make sense of all; `report` writes them down.
+//! takes one sample; `scale` measures what changes as something grows; `stats` and `bounds` make sense of all; `report` writes them down.
 
 mod bounds;
-mod host;
+pub(crate) mod host;
 mod measure;
 mod peers;
 pub mod relay;
 mod report;
+pub mod scale;
 mod scenario;
-mod stats;
+pub(crate) mod stats;
 mod traffic;
 pub mod upstream;
 
@@ -95,7 +96,7 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> io::Result<Report> {
     }
     let weir = peers::find_weir(options.weir.as_deref())?;
     let scratch = Scratch::make()?;
-    let (stage, mut upstream) = set_up(options, cores.clone(), weir, &scratch.0)?;
+    let (stage, mut upstream) = set_up(options.upstream, cores.clone(), weir, &scratch.0)?;
     host::pin(&[cores.load])?;
     // Sleeps of the open loop end when they should; by default 50 µs later are as good.
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
@@ -177,7 +178,7 @@ fn choose(options: &Options) -> io::Result<Vec<Scenario>> {
 
 /// Starts the upstream.
 fn set_up(
-    options: &Options,
+    kind: UpstreamKind,
     cores: Cores,
     weir: PathBuf,
     folder: &Path,
@@ -198,9 +199,10 @@ fn set_up(
         cores,
         weir,
         overrides: Fleet::LARGE.overrides(),
+        settings: Vec::new(),
     };
     let mut upstream = Upstream::Own(process, output);
-    if options.upstream == UpstreamKind::Nginx {
+    if kind == UpstreamKind::Nginx {
         let nginx = NginxUpstream::start(folder, &stage.cores)?;
         (stage.upstream, stage.ca_pem) = (nginx.addr, nginx.ca_pem.clone());
         upstream = upstream.joined_by(nginx);

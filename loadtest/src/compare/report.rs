@@ -18,7 +18,7 @@ use super::{Options, Peer};
 use crate::mock::clock::iso_date;
 
 /// A core that is less busy than this was not saturated.
-const SATURATED: f64 = 0.95;
+pub(super) const SATURATED: f64 = 0.95;
 
 /// A core of which others use more than this was disturbed.
 const DISTURBED: f64 = 0.05;
@@ -87,7 +87,7 @@ impl Report {
             text,
             "{} rounds, {:.1} s a sample, {} cores, kernel {}; proxies from core {} on, load on core {}, \
              upstream ({:?}) on core {}.\nMedians [least to most]. CPU in µs per request, of the \
-             proxy's process. weir ÷ peer: CPU, within a round.\n\
+             proxy's process. weir ÷ peer: CPU, within a round, the weir with as\nmany workers.\n\
              GET of a channel by {} bots, {} buckets, 300 bytes of JSON behind Discord's rate-limit headers. \
              weir runs with limiter, metrics\nand log as by default; every bot's global limit is \
              overridden (BOT_RATELIMIT_OVERRIDES), so that nothing waits.\n",
@@ -126,7 +126,7 @@ impl Report {
         let _ = writeln!(text, "|---|---|---|{}", "---|".repeat(COLUMNS.len()));
         for peer in self.ran(&name) {
             let of = |metric| self.samples.spread(&name, peer.name(), metric);
-            let pair = (Peer::Weir.name(), peer.name());
+            let pair = (peer.beside().name(), peer.name());
             let ratio = match peer {
                 Peer::Weir => None,
                 _ => self.samples.ratio(&name, pair, metric::CPU),
@@ -282,7 +282,7 @@ impl Report {
             let spread = self.samples.spread(scenario, peer.name(), name);
             values.insert((*name).to_owned(), json!(spread));
         }
-        let pair = (Peer::Weir.name(), peer.name());
+        let pair = (peer.beside().name(), peer.name());
         if peer != Peer::Weir
             && let Some(ratio) = self.samples.ratio(scenario, pair, metric::CPU)
         {
@@ -354,12 +354,12 @@ pub fn folder() -> PathBuf {
         .unwrap_or_else(|| runs.join(&name))
 }
 
-fn read(file: &str) -> String {
+pub(super) fn read(file: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.trim().to_owned()
 }
 
-fn processor() -> String {
+pub(super) fn processor() -> String {
     let text = read("/proc/cpuinfo");
     let line = text.lines().find(|line| line.starts_with("model name"));
     line.and_then(|line| line.split_once(':'))

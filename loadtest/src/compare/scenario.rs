@@ -87,12 +87,20 @@ impl Scenario {
     pub(super) fn concerns(self, peer: Peer) -> bool {
         match self {
             Self::Closed { .. } => peer != Peer::Direct,
-            Self::Open { percent: 100 } => matches!(peer, Peer::Weir | Peer::Weir2),
+            Self::Open { percent: 100 } => {
+                matches!(
+                    peer,
+                    Peer::Weir | Peer::Weir2 | Peer::Nginx2 | Peer::Haproxy2
+                )
+            }
             Self::Open { .. } => true,
             Self::Buckets => matches!(peer, Peer::Weir | Peer::WeirEpoll | Peer::Weir2),
             Self::Churn { .. } => matches!(peer, Peer::Weir | Peer::Nginx | Peer::Haproxy),
             // The floor has neither a pool nor a limiter: what it keeps for a connection says nothing.
-            Self::Idle { .. } => !matches!(peer, Peer::Relay | Peer::Direct),
+            Self::Idle { .. } => !matches!(
+                peer,
+                Peer::Relay | Peer::Direct | Peer::Nginx2 | Peer::Haproxy2
+            ),
         }
     }
 

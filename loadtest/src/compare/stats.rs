@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::measure::Sample;
 
 /// Median, least and most of some numbers.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(super) struct Spread {
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Spread {
     /// The middle, or the mean of the two in the middle.
     pub median: f64,
     /// The least.
@@ -19,7 +19,7 @@ pub(super) struct Spread {
 
 impl Spread {
     /// Of no numbers there is none.
-    pub(super) fn of(mut numbers: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut numbers: Vec<f64>) -> Option<Self> {
         numbers.sort_by(f64::total_cmp);
         let (min, max) = (*numbers.first()?, *numbers.last()?);
         let half = numbers.len() / 2;

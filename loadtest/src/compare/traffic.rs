@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use crate::demo::Bot;
 use crate::load::{Plan, Recipe};
 use crate::mock::clock::http_date;
@@ -48,13 +50,20 @@ impl Fleet {
 
     /// Its requests: bot after bot, so that neighbours share nothing.
     pub(super) fn plan(self) -> Plan {
+        self.plan_of(|recipe| recipe)
+    }
+
+    /// Its requests, each changed by `change`.
+    pub(super) fn plan_of(self, change: impl Fn(Recipe) -> Recipe) -> Plan {
         let bots = Bot::first(self.bots);
         let mut recipes = Vec::new();
         for channel in 0..self.channels {
-            recipes.extend(bots.iter().map(|bot| Recipe {
-                path: format!("/api/v10/channels/{}", bot.channel(channel)),
-                authorization: bot.authorization(),
-                ..Recipe::default()
+            recipes.extend(bots.iter().map(|bot| {
+                change(Recipe {
+                    path: format!("/api/v10/channels/{}", bot.channel(channel)),
+                    authorization: bot.authorization(),
+                    ..Recipe::default()
+                })
             }));
         }
         Plan::mixed(recipes)
@@ -75,31 +84,73 @@ impl Fleet {
     }
 }
 
-/// The body of every answer.
-pub(super) fn body() -> String {
+/// How the upstream answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Orders {
+    /// Requests that a TLS connection lives for, half more or less; 0 for any number.
+    pub life: u64,
+    /// Bytes of an answer's body.
+    pub body_bytes: usize,
+    /// `X-RateLimit-Limit`.
+    pub limit: u32,
+    /// `X-RateLimit-Reset-After`.
+    pub reset_after_ms: u64,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self {
+            life: 0,
+            body_bytes: BODY_BYTES,
+            limit: 10_000,
+            reset_after_ms: 1000,
+        }
+    }
+}
+
+/// The body of an answer: JSON, if there is room for it.
+pub(super) fn body(bytes: usize) -> String {
     let head = r#"{"id":"203039963636301824","type":0,"topic":""#;
     let tail = r#"","nsfw":false}"#;
-    let filler = BODY_BYTES - head.len() - tail.len();
-    format!("{head}{}{tail}", "x".repeat(filler))
+    match bytes.checked_sub(head.len() + tail.len()) {
+        Some(filler) => format!("{head}{}{tail}", "x".repeat(filler)),
+        None => "1".repeat(bytes),
+    }
 }
 
 /// The name of the bucket that every answer reports.
 pub(super) const BUCKET: &str = "80c17d2f203122d936070c88c8d10f33";
 
-/// A whole answer at this time.
-pub(super) fn answer(unix_ms: u64) -> Vec<u8> {
-    let reset_ms = unix_ms + 1000;
-    let (date, body) = (http_date(unix_ms / 1000), body());
+/// The head of an answer at this time; as long at any time.
+pub(super) fn head(unix_ms: u64, orders: &Orders) -> Vec<u8> {
+    let Orders {
+        body_bytes,
+        limit,
+        reset_after_ms,
+        ..
+    } = orders;
+    let reset_ms = unix_ms + reset_after_ms;
+    let date = http_date(unix_ms / 1000);
     format!(
         "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: application/json\r\n\
-         Content-Length: {BODY_BYTES}\r\nConnection: keep-alive\r\nVia: 1.1 google\r\n\
-         X-RateLimit-Bucket: {BUCKET}\r\nX-RateLimit-Limit: 10000\r\n\
-         X-RateLimit-Remaining: 9990\r\nX-RateLimit-Reset: {}.{:03}\r\n\
-         X-RateLimit-Reset-After: 1.000\r\n\r\n{body}",
+         Content-Length: {body_bytes}\r\nConnection: keep-alive\r\nVia: 1.1 google\r\n\
+         X-RateLimit-Bucket: {BUCKET}\r\nX-RateLimit-Limit: {limit}\r\n\
+         X-RateLimit-Remaining: {}\r\nX-RateLimit-Reset: {}.{:03}\r\n\
+         X-RateLimit-Reset-After: {}.{:03}\r\n\r\n",
+        limit.saturating_sub(10),
         reset_ms / 1000,
-        reset_ms % 1000
+        reset_ms % 1000,
+        reset_after_ms / 1000,
+        reset_after_ms % 1000,
     )
     .into_bytes()
+}
+
+/// A whole answer at this time.
+pub(super) fn answer(unix_ms: u64, orders: &Orders) -> Vec<u8> {
+    let mut answer = head(unix_ms, orders);
+    answer.extend_from_slice(body(orders.body_bytes).as_bytes());
+    answer
 }
 
 /// The same answer, as the last of its connection.
@@ -118,10 +169,14 @@ mod tests {
 
     #[test]
     fn an_answer_is_as_long_at_any_time() {
-        let (now, later) = (answer(1_763_791_234_005), answer(1_763_791_999_999));
+        let orders = Orders::default();
+        let (now, later) = (1_763_791_234_005, 1_763_791_999_999);
+        let (now, later) = (answer(now, &orders), answer(later, &orders));
         assert_eq!(now.len(), later.len());
+        let body = || body(BODY_BYTES);
         assert!(now.ends_with(body().as_bytes()));
         assert_eq!(body().len(), BODY_BYTES);
+        assert_eq!(super::body(7).len(), 7);
         let last = String::from_utf8(closing(&now)).unwrap();
         assert!(last.contains("\r\nConnection: close\r\nVia:") && last.ends_with(&body()));
         assert!(serde_json::from_str::<serde_json::Value>(&body()).is_ok());

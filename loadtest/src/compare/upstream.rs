@@ -9,8 +9,8 @@
 use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use memchr::memmem;
@@ -18,7 +18,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use serde::{Deserialize, Serialize};
 
-use super::traffic::{self, RECORD_BYTES};
+use super::traffic::{self, Orders, RECORD_BYTES};
 use crate::mock::tls::{Identity, Tls};
 
 /// Events taken from the kernel at once.
@@ -58,11 +58,14 @@ struct Counters {
     requests: AtomicU64,
     full: AtomicU64,
     resumed: AtomicU64,
-    /// Requests that a connection lives for; 0 without end.
-    life: AtomicU64,
+    orders: Mutex<Orders>,
 }
 
 impl Counters {
+    fn orders(&self) -> Orders {
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn seen(&self) -> Seen {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Seen {
@@ -74,9 +77,9 @@ impl Counters {
 }
 
 /// Serves until stdin closes. Prints a [`Place`] as a line of JSON, then a [`Seen`] for every line
-/// that comes in. A number in such a line is how many requests a TLS connection lives for from now
-/// on, half more or less, since connections that were opened together should not end together; 0 for
-/// as many as come.
+/// that comes in. Orders (`life`, `body_bytes`, `limit`, `reset_after_ms`) in such a line hold from a
+/// millisecond later on. A TLS connection lives for `life` requests, half more or less, since
+/// connections that were opened together should not end together.
 ///
 /// # Errors
 /// What sockets, certificates or epoll say.
@@ -99,6 +102,7 @@ pub fn serve(mut out: impl Write) -> io::Result<()> {
         opened: 0,
         answer: Vec::new(),
         rendered_ms: 0,
+        orders: Orders::default(),
     };
     std::thread::Builder::new()
         .name("responder".to_owned())
@@ -106,8 +110,11 @@ pub fn serve(mut out: impl Write) -> io::Result<()> {
     writeln!(out, "{}", serde_json::to_string(&place)?)?;
     out.flush()?;
     for line in io::stdin().lock().lines() {
-        if let Ok(life) = line?.trim().parse() {
-            counters.life.store(life, Ordering::Relaxed);
+        if let Ok(orders) = serde_json::from_str(&line?) {
+            *counters
+                .orders
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = orders;
         }
         writeln!(out, "{}", serde_json::to_string(&counters.seen())?)?;
         out.flush()?;
@@ -135,6 +142,8 @@ struct Server {
     /// The answer over TLS; the plain one has the bytes of a record behind it.
     answer: Vec<u8>,
     rendered_ms: u64,
+    /// What the answer was written for.
+    orders: Orders,
 }
 
 struct Conn {
@@ -148,6 +157,10 @@ struct Session {
     tls: ServerConnection,
     /// The request that has not ended yet.
     pending: Vec<u8>,
+    /// Bytes of its body that are still to come; they are thrown away.
+    body_left: usize,
+    /// Its head has been read, and its body not to the end.
+    uploading: bool,
     counted: bool,
     /// Requests answered.
     answered: u64,
@@ -188,11 +201,18 @@ impl Server {
     fn render(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(0);
-        if now_ms != self.rendered_ms {
-            self.answer = traffic::answer(now_ms);
-            self.answer.resize(self.answer.len() + RECORD_BYTES, 0);
-            self.rendered_ms = now_ms;
+        if now_ms == self.rendered_ms {
+            return;
         }
+        let orders = self.counters.orders();
+        if orders != self.orders || self.rendered_ms == 0 {
+            self.answer = traffic::answer(now_ms, &orders);
+            self.answer.resize(self.answer.len() + RECORD_BYTES, 0);
+            self.orders = orders;
+        }
+        let head = traffic::head(now_ms, &orders);
+        self.answer[..head.len()].copy_from_slice(&head);
+        self.rendered_ms = now_ms;
     }
 
     fn accept(&mut self, token: u64) -> io::Result<()> {
@@ -208,8 +228,9 @@ impl Server {
             let session = match token {
                 PLAIN => None,
                 _ => Some(Session {
-                    tls: ServerConnection::new(Arc::clone(&self.config))
-                        .map_err(io::Error::other)?,
+                    tls: self.session()?,
+                    body_left: 0,
+                    uploading: false,
                     pending: Vec::new(),
                     counted: false,
                     answered: 0,
@@ -235,6 +256,14 @@ impl Server {
         }
     }
 
+    fn session(&self) -> io::Result<ServerConnection> {
+        let tls = ServerConnection::new(Arc::clone(&self.config));
+        let mut tls = tls.map_err(io::Error::other)?;
+        // An answer is written in one go, however long it is.
+        tls.set_buffer_limit(None);
+        Ok(tls)
+    }
+
     /// Numbers spread evenly, however many are drawn: multiples of the golden ratio.
     fn chance(&mut self) -> f64 {
         self.opened += 1;
@@ -249,7 +278,10 @@ impl Server {
         let moved = match &mut conn.session {
             Some(session) => session.progress(
                 &mut conn.tcp,
-                &self.answer[..self.answer.len() - RECORD_BYTES],
+                (
+                    &self.answer[..self.answer.len() - RECORD_BYTES],
+                    self.orders.life,
+                ),
                 &self.counters,
                 scratch,
             ),
@@ -288,17 +320,55 @@ impl Conn {
     }
 }
 
+/// What a head says of its body's length.
+fn body_bytes(head: &[u8]) -> io::Result<usize> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let head = std::str::from_utf8(head).map_err(|_| invalid())?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then_some(value)
+    });
+    length.map_or(Ok(0), |value| value.trim().parse().map_err(|_| invalid()))
+}
+
 impl Session {
     /// Whether it has lived for its share of `life`.
     fn is_over(&self, life: u64) -> bool {
         life > 0 && self.answered as f64 >= (life as f64 * (0.5 + self.chance)).ceil()
     }
 
+    /// Takes a request out of what has come, if the whole of it has.
+    fn take_request(&mut self) -> io::Result<bool> {
+        if self.body_left > 0 {
+            return Ok(false);
+        }
+        if !self.uploading {
+            let Some(end) = memmem::find(&self.pending, b"\r\n\r\n") else {
+                return match self.pending.len() {
+                    0..=HEAD_MAX => Ok(false),
+                    _ => Err(io::ErrorKind::InvalidData.into()),
+                };
+            };
+            // No GET of ours has a body.
+            if self.pending[0] != b'G' {
+                self.body_left = body_bytes(&self.pending[..end])?;
+            }
+            self.pending.drain(..end + 4);
+            let here = self.body_left.min(self.pending.len());
+            self.pending.drain(..here);
+            self.body_left -= here;
+            self.uploading = self.body_left > 0;
+            return Ok(!self.uploading);
+        }
+        self.uploading = false;
+        Ok(true)
+    }
+
     /// Answers what has come; `Ok` at the end of the connection.
     fn progress(
         &mut self,
         tcp: &mut TcpStream,
-        answer: &[u8],
+        (answer, life): (&[u8], u64),
         counters: &Counters,
         scratch: &mut [u8],
     ) -> io::Result<()> {
@@ -321,20 +391,19 @@ impl Session {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
             let mut left = state.plaintext_bytes_to_read();
-            let answered = left > 0;
             while left > 0 {
                 let n = self.tls.reader().read(scratch)?;
-                self.pending.extend_from_slice(&scratch[..n]);
                 left -= n;
+                let of_body = self.body_left.min(n);
+                self.body_left -= of_body;
+                self.pending.extend_from_slice(&scratch[of_body..n]);
             }
-            if self.pending.len() > HEAD_MAX {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            while let Some(end) = memmem::find(&self.pending, b"\r\n\r\n") {
-                self.pending.drain(..end + 4);
+            let mut answered = false;
+            while self.take_request()? {
+                answered = true;
                 counters.requests.fetch_add(1, Ordering::Relaxed);
                 self.answered += 1;
-                if self.is_over(counters.life.load(Ordering::Relaxed)) {
+                if self.is_over(life) {
                     self.tls.writer().write_all(&traffic::closing(answer))?;
                     self.tls.send_close_notify();
                     self.tls.write_tls(tcp)?;

@@ -1,5 +1,6 @@
 //! The loop that sends and receives.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -33,7 +34,9 @@ pub(super) struct Engine<'a> {
     next_request: usize,
     epoll: OwnedFd,
     conns: Vec<Conn>,
-    idle: Vec<usize>,
+    idle: VecDeque<usize>,
+    /// Connections that there are not at the moment.
+    lost: usize,
     scratch: Vec<u8>,
     report: LoadReport,
     begin: Instant,
@@ -75,7 +78,8 @@ impl<'a> Engine<'a> {
             next_request: 0,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             conns: Vec::new(),
-            idle: Vec::new(),
+            idle: VecDeque::new(),
+            lost: 0,
             scratch: vec![0; READ_BYTES],
             report: LoadReport::new(),
             begin,
@@ -93,6 +97,7 @@ impl<'a> Engine<'a> {
                 input: Vec::new(),
                 since: begin,
             });
+            engine.lost += 1;
             engine.open(i, &config.target)?;
         }
         Ok(engine)
@@ -151,7 +156,7 @@ impl<'a> Engine<'a> {
             return NAP;
         }
         let Some(rate) = self.config.rate else {
-            while let Some(i) = self.idle.pop() {
+            while let Some(i) = self.free() {
                 self.start(i, now);
             }
             return NAP;
@@ -161,13 +166,22 @@ impl<'a> Engine<'a> {
             if due > now {
                 return (due - now).min(NAP);
             }
-            let Some(i) = self.idle.pop() else { return NAP };
+            let Some(i) = self.free() else { return NAP };
             self.tickets += 1;
             // A connection was free only later than it was needed.
             let late = now.duration_since(due) > Duration::from_millis(1);
             self.report.delayed += u64::from(late && due >= self.measure_from);
             self.start(i, due);
         }
+    }
+
+    /// The connection for the next request, if there may be one now.
+    fn free(&mut self) -> Option<usize> {
+        let Some(most) = self.config.under_way else {
+            return self.idle.pop_back();
+        };
+        let under_way = self.conns.len() - self.lost - self.idle.len();
+        (under_way < most).then(|| self.idle.pop_front()).flatten()
     }
 
     fn start(&mut self, i: usize, since: Instant) {
@@ -200,7 +214,7 @@ impl<'a> Engine<'a> {
                 }
                 conn.phase = Phase::Idle;
                 if keep {
-                    self.idle.push(i);
+                    self.idle.push_back(i);
                 } else {
                     self.lose(i);
                 }
@@ -220,7 +234,7 @@ impl<'a> Engine<'a> {
     fn lose(&mut self, i: usize) {
         let conn = &mut self.conns[i];
         // Closing the descriptor takes it out of the epoll set, too.
-        conn.stream = None;
+        self.lost += usize::from(conn.stream.take().is_some());
         conn.lost = Instant::now();
         conn.phase = Phase::Idle;
         conn.input.clear();
@@ -229,6 +243,9 @@ impl<'a> Engine<'a> {
 
     /// Makes lost connections again.
     fn repair(&mut self) {
+        if self.lost == 0 {
+            return;
+        }
         for i in 0..self.conns.len() {
             if self.conns[i].stream.is_some() || self.conns[i].lost.elapsed() < RECONNECT {
                 continue;
@@ -245,7 +262,8 @@ impl<'a> Engine<'a> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &stream, EventData::new_u64(i as u64), flags)?;
         self.conns[i].stream = Some(stream);
-        self.idle.push(i);
+        self.idle.push_back(i);
+        self.lost -= 1;
         Ok(())
     }
 }

@@ -26,6 +26,9 @@ pub struct LoadConfig {
     pub target: Target,
     /// Connections held open.
     pub connections: usize,
+    /// Requests under way at most, which take turns on all connections. `None`: as many as there are
+    /// connections, and a request takes the connection that was used last.
+    pub under_way: Option<usize>,
     /// Requests a second in the open loop; `None` for the closed loop.
     pub rate: Option<f64>,
     /// How long is measured.

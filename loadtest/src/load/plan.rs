@@ -60,6 +60,12 @@ impl Plan {
         }
     }
 
+    /// The bytes of the first request.
+    pub(crate) fn first(&self, target: &Target) -> Vec<u8> {
+        let first = self.recipes.first();
+        first.map_or_else(Vec::new, |recipe| bytes(recipe, &target.host))
+    }
+
     /// The bytes of every request.
     pub(crate) fn bytes(&self, target: &Target) -> Vec<Vec<u8>> {
         self.recipes

@@ -1,4 +1,5 @@
-//! haproxy: one thread, TLS upstream verified, connections reused always, no log.
+//! haproxy: TLS upstream verified, connections reused always, and kept
+//! however many clients there are; no log.
 
 use std::fs;
 use std::io;
@@ -9,28 +10,30 @@ use std::process::Command;
 use super::{Stage, first_line, free_address, text};
 use crate::compare::host::{Guarded, find_program};
 
-pub(super) fn start(stage: &Stage) -> io::Result<(Guarded, SocketAddr)> {
+pub(super) fn start(stage: &Stage, threads: usize) -> io::Result<(Guarded, SocketAddr)> {
     let addr = free_address()?;
     let file = stage.folder.join("haproxy.cfg");
     fs::write(
         &file,
-        configuration(addr, stage.upstream.port(), &stage.ca_file),
+        configuration(addr, threads, stage.upstream.port(), &stage.ca_file),
     )?;
     let program = find_program("haproxy").ok_or(io::ErrorKind::NotFound)?;
     let mut command = Command::new(program);
     command.args(["-db", "-f"]).arg(&file);
     let log = stage.folder.join("haproxy.log");
-    let process = Guarded::start(command, stage.cores.proxy(1), &log, false)?;
+    let process = Guarded::start(command, stage.cores.proxy(threads), &log, false)?;
     Ok((process, addr))
 }
 
-fn configuration(addr: SocketAddr, upstream: u16, ca: &Path) -> String {
+fn configuration(addr: SocketAddr, threads: usize, upstream: u16, ca: &Path) -> String {
     let ca = text(ca);
     format!(
         "global
-    nbthread 1
+    nbthread {threads}
     maxconn 16000
     no strict-limits
+    tune.pool-high-fd-ratio 90
+    tune.pool-low-fd-ratio 85
     ssl-server-verify required
     ssl-default-server-options ssl-min-ver TLSv1.3
 defaults

@@ -35,8 +35,12 @@ pub enum Peer {
     Weir2,
     /// nginx, one worker.
     Nginx,
+    /// nginx, two workers.
+    Nginx2,
     /// haproxy, one thread.
     Haproxy,
+    /// haproxy, two threads.
+    Haproxy2,
     /// A bare byte relay on io_uring: the floor.
     Relay,
     /// Nobody: the load goes straight to the upstream, over TLS.
@@ -62,6 +66,8 @@ pub struct Stage {
     pub weir: PathBuf,
     /// `BOT_RATELIMIT_OVERRIDES` for it.
     pub overrides: String,
+    /// More settings of weir's.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 /// A peer that serves.
@@ -83,12 +89,14 @@ impl Running {
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Weir,
         Self::WeirEpoll,
         Self::Weir2,
         Self::Nginx,
+        Self::Nginx2,
         Self::Haproxy,
+        Self::Haproxy2,
         Self::Relay,
         Self::Direct,
     ];
@@ -100,7 +108,9 @@ impl Peer {
             Self::WeirEpoll => "weir-epoll",
             Self::Weir2 => "weir-2-workers",
             Self::Nginx => "nginx",
+            Self::Nginx2 => "nginx-2-workers",
             Self::Haproxy => "haproxy",
+            Self::Haproxy2 => "haproxy-2-threads",
             Self::Relay => "relay",
             Self::Direct => "direct",
         }
@@ -109,7 +119,7 @@ impl Peer {
     /// How many cores it is given.
     pub fn workers(self) -> usize {
         match self {
-            Self::Weir2 => 2,
+            Self::Weir2 | Self::Nginx2 | Self::Haproxy2 => 2,
             Self::Weir
             | Self::WeirEpoll
             | Self::Nginx
@@ -119,12 +129,28 @@ impl Peer {
         }
     }
 
+    /// The weir that it is compared with: one with as many workers.
+    pub fn beside(self) -> Self {
+        match self {
+            Self::Nginx2 | Self::Haproxy2 => Self::Weir2,
+            Self::Weir
+            | Self::WeirEpoll
+            | Self::Weir2
+            | Self::Nginx
+            | Self::Haproxy
+            | Self::Relay
+            | Self::Direct => Self::Weir,
+        }
+    }
+
     /// Why it cannot take part, if it cannot.
     pub fn missing(self, cores: &Cores) -> Option<String> {
+        if cores.all.len() < self.workers() {
+            return Some("there is only one core".to_owned());
+        }
         let program = match self {
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
-            Self::Weir2 if cores.all.len() < 2 => return Some("there is only one core".to_owned()),
+            Self::Nginx | Self::Nginx2 => "nginx",
+            Self::Haproxy | Self::Haproxy2 => "haproxy",
             Self::Weir | Self::WeirEpoll | Self::Weir2 | Self::Relay | Self::Direct => return None,
         };
         host::find_program(program)
@@ -138,8 +164,8 @@ impl Peer {
             Self::Weir | Self::WeirEpoll | Self::Weir2 => {
                 format!("weir {}, this build", env!("CARGO_PKG_VERSION"))
             }
-            Self::Nginx => nginx::version(),
-            Self::Haproxy => haproxy::version(),
+            Self::Nginx | Self::Nginx2 => nginx::version(),
+            Self::Haproxy | Self::Haproxy2 => haproxy::version(),
             Self::Relay => "byte relay on io_uring, no TLS".to_owned(),
             Self::Direct => "no proxy".to_owned(),
         }
@@ -150,12 +176,19 @@ impl Peer {
     /// # Errors
     /// When it does not start; with the last line it said.
     pub fn start(self, stage: &Stage) -> io::Result<Running> {
+        self.start_with(stage, self.workers())
+    }
+
+    /// As [`Self::start`], with so many workers or threads; the relay has one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(self, stage: &Stage, workers: usize) -> io::Result<Running> {
         let started = match self {
-            Self::Weir => weir::start(stage, 1, "io_uring"),
-            Self::WeirEpoll => weir::start(stage, 1, "epoll"),
-            Self::Weir2 => weir::start(stage, 2, "io_uring"),
-            Self::Nginx => nginx::start(stage),
-            Self::Haproxy => haproxy::start(stage),
+            Self::Weir | Self::Weir2 => weir::start(stage, workers, "io_uring"),
+            Self::WeirEpoll => weir::start(stage, workers, "epoll"),
+            Self::Nginx | Self::Nginx2 => nginx::start(stage, workers),
+            Self::Haproxy | Self::Haproxy2 => haproxy::start(stage, workers),
             Self::Relay => relay::start(stage),
             Self::Direct => {
                 return Ok(Running {

@@ -1,4 +1,5 @@
-//! nginx: one worker, TLS upstream verified, with a pool of kept-alive connections, no access log.
+//! nginx: TLS upstream verified, with a pool of kept-alive connections, no access log;
+//! bodies go through memory alone, never through files.
 //! It can be the upstream, too.
 
 use std::fs;
@@ -9,15 +10,15 @@ use std::process::Command;
 
 use super::{Stage, await_serving, first_line, free_address, text};
 use crate::compare::host::{Cores, Guarded, find_program};
-use crate::compare::traffic::{self, BUCKET};
+use crate::compare::traffic::{self, BODY_BYTES, BUCKET};
 use crate::mock::tls::{Identity, Tls};
 
-pub(super) fn start(stage: &Stage) -> io::Result<(Guarded, SocketAddr)> {
+pub(super) fn start(stage: &Stage, workers: usize) -> io::Result<(Guarded, SocketAddr)> {
     let addr = free_address()?;
     let file = stage.folder.join("nginx.conf");
     let server = proxy(addr, stage.upstream.port(), &stage.ca_file);
-    fs::write(&file, around(&stage.folder, "nginx", &server))?;
-    let process = run(&stage.folder, "nginx", &file, stage.cores.proxy(1))?;
+    fs::write(&file, around(&stage.folder, ("nginx", workers), &server))?;
+    let process = run(&stage.folder, "nginx", &file, stage.cores.proxy(workers))?;
     Ok((process, addr))
 }
 
@@ -31,17 +32,18 @@ fn run(folder: &Path, name: &str, file: &Path, cores: &[usize]) -> io::Result<Gu
 }
 
 /// All but the servers.
-fn around(folder: &Path, name: &str, servers: &str) -> String {
+fn around(folder: &Path, (name, workers): (&str, usize), servers: &str) -> String {
     let folder = text(folder);
     format!(
         "daemon off;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile 20000;
 pid {folder}/{name}.pid;
 error_log stderr warn;
 events {{ worker_connections 16384; }}
 http {{
     access_log off;
+    client_max_body_size 0;
     client_body_temp_path {folder}/{name}-body;
     proxy_temp_path {folder}/{name}-proxy;
     fastcgi_temp_path {folder}/{name}-fastcgi;
@@ -67,6 +69,8 @@ fn proxy(addr: SocketAddr, upstream: u16, ca: &Path) -> String {
         location / {{
             proxy_pass https://discord;
             proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_max_temp_file_size 0;
             proxy_set_header Connection \"\";
             proxy_set_header Host localhost;
             proxy_ssl_protocols TLSv1.3;
@@ -103,7 +107,7 @@ impl Upstream {
         fs::write(&key, &identity.key_pem)?;
         let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), free_address()?.port());
         let file = folder.join("upstream.conf");
-        let (cert, key, body) = (text(&cert), text(&key), traffic::body());
+        let (cert, key, body) = (text(&cert), text(&key), traffic::body(BODY_BYTES));
         let server = format!(
             "    server {{
         listen {addr} ssl backlog=4096;
@@ -122,7 +126,7 @@ impl Upstream {
     }}
 "
         );
-        fs::write(&file, around(folder, "upstream", &server))?;
+        fs::write(&file, around(folder, ("upstream", 1), &server))?;
         let mut process = run(folder, "upstream", &file, &[cores.upstream])?;
         await_serving(&mut process, addr)?;
         Ok(Self {

@@ -31,6 +31,7 @@ pub(super) fn start(
         ("BOT_RATELIMIT_OVERRIDES", stage.overrides.clone()),
     ]);
     command.env("UPSTREAM_CA_FILE", &stage.ca_file);
+    command.envs(stage.settings.iter().map(|(name, value)| (name, value)));
     let log = stage.folder.join("weir.log");
     let process = Guarded::start(command, stage.cores.proxy(workers), &log, false)?;
     Ok((process, addr))
