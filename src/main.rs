@@ -24,10 +24,11 @@ fn main() -> ExitCode {
         // Nothing else in this program sets up a log; without one weir is blind, not broken.
         drop(writeln!(io::stderr(), "weir: no log; {error}"));
     }
-    if !loaded.config.core_dumps
-        && let Err(error) = dumps::forbid()
-    {
-        tracing::warn!(%error, "a crash may leave a core dump with tokens in it");
+    if !loaded.config.core_dumps {
+        admin::log::tell_panics();
+        if let Err(error) = dumps::forbid() {
+            tracing::warn!(%error, "a crash may leave a core dump with tokens in it");
+        }
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

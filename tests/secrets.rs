@@ -279,6 +279,26 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
             "{said}"
         );
         assert!(!recorder.seen().is_empty());
+        // Every kind of thing went wrong.
+        for counted in [
+            "weir_errors_total{kind=\"bad_request\"",
+            "weir_errors_total{kind=\"head_too_large\"",
+            "weir_errors_total{kind=\"client_gone\"",
+            "weir_errors_total{kind=\"closed_before_answer\"",
+            "weir_errors_total{kind=\"garbage_answer\"",
+            "weir_errors_total{kind=\"answer_timeout\"",
+            "weir_errors_total{kind=\"body_truncated\"",
+            "weir_refused_total{reason=\"wait_too_long\"",
+            "weir_refused_total{reason=\"token_locked\"",
+            "weir_refused_total{reason=\"webhook_dead\"",
+            "weir_refused_total{reason=\"malformed\"",
+        ] {
+            let line = said.lines().find(|line| line.starts_with(counted));
+            assert!(
+                line.is_some_and(|line| !line.ends_with(" 0")),
+                "{counted}: {line:?}"
+            );
+        }
         assert_nothing_is_planted(&said);
     }
 }

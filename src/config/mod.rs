@@ -84,7 +84,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
 
     /// `CORE_DUMPS`: whether the program may leave its memory, in which tokens are, in a file when it
-    /// crashes, and be looked into while it runs. For the program alone: a library does not decide
+    /// crashes, tell in full what a panic says, and be looked into while it runs. For the program alone: a library does not decide
     /// that for the process that it is a part of.
     pub core_dumps: bool,
 

@@ -329,7 +329,7 @@ const PROCESS: &[Setting] = &[
     },
     Setting {
         name: "CORE_DUMPS",
-        help: "Let a crash leave a core dump, in which tokens are, and debuggers of the same user look in",
+        help: "Let a crash leave a core dump and a panic's words in the log, in which tokens may be, and debuggers of the same user look in",
         default: "false",
         allowed: BOOL_ALLOWED,
         effect: Effect::Switches(|c, v| set(&mut c.core_dumps, boolean(v))),
