@@ -52,23 +52,26 @@ fn authorizations() -> Vec<String> {
 
 /// Paths with tokens in them, in all the ways that they are written. `what` says what is to go wrong.
 fn paths(what: &str) -> Vec<String> {
+    // Each fault has webhooks of its own, so that it keeps no other from happening.
+    let fault = FAULTS.iter().position(|fault| *fault == what).unwrap_or(0);
+    let id = 203_039_963_636_301_824 + fault;
     // As long as Discord's own.
     let webhook = format!("webhook{PLANTED}{}", "w".repeat(54));
     let interaction = format!("aW50ZXJhY3Rpb246{PLANTED}{}", "i".repeat(150));
     vec![
-        format!("/api/v10/webhooks/203039963636301824/{webhook}?{what}"),
-        format!("/api/webhooks/203039963636301824/{webhook}/messages/@original?{what}"),
-        format!("/api/v9/webhooks/203039963636301824/{webhook}/slack?wait=true&{what}"),
-        format!("/api/v10/webhooks/203039963636301824/{interaction}/messages/1?{what}"),
-        format!("/api/v10/interactions/203039963636301824/{interaction}/callback?{what}"),
-        format!("/api/v10/interactions/203039963636301824/{interaction}?{what}"),
-        format!("/api/v10/Webhooks/203039963636301824/{webhook}?{what}"),
-        format!("/api/v10/%77ebhooks/203039963636301824/{webhook}?{what}"),
-        format!("//api//v10//webhooks//203039963636301824//{webhook}?{what}"),
-        format!("/webhooks/203039963636301824/{webhook}?{what}"),
+        format!("/api/v10/webhooks/{id}/{webhook}?{what}"),
+        format!("/api/webhooks/{id}/{webhook}/messages/@original?{what}"),
+        format!("/api/v9/webhooks/{id}/{webhook}/slack?wait=true&{what}"),
+        format!("/api/v10/webhooks/{id}/{interaction}/messages/1?{what}"),
+        format!("/api/v10/interactions/{id}/{interaction}/callback?{what}"),
+        format!("/api/v10/interactions/{id}/{interaction}?{what}"),
+        format!("/api/v10/Webhooks/{id}/{webhook}?{what}"),
+        format!("/api/v10/%77ebhooks/{id}/{webhook}?{what}"),
+        format!("//api//v10//webhooks//{id}//{webhook}?{what}"),
+        format!("/webhooks/{id}/{webhook}?{what}"),
         format!("/api/v10/webhooks/me/{webhook}?{what}"),
-        format!("http://discord.com/api/v10/webhooks/203039963636301824/{webhook}?{what}"),
-        format!("/api/v10/channels/1/messages?token={PLANTED}&{what}"),
+        format!("http://discord.com/api/v10/webhooks/{id}/{webhook}?{what}"),
+        format!("/api/v10/channels/{id}/messages?token={PLANTED}&{what}"),
         format!("/api/v10/{}?{what}", bot()),
     ]
 }
@@ -81,11 +84,13 @@ fn misbehave(peer: &mut Peer) {
         let heard = heard[answered..].to_owned();
         answered += heard.len();
         let target = heard.split(' ').nth(1).unwrap_or_default().to_owned();
-        let says = |what: &str| target.ends_with(what);
+        // The token that is refused is refused when weir asks about it, too.
+        let refused = target == "/api/v10/users/@me" && heard.contains("refused");
+        let says = |what: &str| target.ends_with(what) || what == "401" && refused;
         let via = "Via: 1.1 google\r\n";
         let echo = format!(
             "{{\"message\":\"{}\",\"code\":0}}",
-            heard.replace("\r\n", " ")
+            heard.replace("\r\n", " ").replace('"', "'")
         );
         let len = echo.len();
         if says("garbage") {
@@ -146,6 +151,13 @@ const FAULTS: [&str; 11] = [
 
 /// A request with tokens everywhere.
 fn asked(method: &str, path: &str, authorization: &str) -> String {
+    // A token of its own, so that its lock keeps nothing else from going wrong.
+    let refused = authorization.replace(".bot", ".refused");
+    let authorization = if path.ends_with("401") {
+        &refused
+    } else {
+        authorization
+    };
     let body = format!("{{\"content\":\"{PLANTED}\",\"token\":\"{}\"}}", bot());
     format!(
         "{method} {path} HTTP/1.1\r\nHost: weir\r\nReferer: {path}\r\n{authorization}\
@@ -259,9 +271,16 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
                 let proxy = weir.proxy;
                 scope.spawn(move || {
                     for (number, authorization) in authorizations().iter().enumerate() {
-                        for path in paths(what).iter().skip(number % 2).step_by(2) {
-                            provoke(proxy, &asked("POST", path, authorization));
-                            provoke(proxy, &asked("GET", path, authorization));
+                        for (at, path) in paths(what).iter().enumerate().skip(number % 3).step_by(3)
+                        {
+                            let method = if at % 2 == 0 { "POST" } else { "GET" };
+                            provoke(proxy, &asked(method, path, authorization));
+                        }
+                    }
+                    // What was learned of some is held against the next.
+                    for _ in 0..3 {
+                        for path in &paths(what)[..2] {
+                            provoke(proxy, &asked("POST", path, &authorizations()[0]));
                         }
                     }
                 });
