@@ -31,6 +31,7 @@
 
 #[cfg(feature = "io")]
 pub mod admin;
+mod caseless;
 pub mod clock;
 pub mod config;
 pub mod error;

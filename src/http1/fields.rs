@@ -5,130 +5,129 @@
 //!                                  start ─┘                           end ─┘     └─ len
 //! ```
 //! A line reaches from its name to the next line's name, so lines that stay are copied together
-//! with their neighbours, spacing included. That needs each line to end in CRLF, which
-//! [`Fields::locate`] checks: httparse takes a bare LF as well.
+//! with their neighbours, spacing included.
+//!
+//! Most lines mean nothing to a relay. Those that do stand in a list of their own, so that whoever
+//! asks for roles looks at three lines instead of thirty.
 
 use smallvec::SmallVec;
 
+use super::HEADERS_MAX;
 use super::hop::Role;
 
 /// Header lines that are kept without allocating: Discord's answers have about 30.
 pub(super) const FIELDS_INLINE: usize = 48;
 
-/// A line did not end in CRLF.
-#[derive(Debug)]
-pub(super) struct BareLineFeed;
+/// The lines of one head, in order.
+pub(super) type Lines = SmallVec<[Line; FIELDS_INLINE]>;
+
+/// The lines with another role than [`Role::EndToEnd`], by their numbers and in order; a head that
+/// has more of them than inline is sent by nobody.
+pub(super) type Marked = SmallVec<[(u8, Role); 12]>;
+
+const _: () = assert!(HEADERS_MAX <= u8::MAX as usize, "a byte numbers every line");
 
 /// The header lines of a parsed head, in order.
 #[derive(Clone)]
 pub struct Fields<'b> {
     /// The head, from its first line to the end of the blank line.
     head: &'b [u8],
-    lines: SmallVec<[Line; FIELDS_INLINE]>,
+    places: Places,
 }
 
 /// The lines of a head without its bytes: where each of them lies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    lines: SmallVec<[Line; FIELDS_INLINE]>,
+    pub(super) lines: Lines,
+    pub(super) marked: Marked,
 }
 
 /// One line. Offsets fit because a head has at most 2^16 bytes and ends in CRLF CRLF.
-#[derive(Clone, Copy, Debug)]
-struct Line {
-    name_at: u16,
-    name_len: u16,
-    value_at: u16,
-    value_len: u16,
-    role: Role,
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Line {
+    pub(super) name_at: u16,
+    pub(super) name_len: u16,
+    pub(super) value_at: u16,
+    pub(super) value_len: u16,
+}
+
+impl Line {
+    fn name<'b>(&self, head: &'b [u8]) -> &'b [u8] {
+        &head[self.name_at.into()..][..self.name_len.into()]
+    }
+
+    fn value<'b>(&self, head: &'b [u8]) -> &'b [u8] {
+        &head[self.value_at.into()..][..self.value_len.into()]
+    }
 }
 
 impl<'b> Fields<'b> {
-    /// Finds where the parsed `headers` lie in `head`, which ends with its blank line.
-    ///
-    /// `headers` must be what httparse found in this very slice: between a value and the next
-    /// name lie only blanks and one line end, and so the byte two before a name tells which.
-    pub(super) fn locate(
-        head: &'b [u8],
-        headers: &[httparse::Header<'b>],
-    ) -> Result<Self, BareLineFeed> {
-        if !head.ends_with(b"\r\n\r\n") {
-            return Err(BareLineFeed);
-        }
-        let mut lines = SmallVec::with_capacity(headers.len());
-        for header in headers {
-            let name_at = offset(head, header.name.as_bytes());
-            let value_at = offset(head, header.value);
-            if head.get(name_at.wrapping_sub(2)..name_at) != Some(b"\r\n") {
-                return Err(BareLineFeed);
-            }
-            lines.push(Line {
-                name_at: name_at as u16,
-                name_len: header.name.len() as u16,
-                value_at: value_at as u16,
-                value_len: header.value.len() as u16,
-                role: Role::of(header.name.as_bytes()),
-            });
-        }
-        Ok(Self { head, lines })
+    /// The lines of `head`, which ends with its blank line and must be the very bytes that `places`
+    /// were found in.
+    pub(super) fn new(head: &'b [u8], places: Places) -> Self {
+        Self { head, places }
     }
 
     /// Where the lines lie, without the bytes.
     pub(super) fn places(&self) -> Places {
+        let Places { lines, marked } = &self.places;
         Places {
-            lines: SmallVec::from_slice(&self.lines),
-        }
-    }
-
-    /// The lines of `head`, which must be the very bytes that `places` were found in.
-    pub(super) fn at(head: &'b [u8], places: &Places) -> Self {
-        Self {
-            head,
-            lines: SmallVec::from_slice(&places.lines),
+            lines: Lines::from_slice(lines),
+            marked: Marked::from_slice(marked),
         }
     }
 
     /// How many lines there are.
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.places.lines.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.places.lines.is_empty()
     }
 
     /// Names and values in order; values without the blanks around them.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + '_ {
-        (0..self.len()).map(|at| (self.name(at), self.value(at)))
+        let lines = self.places.lines.iter();
+        lines.map(|line| (line.name(self.head), line.value(self.head)))
     }
 
     /// The name of line `at`, which must exist.
     pub(super) fn name(&self, at: usize) -> &'b [u8] {
-        let line = self.lines[at];
-        &self.head[line.name_at.into()..][..line.name_len.into()]
+        self.places.lines[at].name(self.head)
     }
 
     /// The value of line `at`, which must exist.
     pub(super) fn value(&self, at: usize) -> &'b [u8] {
-        let line = self.lines[at];
-        &self.head[line.value_at.into()..][..line.value_len.into()]
+        self.places.lines[at].value(self.head)
     }
 
-    /// What each line means to a relay, in order, with its index.
+    /// The lines that mean something to a relay, in order: their numbers and what they mean. All
+    /// others are [`Role::EndToEnd`].
     pub(super) fn roles(&self) -> impl Iterator<Item = (usize, Role)> + '_ {
-        self.lines.iter().map(|line| line.role).enumerate()
+        let marked = self.places.marked.iter();
+        marked.map(|&(at, role)| (usize::from(at), role))
     }
 
-    /// The first line with this role, not before line `from`.
+    /// The first line with this role, which must not be [`Role::EndToEnd`], not before line `from`.
     pub(super) fn find(&self, role: Role, from: usize) -> Option<usize> {
-        let rest = self.lines.get(from..)?;
-        Some(from + rest.iter().position(|line| line.role == role)?)
+        let mut roles = self.roles();
+        let found = roles.find(|&(at, its)| its == role && at >= from);
+        found.map(|(at, _)| at)
     }
 
-    /// Changes what line `at`, which must exist, means.
-    pub(super) fn set_role(&mut self, at: usize, role: Role) {
-        self.lines[at].role = role;
+    /// Makes line `at`, which must exist and be for the other end, one that ends here.
+    pub(super) fn cut(&mut self, at: usize) {
+        let marked = &mut self.places.marked;
+        let before = marked.partition_point(|&(other, _)| usize::from(other) < at);
+        if marked
+            .get(before)
+            .is_none_or(|&(other, _)| usize::from(other) != at)
+        {
+            marked.insert(before, (at as u8, Role::HopByHop));
+        }
     }
 
     /// The request line or status line, without its line end.
@@ -138,7 +137,8 @@ impl<'b> Fields<'b> {
 
     /// Where line `at` begins; for one past the last, where the blank line begins.
     pub(super) fn line_at(&self, at: usize) -> usize {
-        self.lines
+        self.places
+            .lines
             .get(at)
             .map_or(self.head.len() - 2, |line| line.name_at.into())
     }
@@ -158,12 +158,7 @@ impl<'b> Fields<'b> {
 impl std::fmt::Debug for Fields<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fields")
-            .field("lines", &self.lines.len())
+            .field("lines", &self.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Where `part`, a subslice of `whole`, begins.
-fn offset(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
 }

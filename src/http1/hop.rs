@@ -1,18 +1,20 @@
 //! Which header lines concern only this hop (RFC 9110 7.6.1), and what `Connection` says.
 //!
-//! Each name is looked at once, while the head is parsed: its length and first byte choose one
-//! candidate or none, so the usual field costs one comparison at most.
+//! Each name is looked at once, while the head is parsed: its length chooses one candidate, two or
+//! none, and comparing with one costs a few instructions.
 
 use super::fields::Fields;
+use crate::caseless::is;
 
 /// Most options a `Connection` field may list. Clients send one or two; each is compared with
 /// every field of the head, so the product has to be bounded.
 const CONNECTION_OPTIONS_MAX: usize = 16;
 
 /// What a header line means to whoever relays it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Role {
     /// For the other end: relayed as it is.
+    #[default]
     EndToEnd,
     /// `Host`
     Host,
@@ -36,33 +38,25 @@ pub(super) enum Role {
 
 impl Role {
     /// The role a field has by its name.
+    #[inline(always)]
     pub(super) fn of(name: &[u8]) -> Self {
-        let Some(first) = name.first() else {
-            return Self::EndToEnd;
-        };
-        let (candidate, role): (&[u8], Self) = match (name.len(), first | 0x20) {
-            (2, b't') => (b"te", Self::HopByHop),
-            (4, b'h') => (b"host", Self::Host),
-            (6, b'e') => (b"expect", Self::Expect),
-            (7, b't') => (b"trailer", Self::HopByHop),
-            (7, b'u') => (b"upgrade", Self::HopByHop),
-            (10, b'c') => (b"connection", Self::Connection),
-            (10, b'k') => (b"keep-alive", Self::HopByHop),
-            (13, b'a') => (b"authorization", Self::Authorization),
-            (14, b'c') => (b"content-length", Self::ContentLength),
-            (14, b'n') => (b"nirn-routed-to", Self::RoutedTo),
-            (16, b'p') => (b"proxy-connection", Self::HopByHop),
-            (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
-            (18, b'p') => (b"proxy-authenticate", Self::HopByHop),
-            (19, b'p') => (b"proxy-authorization", Self::HopByHop),
-            (23, b'x') => (b"x-ratelimit-abort-after", Self::AbortAfter),
-            (25, b'p') => (b"proxy-authentication-info", Self::HopByHop),
-            _ => return Self::EndToEnd,
-        };
-        if name.eq_ignore_ascii_case(candidate) {
-            role
-        } else {
-            Self::EndToEnd
+        match name.len() {
+            2 if is(name, b"te") => Self::HopByHop,
+            4 if is(name, b"host") => Self::Host,
+            6 if is(name, b"expect") => Self::Expect,
+            7 if is(name, b"trailer") || is(name, b"upgrade") => Self::HopByHop,
+            10 if is(name, b"connection") => Self::Connection,
+            10 if is(name, b"keep-alive") => Self::HopByHop,
+            13 if is(name, b"authorization") => Self::Authorization,
+            14 if is(name, b"content-length") => Self::ContentLength,
+            14 if is(name, b"nirn-routed-to") => Self::RoutedTo,
+            16 if is(name, b"proxy-connection") => Self::HopByHop,
+            17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            18 if is(name, b"proxy-authenticate") => Self::HopByHop,
+            19 if is(name, b"proxy-authorization") => Self::HopByHop,
+            23 if is(name, b"x-ratelimit-abort-after") => Self::AbortAfter,
+            25 if is(name, b"proxy-authentication-info") => Self::HopByHop,
+            _ => Self::EndToEnd,
         }
     }
 }
@@ -93,9 +87,9 @@ pub(super) fn apply_connection(fields: &mut Fields<'_>) -> ConnectionOptions {
                 options.invalid = true;
                 return options;
             }
-            if option.eq_ignore_ascii_case(b"close") {
+            if is(option, b"close") {
                 options.close = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+            } else if is(option, b"keep-alive") {
                 options.keep_alive = true;
             } else {
                 options.invalid |= cut(fields, option);
@@ -121,7 +115,7 @@ fn cut(fields: &mut Fields<'_>, option: &[u8]) -> bool {
         Role::EndToEnd => {
             for at in 0..fields.len() {
                 if fields.name(at).eq_ignore_ascii_case(option) {
-                    fields.set_role(at, Role::HopByHop);
+                    fields.cut(at);
                 }
             }
             false

@@ -9,8 +9,7 @@
 //!
 //! **Strict in.** A message whose end two readers could see in two places is refused, never
 //! repaired: one framing only, CRLF only, no folding, no space before a colon, one `Host`, one
-//! `Authorization`. [`httparse`] finds the tokens; it is lenient about bare LF and empty lines, so
-//! everything that decides where a message ends is checked here.
+//! `Authorization`.
 //!
 //! **Transparent through.** A head is not rebuilt from its fields: the lines that stay are copied
 //! in runs from the buffer they arrived in, so case, order, spacing and obs-text survive byte for
@@ -18,7 +17,8 @@
 //! place.
 //!
 //! **Cost.** Nothing is allocated for a head of up to 48 header lines, if the output has room.
-//! Fields are 16-bit offsets into the buffer; a name is recognised once, by length and first byte.
+//! Fields are 16-bit offsets into the buffer; a head is walked once (`lines`), and each name
+//! recognised then.
 //! Bodies are never copied or kept: the decoders only count. The exception are small errors, of
 //! which `coding` decodes a copy for the limiter.
 
@@ -28,6 +28,7 @@ mod encode;
 mod fields;
 mod framing;
 mod hop;
+mod lines;
 mod reply;
 mod request;
 mod response;

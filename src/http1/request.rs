@@ -1,15 +1,13 @@
 //! Request heads: what a client may send, and what of it the rest of weir needs to know.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 
-use super::fields::Fields;
+use super::fields::{Fields, Places};
 use super::framing::{self, BadFraming, Framing};
 use super::hop::{self, Role};
+use super::lines::{self, BadLine, BadVersion};
 use super::target::{is_authority, split_target};
-use super::{
-    HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, Method, Parse, TARGET_BYTES_MAX, Version,
-};
+use super::{HEAD_BYTES_MAX, METHOD_BYTES_MAX, Method, Parse, TARGET_BYTES_MAX, Version};
 
 /// Most empty lines before a request line. RFC 9112 2.2 asks for tolerance of one, which old
 /// clients send after a body; two costs nothing, more is noise.
@@ -166,35 +164,47 @@ impl std::error::Error for BadRequest {}
 /// To be called again with more bytes after [`Parse::Partial`]; see [`super::may_complete`] for
 /// when that is worth it.
 pub fn parse_request(buf: &[u8]) -> Parse<RequestHead<'_>, BadRequest> {
+    // What lies beyond cannot belong to a head that is small enough.
+    let window = &buf[..buf.len().min(HEAD_BYTES_MAX)];
+    match parse_within(window) {
+        Parse::Partial if window.len() == HEAD_BYTES_MAX => {
+            Parse::Invalid(BadRequest::HeadTooLarge)
+        }
+        parsed => parsed,
+    }
+}
+
+#[inline]
+fn parse_within(buf: &[u8]) -> Parse<RequestHead<'_>, BadRequest> {
     let skipped = match skip_empty_lines(buf) {
         Ok(Some(skipped)) => skipped,
         Ok(None) => return Parse::Partial,
         Err(bad) => return Parse::Invalid(bad),
     };
-    let rest = &buf[skipped..];
-    let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut raw = httparse::Request::new(&mut []);
-    let parsed = raw.parse_with_uninit_headers(rest, &mut slots);
-    if let Some(bad) = oversized(rest, &raw) {
-        return Parse::Invalid(bad);
+    let buf = &buf[skipped..];
+    let start = match RequestLine::read(buf) {
+        Parse::Complete(start) => start,
+        Parse::Partial => return Parse::Partial,
+        Parse::Invalid(bad) => return Parse::Invalid(bad),
+    };
+    let mut places = Places::default();
+    match lines::read(buf, start.len, &mut places) {
+        Parse::Complete(len) => match check(&start, Fields::new(&buf[..len], places), skipped) {
+            Ok(head) => Parse::Complete(head),
+            Err(bad) => Parse::Invalid(bad),
+        },
+        Parse::Partial => Parse::Partial,
+        Parse::Invalid(bad) => Parse::Invalid(bad.into()),
     }
-    match parsed {
-        Ok(httparse::Status::Complete(len)) if skipped + len <= HEAD_BYTES_MAX => {
-            match check(&rest[..len], &raw, skipped + len) {
-                Ok(head) => Parse::Complete(head),
-                Err(bad) => Parse::Invalid(bad),
-            }
+}
+
+impl From<BadLine> for BadRequest {
+    fn from(bad: BadLine) -> Self {
+        match bad {
+            BadLine::Malformed => Self::Malformed,
+            BadLine::LineEnding => Self::LineEnding,
+            BadLine::TooMany => Self::TooManyHeaders,
         }
-        Ok(httparse::Status::Complete(_)) => Parse::Invalid(BadRequest::HeadTooLarge),
-        Ok(httparse::Status::Partial) if buf.len() >= HEAD_BYTES_MAX => {
-            Parse::Invalid(BadRequest::HeadTooLarge)
-        }
-        Ok(httparse::Status::Partial) => Parse::Partial,
-        Err(httparse::Error::TooManyHeaders) => Parse::Invalid(BadRequest::TooManyHeaders),
-        Err(httparse::Error::Version) if names_http(rest, &raw) => {
-            Parse::Invalid(BadRequest::Version)
-        }
-        Err(_) => Parse::Invalid(BadRequest::Malformed),
     }
 }
 
@@ -215,59 +225,85 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
     }
 }
 
-/// Whether method or target, whole or still arriving, is too long.
-fn oversized(rest: &[u8], raw: &httparse::Request<'_, '_>) -> Option<BadRequest> {
-    let Some(method) = raw.method else {
-        let token = rest
-            .iter()
-            .take(METHOD_BYTES_MAX + 1)
-            .take_while(|&&byte| byte > b' ');
-        return (token.count() > METHOD_BYTES_MAX).then_some(BadRequest::Method);
-    };
-    if method.len() > METHOD_BYTES_MAX {
-        return Some(BadRequest::Method);
-    }
-    let target_len = match raw.path {
-        Some(target) => target.len(),
-        None => {
-            let from = method.len() + 1;
-            let window = rest.iter().skip(from).take(TARGET_BYTES_MAX + 1);
-            window.take_while(|&&byte| byte > b' ').count()
-        }
-    };
-    (target_len > TARGET_BYTES_MAX).then_some(BadRequest::TargetTooLong)
-}
-
-/// Whether the request line names HTTP, in a version that httparse does not know.
-fn names_http(rest: &[u8], raw: &httparse::Request<'_, '_>) -> bool {
-    let (Some(method), Some(target)) = (raw.method, raw.path) else {
-        return false;
-    };
-    let version = rest
-        .get(method.len() + target.len() + 2..)
-        .unwrap_or_default();
-    version.starts_with(b"HTTP/")
-}
-
-/// Everything that httparse does not check, on a head whose end it has found; it ends `len` bytes
-/// into the buffer.
-fn check<'b>(
-    head: &'b [u8],
-    raw: &httparse::Request<'_, 'b>,
+/// The first line, in the grammar of RFC 9112 3.
+struct RequestLine<'b> {
+    method: &'b [u8],
+    target: &'b [u8],
+    version: Version,
+    /// Bytes up to its end.
     len: usize,
+}
+
+impl<'b> RequestLine<'b> {
+    #[inline]
+    fn read(buf: &'b [u8]) -> Parse<Self, BadRequest> {
+        let method_len = lines::token_len(buf);
+        if method_len > METHOD_BYTES_MAX {
+            return Parse::Invalid(BadRequest::Method);
+        }
+        match buf.get(method_len) {
+            Some(b' ') if method_len > 0 => {}
+            Some(_) => return Parse::Invalid(BadRequest::Malformed),
+            None => return Parse::Partial,
+        }
+        let (method, target) = (&buf[..method_len], &buf[method_len + 1..]);
+        let target_len = target_len(target);
+        if target_len > TARGET_BYTES_MAX {
+            return Parse::Invalid(BadRequest::TargetTooLong);
+        }
+        match target.get(target_len) {
+            Some(b' ') if target_len > 0 => {}
+            Some(_) => return Parse::Invalid(BadRequest::Malformed),
+            None => return Parse::Partial,
+        }
+        let target = &target[..target_len];
+        let (version, at) = match lines::version(buf, method_len + target_len + 2) {
+            Parse::Complete(found) => found,
+            Parse::Partial => return Parse::Partial,
+            Parse::Invalid(BadVersion::Unknown) => return Parse::Invalid(BadRequest::Version),
+            Parse::Invalid(BadVersion::NotHttp) => return Parse::Invalid(BadRequest::Malformed),
+        };
+        match lines::line_end(buf, at) {
+            Parse::Complete(len) => Parse::Complete(Self {
+                method,
+                target,
+                version,
+                len,
+            }),
+            Parse::Partial => Parse::Partial,
+            Parse::Invalid(bad) => Parse::Invalid(bad.into()),
+        }
+    }
+}
+
+/// Bytes of the target at the start of `buf`: printable ones of ASCII, or UTF-8.
+#[inline]
+fn target_len(buf: &[u8]) -> usize {
+    let ascii = lines::graphic_len(buf);
+    let Some(0x80..) = buf.get(ascii) else {
+        return ascii;
+    };
+    let rest = buf.iter().skip(ascii);
+    let is_text = |byte: &&u8| **byte > b' ' && **byte != 0x7f;
+    let all = ascii + rest.take_while(is_text).count();
+    match std::str::from_utf8(&buf[..all]) {
+        Err(bad) if all < buf.len() => bad.valid_up_to(),
+        _ => all,
+    }
+}
+
+/// Everything that concerns more than one line, on a head of which each is sound; `skipped` bytes
+/// lie before it.
+#[inline]
+fn check<'b>(
+    start: &RequestLine<'b>,
+    mut fields: Fields<'b>,
+    skipped: usize,
 ) -> Result<RequestHead<'b>, BadRequest> {
-    let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
-        return Err(BadRequest::Malformed);
-    };
-    let mut fields = Fields::locate(head, raw.headers).map_err(|_| BadRequest::LineEnding)?;
-    let version = if minor == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
-    let method_bytes = method.as_bytes();
+    let version = start.version;
+    let method_bytes = start.method;
     let method = check_method(method_bytes)?;
-    let (authority, target) = split_target(method, target.as_bytes()).ok_or(BadRequest::Target)?;
+    let (authority, target) = split_target(method, start.target).ok_or(BadRequest::Target)?;
     let connection = hop::apply_connection(&mut fields);
     if connection.invalid {
         return Err(BadRequest::Connection);
@@ -290,7 +326,7 @@ fn check<'b>(
         authorization: noted.authorization,
         routed_to: noted.routed_to,
         abort_after: noted.abort_after,
-        len,
+        len: skipped + fields.head_len(),
         fields,
     })
 }

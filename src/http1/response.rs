@@ -2,12 +2,12 @@
 //! doubt would put its rest in front of the next client's answer.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use super::fields::{Fields, Places};
 use super::framing::{self, BadFraming, Framing};
 use super::hop;
-use super::{HEAD_BYTES_MAX, HEADERS_MAX, Method, Parse, Version};
+use super::lines::{self, BadLine, BadVersion};
+use super::{HEAD_BYTES_MAX, Method, Parse, Version};
 
 /// Statuses that HTTP defines (RFC 9110 15); Cloudflare's own end at 530.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=599;
@@ -81,7 +81,7 @@ impl ResponseOutline {
             framing: self.framing,
             keep_alive: self.keep_alive,
             len: self.len,
-            fields: Fields::at(&buf[..self.len], &self.places),
+            fields: Fields::new(&buf[..self.len], self.places.clone()),
         }
     }
 }
@@ -153,45 +153,105 @@ impl std::error::Error for BadResponse {}
 /// A 1xx head is complete in itself, without a body; the next head follows it. No empty line is
 /// tolerated before the status line: it would be the rest of something else.
 pub fn parse_response(buf: &[u8], request_method: Method) -> Parse<ResponseHead<'_>, BadResponse> {
-    if matches!(buf.first(), Some(b'\r' | b'\n')) {
-        return Parse::Invalid(BadResponse::Malformed);
+    // What lies beyond cannot belong to a head that is small enough.
+    let window = &buf[..buf.len().min(HEAD_BYTES_MAX)];
+    match parse_within(window, request_method) {
+        Parse::Partial if window.len() == HEAD_BYTES_MAX => {
+            Parse::Invalid(BadResponse::HeadTooLarge)
+        }
+        parsed => parsed,
     }
-    let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut raw = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    match config.parse_response_with_uninit_headers(&mut raw, buf, &mut slots) {
-        Ok(httparse::Status::Complete(len)) if len <= HEAD_BYTES_MAX => {
-            match check(&buf[..len], &raw, request_method) {
+}
+
+#[inline]
+fn parse_within(buf: &[u8], request_method: Method) -> Parse<ResponseHead<'_>, BadResponse> {
+    let start = match StatusLine::read(buf) {
+        Parse::Complete(start) => start,
+        Parse::Partial => return Parse::Partial,
+        Parse::Invalid(bad) => return Parse::Invalid(bad),
+    };
+    let mut places = Places::default();
+    match lines::read(buf, start.len, &mut places) {
+        Parse::Complete(len) => {
+            match check(&start, Fields::new(&buf[..len], places), request_method) {
                 Ok(head) => Parse::Complete(head),
                 Err(bad) => Parse::Invalid(bad),
             }
         }
-        Ok(httparse::Status::Complete(_)) => Parse::Invalid(BadResponse::HeadTooLarge),
-        Ok(httparse::Status::Partial) if buf.len() >= HEAD_BYTES_MAX => {
-            Parse::Invalid(BadResponse::HeadTooLarge)
-        }
-        Ok(httparse::Status::Partial) => Parse::Partial,
-        Err(httparse::Error::TooManyHeaders) => Parse::Invalid(BadResponse::TooManyHeaders),
-        Err(httparse::Error::Version) => Parse::Invalid(BadResponse::Version),
-        Err(_) => Parse::Invalid(BadResponse::Malformed),
+        Parse::Partial => Parse::Partial,
+        Parse::Invalid(bad) => Parse::Invalid(bad.into()),
     }
 }
 
-/// Everything that httparse does not check, on a head whose end it has found.
+impl From<BadLine> for BadResponse {
+    fn from(bad: BadLine) -> Self {
+        match bad {
+            BadLine::Malformed => Self::Malformed,
+            BadLine::LineEnding => Self::LineEnding,
+            BadLine::TooMany => Self::TooManyHeaders,
+        }
+    }
+}
+
+/// The first line, in the grammar of RFC 9112 4, or without the space before a missing reason.
+struct StatusLine {
+    version: Version,
+    status: u16,
+    /// Bytes up to its end.
+    len: usize,
+}
+
+impl StatusLine {
+    #[inline]
+    fn read(buf: &[u8]) -> Parse<Self, BadResponse> {
+        let (version, at) = match lines::version(buf, 0) {
+            Parse::Complete(found) => found,
+            Parse::Partial => return Parse::Partial,
+            // Nothing but HTTP is ever asked for.
+            Parse::Invalid(BadVersion::Unknown) => return Parse::Invalid(BadResponse::Version),
+            Parse::Invalid(BadVersion::NotHttp) if matches!(buf[0], b'\r' | b'\n') => {
+                return Parse::Invalid(BadResponse::Malformed);
+            }
+            Parse::Invalid(BadVersion::NotHttp) => return Parse::Invalid(BadResponse::Version),
+        };
+        let mut status = 0;
+        let mut digits = buf[at..].iter();
+        match digits.next() {
+            Some(b' ') => {}
+            Some(_) => return Parse::Invalid(BadResponse::Malformed),
+            None => return Parse::Partial,
+        }
+        for _ in 0..3 {
+            match digits.next() {
+                Some(digit @ b'0'..=b'9') => status = status * 10 + u16::from(digit - b'0'),
+                Some(_) => return Parse::Invalid(BadResponse::Malformed),
+                None => return Parse::Partial,
+            }
+        }
+        let mut at = at + 4;
+        if buf.get(at) == Some(&b' ') {
+            at = lines::text_end(buf, at);
+        }
+        match lines::line_end(buf, at) {
+            Parse::Complete(len) => Parse::Complete(Self {
+                version,
+                status,
+                len,
+            }),
+            Parse::Partial => Parse::Partial,
+            Parse::Invalid(bad) => Parse::Invalid(bad.into()),
+        }
+    }
+}
+
+/// Everything that concerns more than one line, on a head of which each is sound.
+#[inline]
 fn check<'b>(
-    head: &'b [u8],
-    raw: &httparse::Response<'_, 'b>,
+    start: &StatusLine,
+    mut fields: Fields<'b>,
     request_method: Method,
 ) -> Result<ResponseHead<'b>, BadResponse> {
-    let (Some(minor), Some(status)) = (raw.version, raw.code) else {
-        return Err(BadResponse::Malformed);
-    };
-    let mut fields = Fields::locate(head, raw.headers).map_err(|_| BadResponse::LineEnding)?;
-    let version = if minor == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let (version, status) = (start.version, start.status);
     match status {
         101 => return Err(BadResponse::SwitchingProtocols),
         status if !STATUSES.contains(&status) => return Err(BadResponse::Status),
@@ -217,7 +277,7 @@ fn check<'b>(
         version,
         framing,
         keep_alive: persists && ends_surely,
-        len: head.len(),
+        len: fields.head_len(),
         fields,
     })
 }

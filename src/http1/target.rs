@@ -9,7 +9,8 @@ use super::Method;
 /// nothing that weir serves.
 pub(super) fn split_target(method: Method, target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     // A fragment is never sent; readers differ on whether it belongs to the path.
-    if target.contains(&b'#') {
+    // Without leaving early, so that all bytes are looked at in one go.
+    if target.iter().fold(false, |any, &byte| any | (byte == b'#')) {
         return None;
     }
     match target {
@@ -47,7 +48,36 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 
 /// Whether these bytes can be `host[:port]`: no blanks, no user, nothing of a path.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+    bytes.iter().all(|&byte| IN_AUTHORITY[usize::from(byte)])
 }
+
+const IN_AUTHORITY: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(
+                byte as u8,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'%'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+                    | b':'
+                    | b'['
+                    | b']'
+            );
+        byte += 1;
+    }
+    table
+};

@@ -1,10 +1,11 @@
 //! What an answer says about limits: its `X-RateLimit-*` headers, `Retry-After`, `Via`, and the
 //! JSON body of an error.
 //!
-//! Every header of every answer passes through [`Answer::header`], so it rejects by length and first
-//! byte before it compares. Values come from the network: what does not parse counts as absent, what
+//! Every header of every answer passes through [`Answer::header`], so it rejects by length before it
+//! compares. Values come from the network: what does not parse counts as absent, what
 //! is absurd is clamped ([`PAUSE_MAX`], [`LIMIT_MAX`]). Nothing here can panic.
 
+use crate::caseless::{begins, is};
 use std::time::Duration;
 
 /// No pause or window is believed to be longer. `/gateway/bot` once asked for 82,721 s
@@ -125,41 +126,42 @@ impl Answer {
     /// Takes in one response header; most are none of ours and are rejected by their length.
     #[inline]
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
-            (3, Some(b'v')) if name.eq_ignore_ascii_case(b"via") => self.headers.via = true,
-            (11, Some(b'r')) if name.eq_ignore_ascii_case(b"retry-after") => {
+        match name.len() {
+            3 if is(name, b"via") => self.headers.via = true,
+            11 if is(name, b"retry-after") => {
                 self.headers.retry_after = self.wait(decimal_micros(value));
             }
-            (17..=23, Some(b'x')) if name[..12].eq_ignore_ascii_case(b"x-ratelimit-") => {
-                self.limit_header(&name[12..], value);
-            }
+            17..=23 if begins(name, b"x-ratelimit-") => self.limit_header(&name[12..], value),
             _ => {}
         }
     }
 
     fn limit_header(&mut self, name: &[u8], value: &[u8]) {
         let headers = &mut self.headers;
-        if name.eq_ignore_ascii_case(b"limit") {
-            headers.limit = count(value).filter(|&limit| limit > 0);
-        } else if name.eq_ignore_ascii_case(b"remaining") {
-            headers.remaining = count(value);
-        } else if name.eq_ignore_ascii_case(b"reset") {
-            headers.reset_ms = decimal_micros(value).map(|us| us / 1000);
-            headers.whole_seconds = !value.contains(&b'.');
-        } else if name.eq_ignore_ascii_case(b"reset-after") {
-            let after = decimal_micros(value).map(Duration::from_micros);
-            headers.reset_after = after.filter(|&after| after <= PAUSE_MAX);
-        } else if name.eq_ignore_ascii_case(b"bucket") {
-            headers.bucket = (!value.is_empty()).then(|| bucket_hash(value));
-        } else if name.eq_ignore_ascii_case(b"global") {
-            headers.global = value.eq_ignore_ascii_case(b"true");
-        } else if name.eq_ignore_ascii_case(b"scope") {
-            headers.scope = match value {
-                b"user" => Scope::User,
-                b"global" => Scope::Global,
-                b"shared" => Scope::Shared,
-                _ => Scope::None,
-            };
+        match name.len() {
+            5 if is(name, b"limit") => headers.limit = count(value).filter(|&limit| limit > 0),
+            5 if is(name, b"reset") => {
+                headers.reset_ms = decimal_micros(value).map(|us| us / 1000);
+                headers.whole_seconds = !value.contains(&b'.');
+            }
+            5 if is(name, b"scope") => {
+                headers.scope = match value {
+                    b"user" => Scope::User,
+                    b"global" => Scope::Global,
+                    b"shared" => Scope::Shared,
+                    _ => Scope::None,
+                };
+            }
+            6 if is(name, b"bucket") => {
+                headers.bucket = (!value.is_empty()).then(|| bucket_hash(value));
+            }
+            6 if is(name, b"global") => headers.global = value.eq_ignore_ascii_case(b"true"),
+            9 if is(name, b"remaining") => headers.remaining = count(value),
+            11 if is(name, b"reset-after") => {
+                let after = decimal_micros(value).map(Duration::from_micros);
+                headers.reset_after = after.filter(|&after| after <= PAUSE_MAX);
+            }
+            _ => {}
         }
     }
 
@@ -267,34 +269,44 @@ fn count(value: &[u8]) -> Option<u16> {
 /// Parses an unsigned decimal number into millionths, saturating; digits beyond the sixth round up,
 /// so that a wait never gets shorter.
 fn decimal_micros(value: &[u8]) -> Option<u64> {
+    /// So many digits in front of the point are a number that cannot overflow as millionths.
+    const SAFE_DIGITS: usize = 13;
     let value = value.trim_ascii();
-    let point = value.iter().position(|&b| b == b'.').unwrap_or(value.len());
-    let (whole, fraction) = (&value[..point], value.get(point + 1..).unwrap_or_default());
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
     let mut number = 0u64;
-    for &byte in whole {
-        number = number
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit(byte)?));
+    let mut whole = 0;
+    while let Some(digit) = value.get(whole).copied().and_then(digit) {
+        number = if whole < SAFE_DIGITS {
+            number * 10 + digit
+        } else {
+            number.saturating_mul(10).saturating_add(digit)
+        };
+        whole += 1;
     }
-    let (mut micros, mut unit, mut rest) = (0u64, 100_000u64, false);
-    for &byte in fraction {
-        let digit = u64::from(digit(byte)?);
-        micros += digit * unit;
-        rest |= unit == 0 && digit > 0;
-        unit /= 10;
+    let millions = number.saturating_mul(1_000_000);
+    let fraction = match &value[whole..] {
+        [] if whole > 0 => return Some(millions),
+        [b'.', fraction @ ..] if whole > 0 || !fraction.is_empty() => fraction,
+        _ => return None,
+    };
+    let (fine, beyond) = fraction.split_at(fraction.len().min(6));
+    let mut micros = 0;
+    for &byte in fine {
+        micros = micros * 10 + digit(byte)?;
     }
-    Some(
-        number
-            .saturating_mul(1_000_000)
-            .saturating_add(micros + u64::from(rest)),
-    )
+    for _ in fine.len()..6 {
+        micros *= 10;
+    }
+    let mut rest = 0;
+    for &byte in beyond {
+        rest |= digit(byte)?;
+    }
+    let micros = micros + u64::from(rest > 0);
+    Some(millions.saturating_add(micros))
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    byte.is_ascii_digit().then(|| byte - b'0')
+fn digit(byte: u8) -> Option<u64> {
+    let digit = byte.wrapping_sub(b'0');
+    (digit <= 9).then_some(u64::from(digit))
 }
 
 #[cfg(test)]

@@ -11,40 +11,52 @@
 /// alphabet, for anything but `=` after padding, for a lone last character (it holds less than a
 /// byte), and when `out` is too small.
 pub(super) fn decode<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
-    let unpadded = match text.iter().position(|&b| b == b'=') {
-        Some(end) if text[end..].iter().all(|&b| b == b'=') => &text[..end],
-        Some(_) => return None,
-        None => text,
-    };
+    let mut unpadded = text;
+    while let [rest @ .., b'='] = unpadded {
+        unpadded = rest;
+    }
     if unpadded.len() % 4 == 1 {
         return None;
     }
-    let (mut bits, mut have, mut len) = (0_u32, 0_u32, 0_usize);
-    for &symbol in unpadded {
-        bits = (bits << 6) | u32::from(sextet(symbol)?);
-        have += 6;
-        if have >= 8 {
-            have -= 8;
-            *out.get_mut(len)? = (bits >> have).to_le_bytes()[0];
-            bits &= (1 << have) - 1;
-            len += 1;
+    let (groups, rest) = unpadded.as_chunks::<4>();
+    let mut len = 0;
+    for group in groups {
+        let [a, b, c, d] = group.map(sextet);
+        let word = a << 18 | b << 12 | c << 6 | d;
+        if a | b | c | d == NO_SEXTET {
+            return None;
         }
+        let [_, bytes @ ..] = word.to_be_bytes();
+        out.get_mut(len..len + 3)?.copy_from_slice(&bytes);
+        len += 3;
     }
-    Some(&out[..len])
+    // Two symbols hold one more byte, three hold two; the bits behind them mean nothing.
+    let mut word = 0;
+    for (at, &symbol) in rest.iter().enumerate() {
+        let sextet = sextet(symbol);
+        if sextet == NO_SEXTET {
+            return None;
+        }
+        word |= sextet << (18 - 6 * at);
+    }
+    let more = rest.len().saturating_sub(1);
+    let [_, bytes @ ..] = word.to_be_bytes();
+    out.get_mut(len..len + more)?
+        .copy_from_slice(&bytes[..more]);
+    Some(&out[..len + more])
 }
 
-fn sextet(symbol: u8) -> Option<u8> {
-    let value = SEXTETS[usize::from(symbol)];
-    (value != NO_SEXTET).then_some(value)
+fn sextet(symbol: u8) -> u32 {
+    u32::from(SEXTETS[usize::from(symbol)])
 }
 
 /// Marks the bytes of neither alphabet.
-const NO_SEXTET: u8 = 0xff;
+const NO_SEXTET: u32 = 0xff;
 
 /// The value of each symbol of both alphabets.
 const SEXTETS: [u8; 256] = {
     const COMMON: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut values = [NO_SEXTET; 256];
+    let mut values = [NO_SEXTET as u8; 256];
     let mut value = 0;
     while value < 62 {
         values[COMMON[value as usize] as usize] = value;

@@ -131,10 +131,8 @@ const ID_MIN: u64 = 3;
 
 /// The user id in front of a bot's token, `base64(id).….…`.
 fn user_id(token: &[u8]) -> Option<u64> {
-    let end = token
-        .iter()
-        .take(ID_BASE64_BYTES_MAX + 1)
-        .position(|&b| b == b'.')?;
+    let start = &token[..token.len().min(ID_BASE64_BYTES_MAX + 1)];
+    let end = start.iter().position(|&byte| byte == b'.')?;
     let mut room = [0; ID_BASE64_BYTES_MAX / 4 * 3];
     number(base64::decode(&token[..end], &mut room)?).filter(|id| *id >= ID_MIN)
 }

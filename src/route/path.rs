@@ -114,16 +114,18 @@ fn is_digits(segment: &[u8]) -> bool {
 
 /// The number that `digits` writes, `None` if it is not one or exceeds a `u64`.
 pub(super) fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
+    /// So many digits are a number that 64 bits hold, whichever they are.
+    const SAFE_DIGITS: usize = 19;
+    let (safe, rest) = digits.split_at(digits.len().min(SAFE_DIGITS));
+    let digit = |byte: u8| Some(byte.wrapping_sub(b'0')).filter(|&digit| digit <= 9);
+    let mut number = 0_u64;
+    for &byte in safe {
+        number = number * 10 + u64::from(digit(byte)?);
     }
-    digits.iter().try_fold(0_u64, |value, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    for &byte in rest {
+        number = number.checked_mul(10)?.checked_add(digit(byte)?.into())?;
+    }
+    (!digits.is_empty()).then_some(number)
 }
 
 fn origin_form(target: &[u8]) -> &[u8] {

@@ -16,7 +16,7 @@ pub(crate) struct Baseline {
 pub(crate) struct Place {
     /// `rustc -V`.
     pub(crate) compiler: String,
-    /// Architecture, and those of its extensions that httparse and the C library look for.
+    /// Architecture, and those of its extensions that the C library looks for.
     pub(crate) processor: String,
     /// The C library, whose `memcpy` is counted too.
     pub(crate) library: String,
@@ -30,8 +30,8 @@ impl std::fmt::Display for Place {
 
 /// Growth that fails, in percent, where the baseline was recorded.
 pub(crate) const GROWTH_MAX: u64 = 3;
-/// The same elsewhere. Two releases of rustc later the rows were within 2 % of the record; without
-/// httparse's vector instructions the largest grew by 15 %.
+/// The same elsewhere. Two releases of rustc later the rows were within 2 % of the record; how loops
+/// become vector instructions may differ more.
 pub(crate) const GROWTH_MAX_ELSEWHERE: u64 = 20;
 
 /// A row of the comparison.

@@ -146,7 +146,7 @@ fn here() -> Place {
 
 #[cfg(target_arch = "x86_64")]
 fn processor() -> String {
-    // What decides which of its searches httparse takes, and the C library which copy.
+    // What decides which copy the C library takes.
     let known = [
         ("sse4.2", is_x86_feature_detected!("sse4.2")),
         ("avx2", is_x86_feature_detected!("avx2")),

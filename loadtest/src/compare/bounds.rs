@@ -48,9 +48,9 @@ const fn bound(
 }
 
 /// The bounds of the throughput issue (issue 4).
-const BOUNDS: [Bound; 23] = {
+const BOUNDS: [Bound; 25] = {
     use Of::{Beyond, Itself, ItselfMib, Ratio};
-    use Peer::{Direct, Haproxy, Nginx, Relay, Weir, Weir2};
+    use Peer::{Direct, DirectApart, Haproxy, Nginx, Relay, Weir, Weir2};
     use metric::{CPU, FULL_SHARE, IDLE, OPENED_SHARE, P50, P99, RSS, USER};
     [
         bound(
@@ -141,6 +141,20 @@ const BOUNDS: [Bound; 23] = {
             "added latency, p99",
             "open-50",
             Beyond(Direct, P99),
+            1000.0,
+            "µs",
+        ),
+        bound(
+            "added latency, p50, upstream apart",
+            "open-50",
+            Beyond(DirectApart, P50),
+            100.0,
+            "µs",
+        ),
+        bound(
+            "added latency, p99, upstream apart",
+            "open-50",
+            Beyond(DirectApart, P99),
             1000.0,
             "µs",
         ),

@@ -71,6 +71,24 @@ pub(crate) fn pin(cores: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves all threads of a running process to these cores.
+///
+/// # Errors
+/// The kernel's refusal, or the process has ended.
+pub(super) fn move_to(pid: u32, cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core);
+    }
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let id = thread?.file_name();
+        let id = id.to_str().and_then(|id| id.parse().ok());
+        let thread = id.and_then(Pid::from_raw);
+        rustix::thread::sched_setaffinity(thread, &set)?;
+    }
+    Ok(())
+}
+
 /// Lets this process open as many files as it may.
 ///
 /// # Errors

@@ -94,6 +94,18 @@ impl Upstream {
         Self::Nginx(nginx, own)
     }
 
+    fn move_to(&self, cores: &[usize]) -> io::Result<()> {
+        match self {
+            Self::Own(own, _) => host::move_to(own.pid(), cores),
+            Self::Nginx(nginx, _) => {
+                for pid in host::serving(nginx.pid()) {
+                    host::move_to(pid, cores)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     fn cpu(&self) -> io::Result<Duration> {
         let mut pids = Vec::new();
         match self {
@@ -241,8 +253,14 @@ fn loaded(
         plan: scenario.fleet().plan(),
     };
     let cores = stage.cores.proxy(peer.workers());
-    let (values, problems) = under_load(&running, upstream, (peer, cores), &config)?;
-    (sample.values, sample.problems) = (values, problems);
+    if peer == Peer::DirectApart {
+        upstream.move_to(cores)?;
+    }
+    let measured = under_load(&running, upstream, (peer, cores), &config);
+    if peer == Peer::DirectApart {
+        upstream.move_to(&[stage.cores.upstream])?;
+    }
+    (sample.values, sample.problems) = measured?;
     Ok(sample)
 }
 

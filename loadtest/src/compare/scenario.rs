@@ -86,7 +86,7 @@ impl Scenario {
     /// Whether it asks something of this peer.
     pub(super) fn concerns(self, peer: Peer) -> bool {
         match self {
-            Self::Closed { .. } => peer != Peer::Direct,
+            Self::Closed { .. } => !matches!(peer, Peer::Direct | Peer::DirectApart),
             Self::Open { percent: 100 } => {
                 matches!(
                     peer,
@@ -99,7 +99,7 @@ impl Scenario {
             // The floor has neither a pool nor a limiter: what it keeps for a connection says nothing.
             Self::Idle { .. } => !matches!(
                 peer,
-                Peer::Relay | Peer::Direct | Peer::Nginx2 | Peer::Haproxy2
+                Peer::Relay | Peer::Direct | Peer::DirectApart | Peer::Nginx2 | Peer::Haproxy2
             ),
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::http1::HEADERS_MAX;
 
 fn parse(head: &[u8]) -> RequestHead<'_> {
     match parse_request(head) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::http1::HEADERS_MAX;
 
 fn parse(head: &[u8], method: Method) -> ResponseHead<'_> {
     match parse_response(head, method) {

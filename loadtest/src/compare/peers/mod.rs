@@ -45,6 +45,9 @@ pub enum Peer {
     Relay,
     /// Nobody: the load goes straight to the upstream, over TLS.
     Direct,
+    /// As direct, with the upstream on the core that a proxy would have: a message then wakes
+    /// another core, as each does that comes to a proxy or leaves one.
+    DirectApart,
 }
 
 /// What peers are started with.
@@ -89,7 +92,7 @@ impl Running {
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Weir,
         Self::WeirEpoll,
         Self::Weir2,
@@ -99,6 +102,7 @@ impl Peer {
         Self::Haproxy2,
         Self::Relay,
         Self::Direct,
+        Self::DirectApart,
     ];
 
     /// Its name in tables and files.
@@ -113,6 +117,7 @@ impl Peer {
             Self::Haproxy2 => "haproxy-2-threads",
             Self::Relay => "relay",
             Self::Direct => "direct",
+            Self::DirectApart => "direct-apart",
         }
     }
 
@@ -125,7 +130,8 @@ impl Peer {
             | Self::Nginx
             | Self::Haproxy
             | Self::Relay
-            | Self::Direct => 1,
+            | Self::Direct
+            | Self::DirectApart => 1,
         }
     }
 
@@ -139,7 +145,8 @@ impl Peer {
             | Self::Nginx
             | Self::Haproxy
             | Self::Relay
-            | Self::Direct => Self::Weir,
+            | Self::Direct
+            | Self::DirectApart => Self::Weir,
         }
     }
 
@@ -151,7 +158,12 @@ impl Peer {
         let program = match self {
             Self::Nginx | Self::Nginx2 => "nginx",
             Self::Haproxy | Self::Haproxy2 => "haproxy",
-            Self::Weir | Self::WeirEpoll | Self::Weir2 | Self::Relay | Self::Direct => return None,
+            Self::Weir
+            | Self::WeirEpoll
+            | Self::Weir2
+            | Self::Relay
+            | Self::Direct
+            | Self::DirectApart => return None,
         };
         host::find_program(program)
             .is_none()
@@ -168,6 +180,7 @@ impl Peer {
             Self::Haproxy | Self::Haproxy2 => haproxy::version(),
             Self::Relay => "byte relay on io_uring, no TLS".to_owned(),
             Self::Direct => "no proxy".to_owned(),
+            Self::DirectApart => "no proxy, the upstream on a proxy's core".to_owned(),
         }
     }
 
@@ -190,7 +203,7 @@ impl Peer {
             Self::Nginx | Self::Nginx2 => nginx::start(stage, workers),
             Self::Haproxy | Self::Haproxy2 => haproxy::start(stage, workers),
             Self::Relay => relay::start(stage),
-            Self::Direct => {
+            Self::Direct | Self::DirectApart => {
                 return Ok(Running {
                     target: Target::tls(stage.upstream, &stage.ca_pem)?,
                     process: None,
