@@ -390,7 +390,7 @@ fn a_wrong_setting_is_named_without_the_secrets_in_it() {
             format!("203039963636301824:100,Bot {token}:100"),
         ),
         ("DEFAULT_BUCKETS", format!("GET /webhooks/1/{token}=5")),
-        ("PORT", token.clone()),
+        ("PORT", token),
     ] {
         let output = command(&[(name, &value)]).output().expect("weir runs");
         let said = String::from_utf8(output.stderr).expect("UTF-8");
