@@ -2,11 +2,11 @@
 
 use loadtest::mock::tls::{Identity, Tls};
 use rustls::ContentType;
+use rustls::crypto::ring;
 
 use super::*;
 use crate::config::Config;
 use crate::tls::{Credentials, pem};
-use crate::upstream::trust;
 
 #[test]
 fn nothing_is_said_in_the_middle_of_a_message_of_the_peers() {
@@ -24,7 +24,13 @@ fn nothing_is_said_in_the_middle_of_a_message_of_the_peers() {
         ..Config::default()
     };
     let credentials = Credentials::load(&config, 0).unwrap().unwrap();
-    assert_eq!(pem::certificates("CA", &ca).unwrap().len(), 1);
+    let mut trust = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(pem::roots("CA", &ca).unwrap())
+        .with_no_client_auth();
+    trust.enable_secret_extraction = true;
+    let trust = Arc::new(trust);
     // A whole message is dealt with, half a one is waited for, whatever it would have been.
     for (message, is_whole) in [
         (&[24, 0, 0, 1, 0][..], true),
@@ -32,8 +38,8 @@ fn nothing_is_said_in_the_middle_of_a_message_of_the_peers() {
         (&[24], false),
         (&[4, 0, 1, 0], false),
     ] {
-        let trust = trust::client_config(Some(&ca)).unwrap();
-        let mut client = ClientSession::connect(trust, "localhost".try_into().unwrap()).unwrap();
+        let mut client =
+            ClientSession::connect(trust.clone(), "localhost".try_into().unwrap()).unwrap();
         let mut server = ServerSession::accept(credentials.current()).unwrap();
         let [mut to_client, mut to_server, mut plain] = [const { Buf::new() }; 3];
         while client
