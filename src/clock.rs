@@ -6,8 +6,9 @@
 //! moment it likes with [`Instant::from_nanos`].
 
 use std::ops::{Add, AddAssign};
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// A point on the process's monotonic clock, in nanoseconds since an arbitrary origin.
 ///
@@ -59,12 +60,12 @@ impl AddAssign<Duration> for Instant {
     }
 }
 
-/// Reads the monotonic clock.
+/// Reads the monotonic clock (`CLOCK_MONOTONIC`, which counts from some time before the process).
 pub fn now() -> Instant {
-    static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
-    let elapsed = ORIGIN.get_or_init(std::time::Instant::now).elapsed();
-    // One second of head start, so that "a moment ago" can be said at process start.
-    Instant(1_000_000_000) + elapsed
+    let time = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative on Linux.
+    let (seconds, nanos) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+    Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
 /// Reads the wall clock: milliseconds since the Unix epoch, zero before it.

@@ -15,8 +15,8 @@ use smallvec::SmallVec;
 use super::HEADERS_MAX;
 use super::hop::Role;
 
-/// Header lines that are kept without allocating: Discord's answers have about 30.
-pub(super) const FIELDS_INLINE: usize = 48;
+/// Header lines that are kept without allocating: Discord's answers have 24 to 30.
+pub(super) const FIELDS_INLINE: usize = 32;
 
 /// The lines of one head, in order.
 pub(super) type Lines = SmallVec<[Line; FIELDS_INLINE]>;

@@ -13,6 +13,7 @@
 //! percent means what it means in a proxy. What is counted is the CPU time of both threads by the
 //! scheduler's clock, the sending and the being woken included.
 
+mod post;
 mod worker;
 
 use std::fmt::Write as _;

@@ -5,15 +5,15 @@ use std::hint::black_box;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
-use std::task::{Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use weir::clock;
 use weir::io::deadline::Alarm;
 use weir::limit::{Answer, BucketKey, ClientClass, Limiter, RateLimitHeaders, Settings};
@@ -21,6 +21,7 @@ use weir::mesh::shards::Locks;
 use weir::mesh::{Asked, Grant, Local, Mesh, Request};
 
 use super::RTT;
+use super::post::{Post, Word};
 use crate::compare::host;
 use crate::load::process;
 
@@ -67,7 +68,7 @@ const TICK: Duration = Duration::from_millis(10);
 const LATENCY_MAX_NS: u64 = 10_000_000_000;
 
 /// How long the last requests may take.
-const GRACE: Duration = Duration::from_millis(200);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Rounds of [`work`] that take as long as the work of one request.
 pub(super) fn calibrate(work_of_request: Duration) -> u64 {
@@ -89,67 +90,6 @@ fn work(rounds: u64) {
     }
 }
 
-/// What one worker has for the other.
-#[derive(Clone, Copy)]
-enum Word {
-    /// A request of a bucket that lives there, and under which id its sender knows it.
-    Ask(u64, Request),
-    /// It may go.
-    Go(u64),
-    /// Its answer has come.
-    Report(u64),
-}
-
-/// A worker's mail, and how it is woken: by a write, and only while it sleeps.
-struct Post {
-    words: Mutex<Vec<Word>>,
-    waiting: AtomicBool,
-    asleep: AtomicBool,
-    bell: OwnedFd,
-}
-
-impl Post {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            words: Mutex::default(),
-            waiting: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
-            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
-        })
-    }
-
-    fn put(&self, word: Word) {
-        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.push(word);
-        drop(words);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        self.waiting.store(true, Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            // It can only be full if the worker has not read it yet, and then it will wake.
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-        }
-    }
-
-    fn take(&self, into: &mut Vec<Word>) -> bool {
-        let any = self.waiting.swap(false, Ordering::SeqCst);
-        if any {
-            let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-            into.append(&mut words);
-        }
-        any
-    }
-}
-
-/// Mail of the mesh wakes like that of this module.
-impl Wake for Post {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-}
-
 /// What both workers share.
 struct Shared {
     mesh: Arc<Mesh>,
@@ -163,6 +103,8 @@ struct Shared {
     /// Rounds of [`work`] for a request.
     spin: u64,
     begin: Barrier,
+    /// Workers whose own requests are all done.
+    done: AtomicUsize,
 }
 
 /// Runs two workers on these cores.
@@ -183,6 +125,7 @@ pub(super) fn pair(
         rate: rate.map(|rate| rate / 2.0),
         spin,
         begin: Barrier::new(2),
+        done: AtomicUsize::new(0),
     };
     shared.touch()?;
     let halves = thread::scope(|scope| {
@@ -308,7 +251,7 @@ impl<'a> Worker<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(
             &epoll,
-            &shared.posts[me].bell,
+            shared.posts[me].bell(),
             EventData::new_u64(0),
             EventFlags::IN,
         )?;
@@ -340,6 +283,7 @@ impl<'a> Worker<'a> {
     /// Serves to the end; returns the CPU time of the measured part.
     fn serve(&mut self) -> io::Result<Duration> {
         let (mut mail, mut started, mut spent) = (Vec::new(), None, None);
+        let mut done = false;
         loop {
             let now = Instant::now();
             if started.is_none() && now >= self.measure_from {
@@ -348,10 +292,8 @@ impl<'a> Worker<'a> {
             if let (None, Some(started), true) = (spent, started, now >= self.end) {
                 spent = Some(process::thread_clock()?.saturating_sub(started));
             }
-            // The other one may still wait for permits.
-            if now >= self.end + GRACE {
-                break;
-            }
+            // Read before the mail: what was reported before it was done is in there.
+            let both_done = self.shared.done.load(Ordering::SeqCst) == 2;
             if self.shared.posts[self.me].take(&mut mail) {
                 self.local.turn(clock::now());
             }
@@ -366,9 +308,21 @@ impl<'a> Worker<'a> {
                 self.answered(id)?;
             }
             self.arrivals()?;
+            if !done && now >= self.end && self.exchanges.is_empty() {
+                done = true;
+                self.shared.done.fetch_add(1, Ordering::SeqCst);
+            }
+            if both_done && self.lent.is_empty() {
+                return Ok(spent.unwrap_or_default());
+            }
+            if now >= self.end + GRACE {
+                let (mine, lent) = (self.exchanges.len(), self.lent.len());
+                let text =
+                    format!("{mine} requests did not end, {lent} permits were not given back");
+                return Err(io::Error::other(text));
+            }
             self.sleep()?;
         }
-        Ok(spent.unwrap_or_default())
     }
 
     fn act(&mut self, word: Word) -> io::Result<()> {
@@ -478,9 +432,7 @@ impl<'a> Worker<'a> {
         if until <= now {
             return Ok(());
         }
-        post.asleep.store(true, Ordering::SeqCst);
-        if post.waiting.load(Ordering::SeqCst) {
-            post.asleep.store(false, Ordering::SeqCst);
+        if !post.falls_asleep() {
             return Ok(());
         }
         let timeout = Timespec {
@@ -493,11 +445,7 @@ impl<'a> Worker<'a> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        post.asleep.store(false, Ordering::SeqCst);
-        if !events.is_empty() {
-            // What it counted does not matter.
-            let _ = rustix::io::read(&post.bell, &mut [0u8; 8]);
-        }
+        post.woke(!events.is_empty());
         Ok(())
     }
 

@@ -217,6 +217,7 @@ mod tests {
         assert_eq!(duration(second, None), second);
         assert_eq!(duration(second, Some(1000.0)), second);
         assert_eq!(duration(second, Some(10.0)), 4 * second);
+        assert_eq!(duration(second, Some(0.1)), LONGEST);
         assert_eq!(duration(second, Some(0.0)), LONGEST);
     }
 }
