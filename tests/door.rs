@@ -370,41 +370,23 @@ fn the_end_of_a_connection_is_told_under_tls_and_that_of_a_cut_answer_is_not() {
 
 #[test]
 fn a_client_under_tls_that_leaves_while_it_waits_costs_nothing() {
-    for shape in SHAPES {
-        let mock = mock::start(MockConfig::default()).expect("the mock starts");
-        let authority = Authority::new();
-        let mut config = config(&mock.url(), support::ca_file(&mock));
-        config.workers = Some(shape.workers);
-        config.io_driver = shape.driver;
-        authority.server().files().apply(&mut config);
-        let weir = weir::start(config).expect("weir starts");
-        let metrics = weir.metrics_addr().expect("metrics are on");
-        for version in VERSIONS {
-            let believer = Arc::new(authority.believer(&[version], None));
-            let before = mock.oracle().requests;
-            let channel = if std::ptr::eq(version, &TLS13) {
-                11
-            } else {
-                12
-            };
-            let message = request(
-                "POST",
-                &format!("/api/v10/channels/{channel}/messages"),
-                "{\"content\":\"x\"}",
+    fn used_up(peer: &mut Peer) {
+        while peer.read_until("}") {
+            peer.send(
+                "HTTP/1.1 200 OK\r\nX-RateLimit-Bucket: b\r\nX-RateLimit-Limit: 5\r\n\
+                 X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset-After: 60\r\nContent-Length: 2\r\n\
+                 Via: 1.1 google\r\n\r\nok",
             );
-            let mut client = Client::secure(weir.proxy_addr(), &believer);
-            for _ in 0..5 {
-                assert_eq!(client.ask(&message).status, 200);
-            }
+        }
+    }
+    for shape in SHAPES {
+        for version in VERSIONS {
+            let house = House::with(shape, used_up, |_| ());
+            let mut client = house.client(version);
+            let message = request("POST", "/api/v10/channels/11/messages", "{}");
+            assert_eq!(client.ask(&message).status, 200);
             client.send(&message);
-            let waits = |count: u32| {
-                let until = Instant::now() + Duration::from_secs(3);
-                while !scrape(metrics).contains(&format!("weir_requests_waiting {count}\n")) {
-                    assert!(Instant::now() < until, "{shape:?}\n{}", scrape(metrics));
-                    thread::sleep(Duration::from_millis(5));
-                }
-            };
-            waits(1);
+            house.wait_for("weir_requests_waiting 1");
             thread::sleep(Duration::from_millis(150));
             // As client libraries do: the word of the end first, then FIN.
             let session = client.tls.as_mut().expect("TLS");
@@ -413,8 +395,10 @@ fn a_client_under_tls_that_leaves_while_it_waits_costs_nothing() {
                 .write_tls(&mut client.stream)
                 .expect("weir is there");
             drop(client);
-            waits(0);
-            assert_eq!(mock.oracle().requests, before + 5, "{shape:?}");
+            house.wait_for("weir_requests_waiting 0");
+            house.wait_for("weir_client_connections 0");
+            let seen = house.recorder.seen().concat();
+            assert_eq!(seen.matches("POST").count(), 1, "{shape:?}");
         }
     }
 }
