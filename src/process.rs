@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::route::key::Keys;
+use crate::tls::Credentials;
 use crate::upstream::Target;
 
 /// Bots that are remembered as asked about; past it all are forgotten and asked about once more.
@@ -25,6 +26,8 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// What clients are shown; `None` for plain HTTP.
+    pub tls: Option<Credentials>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
     /// then.
     pub metrics: Box<[Table]>,

@@ -23,6 +23,7 @@ use crate::limit::Settings;
 use crate::mesh::Mesh;
 use crate::process::{Process, Table};
 use crate::route::Keys;
+use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
 use crate::worker::{self, accept};
@@ -40,6 +41,8 @@ pub struct Handle {
 /// What [`Handle::wait`] waits for.
 #[derive(Debug)]
 pub enum Event {
+    /// [`Interrupter::reload`] was called.
+    Reload,
     /// [`Interrupter::interrupt`] was called.
     Interrupted,
     /// A worker serves; seen by [`start`] alone.
@@ -60,6 +63,11 @@ pub struct Interrupter {
 }
 
 impl Interrupter {
+    /// Makes [`Handle::wait`] return [`Event::Reload`].
+    pub fn reload(&self) {
+        let _ = self.sender.send(Event::Reload);
+    }
+
     /// Makes [`Handle::wait`] return.
     pub fn interrupt(&self) {
         // Without a handle nobody waits.
@@ -78,7 +86,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
         None => tracing::debug!(?driver, "I/O driver"),
     }
-    let tls = trust(&config)?;
+    let trusted = trust(&config)?;
+    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?;
     if let Some(ip) = config.outbound_ip {
         // Found out now rather than at the first request.
         UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
@@ -104,10 +113,11 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         keys,
         target: Target {
             authority: config.upstream.host_header().into(),
-            tls,
+            tls: trusted,
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
+        tls,
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         connections: AtomicUsize::new(0),
         accepting: AtomicUsize::new(workers),
@@ -145,12 +155,19 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
                         .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
             }
-            Ok(Event::Interrupted) | Err(_) => {}
+            Ok(Event::Interrupted | Event::Reload) | Err(_) => {}
         }
+    }
+    if handle.process.config.is_open_to_everyone() {
+        tracing::warn!(
+            address = %handle.proxy_addr,
+            "whoever reaches this address can use this weir; ALLOW_FROM, BIND_IP or TLS_CLIENT_CA_FILE keep strangers out"
+        );
     }
     tracing::info!(
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),
+        tls = handle.process.tls.is_some(),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,
@@ -205,6 +222,34 @@ impl Handle {
     pub fn wait(&self) -> Event {
         // The handle holds a sender itself, so the channel never closes.
         self.events.recv().unwrap_or(Event::Interrupted)
+    }
+
+    /// Reads the files of the listening side's TLS again, for connections from now on, and says in the
+    /// log what came of it. False if there are none.
+    ///
+    /// # Errors
+    /// They cannot be used; what was used before is used on.
+    pub fn reload(&self) -> Result<bool, StartError> {
+        let Some(credentials) = &self.process.tls else {
+            tracing::info!("there is nothing to be read again: TLS_CERT_FILE is not set");
+            return Ok(false);
+        };
+        let reloaded = credentials.reload(clock::unix_ms() / 1000);
+        // Counted where all is counted, although no worker did it.
+        let count = |count: fn(&mut crate::metrics::Tls)| {
+            count(&mut self.process.metrics[0].lock().own.tls);
+        };
+        match &reloaded {
+            Ok(()) => {
+                count(|tls| tls.reloads += 1);
+                tracing::info!("certificate and key were read again; new connections use them");
+            }
+            Err(error) => {
+                count(|tls| tls.reloads_failed += 1);
+                tracing::error!("{error}; the certificate and key from before are used on");
+            }
+        }
+        reloaded.map(|()| true)
     }
 
     /// Something to end [`Handle::wait`] with, from another thread.

@@ -17,6 +17,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::http1::{Method, Parse, Reply, parse_request};
+use crate::io::Seldom;
+use crate::metrics::Refusal;
 use crate::process::Process;
 
 /// Connections served at once: a scraper, a browser, a few curious operators.
@@ -104,6 +106,7 @@ impl Drop for AdminServer {
 
 fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool) {
     let open = Arc::new(AtomicUsize::new(0));
+    let strangers = Seldom::default();
     for stream in listener.incoming() {
         if stopping.load(Ordering::SeqCst) {
             return;
@@ -112,6 +115,9 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool)
             thread::sleep(Duration::from_millis(100));
             continue;
         };
+        if !let_in(&stream, process, &strangers) {
+            continue;
+        }
         let place = Place::take(&open);
         if open.load(Ordering::SeqCst) > CONNECTIONS_MAX {
             continue;
@@ -130,6 +136,26 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool)
             tracing::warn!(%error, "no thread for a connection to the metrics port");
         }
     }
+}
+
+/// Whether a connection's address is one of `ALLOW_FROM`.
+fn let_in(stream: &TcpStream, process: &Process, strangers: &Seldom) -> bool {
+    let Ok(from) = stream.peer_addr() else {
+        return false;
+    };
+    let allowed = process.config.allow_from.allows(from.ip());
+    if !allowed {
+        // Counted where all is counted, although no worker did it.
+        process.metrics[0].lock().own.refuse(Refusal::Address);
+        if let Some(unsaid) = strangers.happened(clock::now()) {
+            tracing::warn!(
+                from = %from.ip(),
+                unsaid,
+                "refused a connection to the metrics port: its address is not in ALLOW_FROM"
+            );
+        }
+    }
+    allowed
 }
 
 /// One of the connections served at once, until dropped.

@@ -40,24 +40,51 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// `UPSTREAM_CA_FILE` cannot be read. Exit status 2.
-    CaUnreadable {
+    /// A file of certificates or a key cannot be read. Exit status 2.
+    FileUnreadable {
+        /// The setting that named it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
-    /// `UPSTREAM_CA_FILE` holds no certificate. Exit status 2.
-    CaWithoutCertificate {
+    /// A file of certificates holds none. Exit status 2.
+    NoCertificate {
+        /// The setting that named it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
     },
-    /// A certificate in `UPSTREAM_CA_FILE` is malformed. Exit status 2.
-    CaMalformed {
+    /// A certificate is malformed. Exit status 2.
+    CertificateMalformed {
+        /// The setting that named the file.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// Which of its certificates, from 1.
         certificate: usize,
+    },
+    /// A file of a private key holds none, or only one with a passphrase. Exit status 2.
+    NoKey {
+        /// The setting that named it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A private key is malformed or of a kind that is not known. Exit status 2.
+    KeyUnusable {
+        /// The setting that named the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// `TLS_KEY_FILE` is not the key of the first certificate in `TLS_CERT_FILE`. Exit status 2.
+    KeyMismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
     },
     /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
     UpstreamName {
@@ -84,9 +111,12 @@ impl StartError {
             Self::Setting(_)
             | Self::Bind { .. }
             | Self::OutboundIp { .. }
-            | Self::CaUnreadable { .. }
-            | Self::CaWithoutCertificate { .. }
-            | Self::CaMalformed { .. }
+            | Self::FileUnreadable { .. }
+            | Self::NoCertificate { .. }
+            | Self::CertificateMalformed { .. }
+            | Self::NoKey { .. }
+            | Self::KeyUnusable { .. }
+            | Self::KeyMismatch { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::RingRefused(_)
@@ -139,23 +169,45 @@ impl fmt::Display for StartError {
                     OneLine(source)
                 )
             }
-            Self::CaUnreadable { path, source } => {
+            Self::FileUnreadable {
+                setting,
+                path,
+                source,
+            } => {
+                write!(f, "{setting}: {path:?} cannot be read; {}", OneLine(source))
+            }
+            Self::NoCertificate { setting, path } => {
                 write!(
                     f,
-                    "UPSTREAM_CA_FILE: {path:?} cannot be read; {}",
-                    OneLine(source)
+                    "{setting}: {path:?} holds no certificate; PEM is expected"
                 )
             }
-            Self::CaWithoutCertificate { path } => {
+            Self::CertificateMalformed {
+                setting,
+                path,
+                certificate,
+            } => {
                 write!(
                     f,
-                    "UPSTREAM_CA_FILE: {path:?} holds no certificate; PEM is expected"
+                    "{setting}: certificate {certificate} in {path:?} is malformed"
                 )
             }
-            Self::CaMalformed { path, certificate } => {
+            Self::NoKey { setting, path } => {
                 write!(
                     f,
-                    "UPSTREAM_CA_FILE: certificate {certificate} in {path:?} is malformed"
+                    "{setting}: {path:?} holds no private key; PEM without a passphrase is expected"
+                )
+            }
+            Self::KeyUnusable { setting, path } => {
+                write!(
+                    f,
+                    "{setting}: the private key in {path:?} is malformed or none of RSA, ECDSA and Ed25519"
+                )
+            }
+            Self::KeyMismatch { certificate, key } => {
+                write!(
+                    f,
+                    "TLS_KEY_FILE: {key:?} is not the key of the first certificate in {certificate:?}"
                 )
             }
             Self::UpstreamName { host } => {
@@ -183,13 +235,16 @@ impl std::error::Error for StartError {
             Self::Setting(wrong) => Some(wrong),
             Self::Bind { source, .. }
             | Self::OutboundIp { source, .. }
-            | Self::CaUnreadable { source, .. }
+            | Self::FileUnreadable { source, .. }
             | Self::RingRefused(source)
             | Self::Thread(source)
             | Self::System { source, .. } => Some(source),
             Self::BindInUse { .. }
-            | Self::CaWithoutCertificate { .. }
-            | Self::CaMalformed { .. }
+            | Self::NoCertificate { .. }
+            | Self::CertificateMalformed { .. }
+            | Self::NoKey { .. }
+            | Self::KeyUnusable { .. }
+            | Self::KeyMismatch { .. }
             | Self::UpstreamName { .. } => None,
         }
     }

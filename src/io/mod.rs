@@ -9,11 +9,14 @@
 pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
+pub mod dumps;
 pub mod guard;
 pub mod recycled;
 pub mod runtime;
+pub mod seldom;
 pub mod socket;
 
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;
+pub use seldom::Seldom;

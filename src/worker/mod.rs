@@ -16,6 +16,7 @@ mod registry;
 mod relay;
 mod reply;
 mod request;
+mod secure;
 mod upload;
 mod wait;
 
@@ -34,9 +35,9 @@ use monoio::net::TcpListener;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
-use crate::io::Recycler;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
+use crate::io::{Recycler, Seldom};
 use crate::limit::{self, Answer, Limited, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
@@ -72,6 +73,10 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
+    /// Connections refused for their address, and handshakes that came to nothing, as far as they are
+    /// told of.
+    strangers: Seldom,
+    unshaken: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     accepting: RefCell<Canceller>,
@@ -139,6 +144,8 @@ impl Worker {
             deadlines,
             alarm,
             registry: Rc::default(),
+            strangers: Seldom::default(),
+            unshaken: Seldom::default(),
             busy: Recycler::new(conn::busy),
             accepting: RefCell::default(),
             drained: Cell::new(false),

@@ -274,9 +274,12 @@ pub(super) async fn answer(
 
 /// Counts a cut-off answer and makes it look like one: a client that only the end of the connection
 /// tells the end of the body must see it break, not end.
-fn cut(worker: &Worker, client: &Client, relay: Relay, head: &Head) {
+fn cut(worker: &Worker, client: &mut Client, relay: Relay, head: &Head) {
     tracing::debug!("the upstream broke off its answer");
     worker.metrics().own.fail(Kind::BodyTruncated);
+    if let Some(tls) = &mut client.tls {
+        tls.cut();
+    }
     if relay.dechunk || !head.can_keep_alive() {
         let socket = borrow(&client.stream);
         // With no time to linger, closing resets (SO_LINGER, socket(7)).

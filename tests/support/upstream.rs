@@ -100,6 +100,12 @@ impl Peer {
         self.number
     }
 
+    /// What came on this connection so far.
+    pub fn heard(&self) -> String {
+        let seen = self.seen.lock().expect("no script panics with it");
+        String::from_utf8_lossy(&seen[self.number]).into_owned()
+    }
+
     /// Reads until what came on this connection ends with `end`; false if the stream ends before.
     pub fn read_until(&mut self, end: &str) -> bool {
         let mut byte = [0; 4096];
