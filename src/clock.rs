@@ -59,12 +59,15 @@ impl AddAssign<Duration> for Instant {
     }
 }
 
+/// What the clock shows when the process starts, so that what happened before can be said: nothing
+/// that is kept over a restart is remembered for longer.
+const HEAD_START: Duration = Duration::from_secs(3_600);
+
 /// Reads the monotonic clock.
 pub fn now() -> Instant {
     static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
     let elapsed = ORIGIN.get_or_init(std::time::Instant::now).elapsed();
-    // One second of head start, so that "a moment ago" can be said at process start.
-    Instant(1_000_000_000) + elapsed
+    Instant(0) + HEAD_START + elapsed
 }
 
 /// Reads the wall clock: milliseconds since the Unix epoch, zero before it.

@@ -69,6 +69,9 @@ pub struct Config {
     /// `SHUTDOWN_TIMEOUT`: how long exchanges under way may take once weir was told to stop.
     pub shutdown_timeout: Duration,
 
+    /// `STATE_FILE`: what was learned is kept there over a restart; `None`: in memory alone.
+    pub state_file: Option<PathBuf>,
+
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
     /// `RETRY_SHARED`: a 429 for a resource shared with others does not count against `retries`.
@@ -121,6 +124,7 @@ impl Default for Config {
             client_idle_timeout: bounds::CLIENT_IDLE_TIMEOUT,
             max_connections: bounds::CONNECTIONS,
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
+            state_file: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,

@@ -109,6 +109,9 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("SHUTDOWN_TIMEOUT", "0", |c| {
             c.shutdown_timeout = Duration::ZERO;
         }),
+        ("STATE_FILE", "/a/state", |c| {
+            c.state_file = Some("/a/state".into());
+        }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
     ];

@@ -59,6 +59,13 @@ pub enum StartError {
         /// Which of its certificates, from 1.
         certificate: usize,
     },
+    /// `STATE_FILE` lies where no file can be written. Exit status 2.
+    StateFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
     UpstreamName {
         /// The host.
@@ -87,6 +94,7 @@ impl StartError {
             | Self::CaUnreadable { .. }
             | Self::CaWithoutCertificate { .. }
             | Self::CaMalformed { .. }
+            | Self::StateFile { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::RingRefused(_)
@@ -158,6 +166,13 @@ impl fmt::Display for StartError {
                     "UPSTREAM_CA_FILE: certificate {certificate} in {path:?} is malformed"
                 )
             }
+            Self::StateFile { path, source } => {
+                write!(
+                    f,
+                    "STATE_FILE: {path:?} cannot be written; {}",
+                    OneLine(source)
+                )
+            }
             Self::UpstreamName { host } => {
                 write!(
                     f,
@@ -184,6 +199,7 @@ impl std::error::Error for StartError {
             Self::Bind { source, .. }
             | Self::OutboundIp { source, .. }
             | Self::CaUnreadable { source, .. }
+            | Self::StateFile { source, .. }
             | Self::RingRefused(source)
             | Self::Thread(source)
             | Self::System { source, .. } => Some(source),

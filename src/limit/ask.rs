@@ -87,6 +87,8 @@ pub enum Reason {
     Forbidden,
     /// The identity caused more than its share of the invalid requests that the address may make.
     Share,
+    /// The process ends. Never the limiter's own reason, but the shell's for who waits.
+    Draining,
 }
 
 /// A refusal and when to try again.

@@ -55,6 +55,7 @@ impl Identities {
             self.arena[number].bearer = self.bearers.push_back(&mut self.bearer_list, number);
         }
         self.map.insert(key, number);
+        self.revive(now, number);
         self.agenda.sweep_by(now + SWEEP_PAUSE, out);
         Some(number)
     }
