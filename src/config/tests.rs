@@ -225,6 +225,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
+        "STATE_FILE",
         "CLUSTER_MEMBERS",
         "CLUSTER_DNS",
     ];

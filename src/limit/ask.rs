@@ -35,6 +35,16 @@ pub enum ClientClass {
     Interaction,
 }
 
+impl ClientClass {
+    /// The bot's user id, 0 if unknown.
+    pub(super) fn user_id(self) -> u64 {
+        match self {
+            Self::Bot { user_id } => user_id.unwrap_or(0),
+            Self::Bearer | Self::Anonymous | Self::Webhook | Self::Interaction => 0,
+        }
+    }
+}
+
 /// A request that wants to go upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {

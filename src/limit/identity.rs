@@ -165,9 +165,9 @@ impl Identities {
     }
 
     /// How long a request that came now would wait here.
-    pub(super) fn predicted_wait(&mut self, now: Instant, key: u64) -> Behind {
+    pub(super) fn predicted_wait(&mut self, now: Instant, key: u64, user_id: u64) -> Behind {
         let Some(number) = self.map.get(&key_of(key)).copied() else {
-            return Behind::default();
+            return self.restored_wait(now, key_of(key), user_id);
         };
         let identity = &self.arena[number];
         let from = now.max(identity.paused_until);

@@ -147,7 +147,7 @@ impl<L: Latches> Limiter<L> {
             let identity = ask.key.identity;
             behind = self
                 .identity(identity)
-                .with(|ids| ids.predicted_wait(now, identity));
+                .with(|ids| ids.predicted_wait(now, identity, ask.client.user_id()));
         }
         let shard = &self.shards[self.shard_of(&ask.key)];
         let mut step = shard.with(|shard| shard.acquire(now, ask, behind, None, out));

@@ -33,8 +33,8 @@ impl Window {
         }
     }
 
-    /// Takes the slots of a record. If the process that wrote it went on sending, it may have sent all
-    /// it could until this very moment.
+    /// Takes the slots of a record. If the process that wrote it went on sending, Discord may have
+    /// counted all that it could until this one began.
     pub(in crate::limit) fn revive(&mut self, now: Instant, record: &WindowRecord, times: Times) {
         self.advance(now);
         self.margin_ns = (u64::from(record.margin_us) * 1_000).min(MARGIN_MAX.as_nanos() as u64) as u32;
@@ -43,8 +43,8 @@ impl Window {
             self.occupy(times.until(left_us), count);
         }
         if !times.complete() {
-            let sent = times.until(0) + PERIOD + ARRIVAL_MAX;
-            self.occupy(sent, u16::try_from(self.limit).unwrap_or(u16::MAX));
+            let returned = times.until(0) + PERIOD;
+            self.occupy(returned, u16::try_from(self.limit).unwrap_or(u16::MAX));
         }
     }
 

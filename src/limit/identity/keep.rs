@@ -3,6 +3,7 @@
 
 use super::{IDLE, Identities, Identity};
 use crate::clock::Instant;
+use crate::limit::pressure::Behind;
 use crate::limit::snapshot::{IdentityRecord, Record, Shelf, Times, TokenRecord, ago, left};
 use crate::limit::token::Token;
 use std::time::Duration;
@@ -88,6 +89,25 @@ impl Identities {
             self.restored = None;
         }
         next
+    }
+
+    /// How long the first request of an identity that was restored would wait.
+    pub(super) fn restored_wait(&self, now: Instant, key: u64, user_id: u64) -> Behind {
+        let Some((record, times)) = self.restored.as_deref().and_then(|restored| {
+            let record = restored.shelf.get(key)?;
+            Some((record, restored.times))
+        }) else {
+            return Behind::default();
+        };
+        let mut window = self.window(now, key, user_id);
+        window.revive(now, &record.window, times);
+        let from = now.max(times.until(record.paused_left_us));
+        let pause = from.saturating_duration_since(now);
+        let wait = pause + window.predicted_wait(from, 0, Duration::ZERO);
+        Behind {
+            line: wait,
+            others: wait,
+        }
     }
 
     /// The identity that was met just now is what it was before the restart.

@@ -52,6 +52,10 @@ impl Shard {
         times: Times,
         out: &mut Outputs,
     ) {
+        let is_lane = record.kind.0 == Kind::Lane;
+        if is_lane && record.name_key != 0 {
+            return;
+        }
         let known = |key: u64| self.index.get(key).is_some();
         let superseded = if record.name_key == 0 {
             record.routes().any(known)
@@ -74,8 +78,10 @@ impl Shard {
                 self.point(route, bucket);
             }
         }
-        for &(name_key, shared) in record.suspects() {
-            self.meet(bucket, name_key, shared);
+        if is_lane {
+            for &(name_key, shared) in record.suspects() {
+                self.meet(bucket, name_key, shared);
+            }
         }
     }
 }

@@ -98,9 +98,23 @@ mod tests {
         shelf.put([2, 3].into_iter(), "b");
         assert_eq!((shelf.get(1), shelf.get(2)), (Some(&"a"), Some(&"a")));
         assert_eq!(shelf.take(2), Some("a"));
-        assert_eq!((shelf.get(1), shelf.take(1)), (None, None));
-        assert_eq!((shelf.len(), shelf.take(3)), (1, Some("b")));
+        assert_eq!(shelf.get(1), None);
+        assert_eq!(shelf.take(1), None);
+        assert_eq!(shelf.len(), 1);
+        assert_eq!(shelf.take(3), Some("b"));
         assert_eq!(shelf.len(), 0);
+    }
+
+    #[test]
+    fn what_is_not_worth_keeping_goes_a_bite_at_a_time() {
+        let mut shelf = Shelf::default();
+        (0..10_u64).for_each(|n| shelf.put([n].into_iter(), n));
+        let mut from = Some(0);
+        while let Some(place) = from {
+            from = shelf.sweep(place, 3, |n| n.is_multiple_of(2));
+        }
+        assert_eq!(shelf.len(), 5);
+        assert_eq!((shelf.get(4), shelf.get(5)), (Some(&4), None));
     }
 
     #[test]
