@@ -39,9 +39,7 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     let patience = config.shutdown_timeout;
     // Before anything else opens descriptors.
     let sockets = systemd::inherited()?;
-    if sockets.clients.is_empty() {
-        systemd::warn_of_restarts();
-    }
+    let own_port = sockets.clients.is_empty();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|source| StartError::System {
         what: "watch signals",
         source,
@@ -52,6 +50,9 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     let connections_max = config.max_connections as u64;
     let handle = server::start_on(config, sockets)?;
     systemd::ready(handle.proxy_addr());
+    if own_port {
+        systemd::hint_at_restarts();
+    }
     match descriptors {
         Ok(limit) if limit < connections_max => tracing::info!(
             limit,

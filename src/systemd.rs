@@ -123,19 +123,19 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// What becomes of connections that arrive while weir restarts, if nobody holds its socket.
-pub fn warn_of_restarts() {
-    const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
-    let migrates = std::fs::read_to_string(MIGRATES).is_ok_and(|value| value.trim() == "1");
-    if migrates {
-        tracing::debug!("net.ipv4.tcp_migrate_req is on");
-    } else {
-        tracing::debug!(
-            "net.ipv4.tcp_migrate_req is off: a connection whose handshake is under way when its listener closes is reset"
-        );
-    }
+/// Says what becomes of connections that arrive while weir restarts, since nobody else holds its
+/// sockets.
+///
+/// With `net.ipv4.tcp_migrate_req` (kernel 5.14) the kernel hands connections that are queued on a
+/// closing listener to another one of the same port. That spares those of a worker that ends before
+/// the others; behind the last one there is nobody to hand to.
+pub fn hint_at_restarts() {
+    const SETTING: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+    let setting = std::fs::read_to_string(SETTING);
+    let tcp_migrate_req = setting.as_deref().map_or("unknown", str::trim);
     tracing::info!(
-        "weir opened its port itself: connections are refused while it restarts; \
-         socket activation (LISTEN_FDS) keeps them waiting instead"
+        tcp_migrate_req,
+        "connections are refused while weir restarts, since it opened its port itself; \
+         socket activation (LISTEN_FDS) lets them wait instead"
     );
 }

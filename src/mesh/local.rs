@@ -247,7 +247,8 @@ impl Waiting {
             match verdict {
                 None => Poll::Pending,
                 Some(verdict) => {
-                    self.heard = !matches!(&verdict, Err(refusal) if refusal.reason == Reason::Draining);
+                    self.heard =
+                        !matches!(&verdict, Err(refusal) if refusal.reason == Reason::Draining);
                     Poll::Ready(verdict.map(|permit| self.local.grant(permit)))
                 }
             }

@@ -166,7 +166,8 @@ impl Subject for Weir {
             self.limiter
                 .requeue(self.ours(now), permit, answer, &ask, &mut self.out);
         } else {
-            self.limiter.report(self.ours(now), permit, answer, &mut self.out);
+            self.limiter
+                .report(self.ours(now), permit, answer, &mut self.out);
         }
         self.drain(now, actions);
         if absorbed { Fate::Again } else { Fate::Client }
@@ -174,7 +175,8 @@ impl Subject for Weir {
 
     fn lost(&mut self, now: Instant, asked: &Asked, actions: &mut Vec<Action>) {
         let permit = self.give_back(asked.request.id);
-        self.limiter.no_answer(self.ours(now), permit, true, &mut self.out);
+        self.limiter
+            .no_answer(self.ours(now), permit, true, &mut self.out);
         self.drain(now, actions);
     }
 
@@ -186,7 +188,8 @@ impl Subject for Weir {
     }
 
     fn confirmed(&mut self, now: Instant, bot: u64, valid: bool) {
-        self.limiter.confirmed(self.ours(now), self.salt ^ bot, valid);
+        self.limiter
+            .confirmed(self.ours(now), self.salt ^ bot, valid);
     }
 
     fn restart(&mut self, now: Instant, restart: &Restart) {

@@ -56,14 +56,15 @@ impl Kept {
                 tracing::info!(file = ?path, "no STATE_FILE yet: everything is learned anew");
                 None
             }
-            Ok(Some(bytes)) => match Snapshot::open(&bytes, |seeds| Keys::with_seeds(seeds).probe())
-            {
-                Ok(snapshot) => Some(snapshot),
-                Err(broken) => {
-                    tell_broken(&file, &broken);
-                    None
+            Ok(Some(bytes)) => {
+                match Snapshot::open(&bytes, |seeds| Keys::with_seeds(seeds).probe()) {
+                    Ok(snapshot) => Some(snapshot),
+                    Err(broken) => {
+                        tell_broken(&file, &broken);
+                        None
+                    }
                 }
-            },
+            }
             Err(error) => {
                 tell_broken(&file, &error);
                 None
@@ -150,9 +151,7 @@ impl Keeper {
                 move || {
                     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
                         let breathe = || thread::sleep(BREATH);
-                        book.mesh
-                            .limiter()
-                            .sweep_restored(clock::now(), breathe);
+                        book.mesh.limiter().sweep_restored(clock::now(), breathe);
                         book.write(false, breathe);
                     }
                 }

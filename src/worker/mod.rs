@@ -371,9 +371,7 @@ async fn tick(worker: Rc<Worker>) {
             .into_iter()
             .flatten()
             .min();
-        let has_work = |waker: &Waker| {
-            worker.local.wake_by(waker) || worker.has_to_drain()
-        };
+        let has_work = |waker: &Waker| worker.local.wake_by(waker) || worker.has_to_drain();
         worker.alarm.sleep_until(next, has_work).await;
     }
     worker.alarm.forget();

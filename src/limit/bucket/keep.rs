@@ -27,12 +27,8 @@ impl Bucket {
             }
             Kind::Lane if b.route_key == 0 => return None,
             _ if b.name_key == 0 && b.route_key == 0 => return None,
-            Kind::Lane
-            | Kind::Fresh
-            | Kind::Free
-            | Kind::Careful
-            | Kind::Fixed
-            | Kind::Sliding => {}
+            Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed | Kind::Sliding => {
+            }
         }
         let used_ago_ms = wall_ms(base).wrapping_sub(b.used_ms) as i32;
         Some(BucketRecord {

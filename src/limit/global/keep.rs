@@ -15,8 +15,8 @@ impl Window {
             for ahead in 1..STEPS as u32 {
                 let count = self.releases[self.step.wrapping_add(ahead) as usize % STEPS];
                 if count > 0 {
-                    let step = (base.as_nanos() / STEP_NS)
-                        .saturating_add_signed(lead + i64::from(ahead));
+                    let step =
+                        (base.as_nanos() / STEP_NS).saturating_add_signed(lead + i64::from(ahead));
                     let at = Instant::from_nanos(step * STEP_NS);
                     returns.push((left(base, at), count));
                 }
@@ -37,7 +37,8 @@ impl Window {
     /// counted all that it could until this one began.
     pub(in crate::limit) fn revive(&mut self, now: Instant, record: &WindowRecord, times: Times) {
         self.advance(now);
-        self.margin_ns = (u64::from(record.margin_us) * 1_000).min(MARGIN_MAX.as_nanos() as u64) as u32;
+        self.margin_ns =
+            (u64::from(record.margin_us) * 1_000).min(MARGIN_MAX.as_nanos() as u64) as u32;
         self.margin_since = times.since(record.margin_ago_us);
         for &(left_us, count) in &record.returns {
             self.occupy(times.until(left_us), count);

@@ -31,7 +31,9 @@ impl Shard {
             };
             let suspects = match b.kind() {
                 Kind::Lane => self.lanes.get(&place).map_or_else(Vec::new, Suspects::keep),
-                Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed | Kind::Sliding => Vec::new(),
+                Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed | Kind::Sliding => {
+                    Vec::new()
+                }
             };
             if b.kind() == Kind::Lane && suspects.is_empty() && record.paused_left_us == 0 {
                 continue;

@@ -57,10 +57,16 @@ impl fmt::Display for Broken {
         match self {
             Self::Foreign => f.write_str("it is no state file of weir's"),
             Self::Version(version) if *version > VERSION => {
-                write!(f, "a newer weir wrote it (version {version}, this one reads {VERSION})")
+                write!(
+                    f,
+                    "a newer weir wrote it (version {version}, this one reads {VERSION})"
+                )
             }
             Self::Version(version) => {
-                write!(f, "an older weir wrote it (version {version}, this one reads {VERSION})")
+                write!(
+                    f,
+                    "an older weir wrote it (version {version}, this one reads {VERSION})"
+                )
             }
             Self::Damaged => f.write_str("it is damaged or cut off"),
             Self::Malformed => f.write_str("its records make no sense"),
@@ -148,7 +154,11 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Seal, &[u8]), Broken> {
     }
     let Some(rest) = bytes.strip_prefix(MAGIC) else {
         let cut_off = bytes.len() < MAGIC.len() && MAGIC.starts_with(bytes);
-        return Err(if cut_off { Broken::Damaged } else { Broken::Foreign });
+        return Err(if cut_off {
+            Broken::Damaged
+        } else {
+            Broken::Foreign
+        });
     };
     let (version, rest) = number(rest)?;
     if version != VERSION {

@@ -138,7 +138,9 @@ impl Snapshot {
         limiter.look_at_level(now);
         let restoring = restored.shelf.len() > 0;
         if restoring {
-            limiter.restored.with(|place| *place = Some(Box::new(restored)));
+            limiter
+                .restored
+                .with(|place| *place = Some(Box::new(restored)));
         }
         limiter.restoring.store(restoring, Ordering::Release);
         counts
@@ -298,7 +300,8 @@ impl Copying {
             }
             Stage::Limits(shard) => {
                 limiter.identities[shard].with(|identities| identities.copy_limits(into));
-                each(shard, None, |shard, _| Stage::Limits(shard)).unwrap_or(Stage::Identities(0, 0))
+                each(shard, None, |shard, _| Stage::Limits(shard))
+                    .unwrap_or(Stage::Identities(0, 0))
             }
             Stage::Identities(shard, place) => {
                 let next = limiter.identities[shard].with(|ids| ids.copy(base, place, BITE, into));
@@ -318,9 +321,10 @@ impl Copying {
                     let Restored { shelf, times } = restored.as_deref()?;
                     let (bite, next) = shelf.bite(place, BITE);
                     let worth = |r: &&BucketRecord| Bucket::is_worth_keeping(base, r, *times, IDLE);
-                    into.extend(bite.filter(worth).map(|record| {
-                        Record::Bucket(record.rebased(base, *times))
-                    }));
+                    into.extend(
+                        bite.filter(worth)
+                            .map(|record| Record::Bucket(record.rebased(base, *times))),
+                    );
                     next
                 };
                 match limiter.restored.with(copy) {

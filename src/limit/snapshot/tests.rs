@@ -148,7 +148,9 @@ fn of_an_incomplete_snapshot_one_request_asks_how_full_a_bucket_is() {
 fn a_snapshot_from_the_future_keeps_what_is_timeless_alone() {
     let bytes = saved(&exhausted(), at(1_000), true);
     let limiter = One::new(&Settings::default(), 2);
-    let counts = snapshot(&bytes).unwrap().restore(&limiter, T0, SAVED_MS - 60_000);
+    let counts = snapshot(&bytes)
+        .unwrap()
+        .restore(&limiter, T0, SAVED_MS - 60_000);
     assert_eq!((counts.age, counts.buckets), (Duration::MAX, 0));
     assert_eq!(counts.routes, 1);
     assert!(acquire(&limiter, T0, &ask(7, 1)).is_ok());
@@ -250,7 +252,9 @@ fn saved_hint() -> Vec<u8> {
 fn what_was_sent_and_not_answered_counts_as_sent() {
     let limiter = One::new(&Settings::default(), 2);
     answered(&limiter, at(0), &ask(7, 1), &answer(4, 50_000, 10_000));
-    let under_way: Vec<_> = (0..4).map(|_| acquire(&limiter, at(10), &ask(7, 1))).collect();
+    let under_way: Vec<_> = (0..4)
+        .map(|_| acquire(&limiter, at(10), &ask(7, 1)))
+        .collect();
     assert!(under_way.iter().all(Result::is_ok));
     let limiter = restarted(&saved(&limiter, at(100), true), 0, 1);
     assert!(wait_ms(acquire(&limiter, T0, &ask(7, 1))) >= 9_900);
@@ -261,7 +265,11 @@ fn a_file_that_is_not_whole_is_told_apart() {
     let whole = saved(&exhausted(), at(1_000), true);
     assert!(snapshot(&whole).is_ok());
     for len in 0..whole.len() {
-        assert_eq!(snapshot(&whole[..len]).err(), Some(Broken::Damaged), "{len}");
+        assert_eq!(
+            snapshot(&whole[..len]).err(),
+            Some(Broken::Damaged),
+            "{len}"
+        );
     }
     for place in 11..whole.len() {
         let mut bytes = whole.clone();
@@ -363,19 +371,29 @@ prop_compose! {
 fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
         (any::<(u64, Option<u64>, bool)>(), codes()).prop_map(|((key, name, alone), kind)| {
-            Record::Hint(HintRecord { key, name, kind, alone })
+            Record::Hint(HintRecord {
+                key,
+                name,
+                kind,
+                alone,
+            })
         }),
         any::<(u64, u32)>().prop_map(|(identity, limit)| Record::Limit { identity, limit }),
         identities().prop_map(Record::Identity),
         (times(), any::<u32>()).prop_map(|(left_us, blocks)| Record::Breaker { left_us, blocks }),
         (times(), any::<u32>()).prop_map(|(ago_us, count)| Record::Invalid { ago_us, count }),
-        any::<(u64, u64)>().prop_map(|(identity, left_us)| {
-            Record::DeadWebhook { identity, left_us }
-        }),
+        any::<(u64, u64)>()
+            .prop_map(|(identity, left_us)| { Record::DeadWebhook { identity, left_us } }),
         (any::<(u64, f32, u32, bool, bool)>(), times(), times()).prop_map(
             |((key, weight, streak, unauthorized, whole), at_ago_us, since_ago_us)| {
                 Record::Offence(OffenceRecord {
-                    key, weight, streak, unauthorized, whole, at_ago_us, since_ago_us,
+                    key,
+                    weight,
+                    streak,
+                    unauthorized,
+                    whole,
+                    at_ago_us,
+                    since_ago_us,
                 })
             }
         ),
