@@ -95,7 +95,7 @@ fn answered(limiter: &One, now: Instant, ask: &Ask, answer: &Answer) {
     limiter.report(now, permit, answer, &mut Outputs::new());
 }
 
-fn wait_ms(outcome: Result<Permit, (Reason, Duration)>) -> u64 {
+fn wait_ms(outcome: &Result<Permit, (Reason, Duration)>) -> u64 {
     match outcome {
         Ok(_) => 0,
         Err((_, wait)) => wait.as_millis() as u64,
@@ -114,7 +114,7 @@ fn an_exhausted_bucket_is_closed_for_as_long_as_it_was_whatever_the_number_of_sh
     let bytes = saved(&exhausted(), at(1_000), true);
     for shards in [1, 2, 3, 64] {
         let limiter = restarted(&bytes, 4_000, shards);
-        let wait = wait_ms(acquire(&limiter, T0, &ask(7, 1)));
+        let wait = wait_ms(&acquire(&limiter, T0, &ask(7, 1)));
         assert!((5_000..5_010).contains(&wait), "{shards}: {wait}");
         // Another channel's bucket is another one, of which the name is known.
         assert!(acquire(&limiter, T0, &ask(8, 1)).is_ok());
@@ -134,13 +134,13 @@ fn of_an_incomplete_snapshot_one_request_asks_how_full_a_bucket_is() {
     let bytes = saved(&exhausted(), at(1_000), false);
     let limiter = restarted(&bytes, 20_000, 2);
     // The first second is waited out: nobody knows what was sent in it.
-    let wait = wait_ms(acquire(&limiter, T0, &ask(7, 1)));
+    let wait = wait_ms(&acquire(&limiter, T0, &ask(7, 1)));
     assert!((1_000..1_010).contains(&wait), "{wait}");
     let permit = acquire(&limiter, at(1_300), &ask(7, 1));
     assert!(permit.is_ok() && acquire(&limiter, at(1_300), &ask(7, 1)).is_err());
     // What is closed stays closed.
     let limiter = restarted(&bytes, 4_000, 2);
-    let wait = wait_ms(acquire(&limiter, at(1_300), &ask(7, 1)));
+    let wait = wait_ms(&acquire(&limiter, at(1_300), &ask(7, 1)));
     assert!((3_700..3_710).contains(&wait), "{wait}");
 }
 
@@ -162,9 +162,9 @@ fn what_is_asked_for_by_another_route_of_its_name_is_found_as_well() {
     answered(&limiter, at(0), &ask(8, 2), &answer(0, 50_000, 10_000));
     let limiter = restarted(&saved(&limiter, at(1_000), true), 0, 3);
     // Route 2 was seen in channel 8 only; the bucket of channel 7 has its name.
-    let wait = wait_ms(acquire(&limiter, T0, &ask(7, 2)));
+    let wait = wait_ms(&acquire(&limiter, T0, &ask(7, 2)));
     assert!((9_000..9_010).contains(&wait), "{wait}");
-    let wait = wait_ms(acquire(&limiter, T0, &ask(7, 1)));
+    let wait = wait_ms(&acquire(&limiter, T0, &ask(7, 1)));
     assert!((9_000..9_010).contains(&wait), "{wait}");
 }
 
@@ -180,7 +180,7 @@ fn the_global_second_goes_on_after_a_restart() {
     let bytes = saved(&limiter, at(200), true);
     for (down_ms, least) in [(0, 900), (500, 400)] {
         let limiter = restarted(&bytes, down_ms, 1);
-        let wait = wait_ms(acquire(&limiter, T0, &ask(99, 1)));
+        let wait = wait_ms(&acquire(&limiter, T0, &ask(99, 1)));
         assert!((least..least + 20).contains(&wait), "{down_ms}: {wait}");
     }
     assert!(acquire(&restarted(&bytes, 1_000, 1), T0, &ask(99, 1)).is_ok());
@@ -230,7 +230,7 @@ fn what_nobody_asked_for_goes_into_the_next_snapshot_and_is_forgotten_in_time() 
     let first = restarted(&saved(&exhausted(), at(1_000), true), 1_000, 2);
     let again = saved(&first, at(2_000), true);
     let second = restarted(&again, 1_000, 5);
-    let wait = wait_ms(acquire(&second, T0, &ask(7, 1)));
+    let wait = wait_ms(&acquire(&second, T0, &ask(7, 1)));
     assert!((5_000..5_015).contains(&wait), "{wait}");
 
     first.sweep_restored(at(500_000), || ());
@@ -257,7 +257,7 @@ fn what_was_sent_and_not_answered_counts_as_sent() {
         .collect();
     assert!(under_way.iter().all(Result::is_ok));
     let limiter = restarted(&saved(&limiter, at(100), true), 0, 1);
-    assert!(wait_ms(acquire(&limiter, T0, &ask(7, 1))) >= 9_900);
+    assert!(wait_ms(&acquire(&limiter, T0, &ask(7, 1))) >= 9_900);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_file_that_is_not_whole_is_told_apart() {
 fn records_that_no_weir_writes_are_refused_though_their_checksum_is_right() {
     let sealed = |body: &[u8]| {
         let mut bytes = Vec::new();
-        drop(Encoder::begin(&seal(true), &mut bytes));
+        let _ = Encoder::begin(&seal(true), &mut bytes);
         bytes.extend_from_slice(body);
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -300,7 +300,7 @@ fn records_that_no_weir_writes_are_refused_though_their_checksum_is_right() {
     let end = postcard::to_allocvec(&Record::End { records: 0 }).unwrap();
     assert_eq!(sealed(&end), None);
     let count = postcard::to_allocvec(&Record::End { records: 1 }).unwrap();
-    let twice = [end.clone(), end.clone()].concat();
+    let twice = [end.as_slice(), end.as_slice()].concat();
     for body in [&[][..], &[99], &count, &twice, &[0xff; 40]] {
         assert_eq!(sealed(body), Some(Broken::Malformed), "{body:?}");
     }
@@ -457,7 +457,7 @@ proptest! {
     fn bytes_of_any_kind_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(snapshot(&bytes).is_err());
         let mut sealed = Vec::new();
-        drop(Encoder::begin(&seal(true), &mut sealed));
+        let _ = Encoder::begin(&seal(true), &mut sealed);
         sealed.extend_from_slice(&bytes);
         let crc = crc32fast::hash(&sealed);
         sealed.extend_from_slice(&crc.to_le_bytes());
