@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use weir::config::Config;
 use weir::io::{descriptors, dumps};
 use weir::server::Event;
-use weir::{StartError, admin, server};
+use weir::{StartError, admin, server, systemd};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
 /// second ends at once.
 fn serve(config: Config) -> Result<ExitCode, StartError> {
     let patience = config.shutdown_timeout;
+    // Before anything else opens descriptors.
+    let sockets = systemd::inherited()?;
+    let own_port = sockets.clients.is_empty();
     let mut signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|source| StartError::System {
             what: "watch signals",
@@ -52,7 +55,11 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     let masked = Masked::new();
     let descriptors = descriptors::raise_limit();
     let connections_max = config.max_connections as u64;
-    let handle = server::start(config)?;
+    let handle = server::start_on(config, sockets)?;
+    systemd::ready(handle.proxy_addr());
+    if own_port {
+        systemd::hint_at_restarts();
+    }
     match descriptors {
         Ok(limit) if limit < connections_max => tracing::info!(
             limit,
@@ -84,6 +91,7 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
                     signal,
                     "draining: no new connections, requests under way finish"
                 );
+                systemd::stopping(patience);
                 interrupter.interrupt();
             }
         })

@@ -87,6 +87,8 @@ pub struct Config {
     /// crashes, tell in full what a panic says, and be looked into while it runs. For the program alone: a library does not decide
     /// that for the process that it is a part of.
     pub core_dumps: bool,
+    /// `STATE_FILE`: what was learned is kept there over a restart; `None`: in memory alone.
+    pub state_file: Option<PathBuf>,
 
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
@@ -145,6 +147,7 @@ impl Default for Config {
             max_connections: bounds::CONNECTIONS,
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
             core_dumps: false,
+            state_file: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,

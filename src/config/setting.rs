@@ -335,6 +335,16 @@ const PROCESS: &[Setting] = &[
         effect: Effect::Switches(|c, v| set(&mut c.core_dumps, boolean(v))),
     },
     Setting {
+        name: "STATE_FILE",
+        help: "File that keeps what was learned over a restart; unset, it is learned anew",
+        default: "",
+        allowed: "the path of a file",
+        effect: Effect::Sets(|c, v| {
+            c.state_file = Some(v.into());
+            (!v.is_empty()).then_some(())
+        }),
+    },
+    Setting {
         name: "LOG_LEVEL",
         help: "How much to log: error, warn, info, debug or trace",
         default: "info",

@@ -113,6 +113,9 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("SHUTDOWN_TIMEOUT", "0", |c| {
             c.shutdown_timeout = Duration::ZERO;
         }),
+        ("STATE_FILE", "/a/state", |c| {
+            c.state_file = Some("/a/state".into());
+        }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
     ];
@@ -232,6 +235,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
+        "STATE_FILE",
         "CLUSTER_MEMBERS",
         "CLUSTER_DNS",
     ];

@@ -86,6 +86,13 @@ pub enum StartError {
         /// The key's.
         key: PathBuf,
     },
+    /// `STATE_FILE` lies where no file can be written. Exit status 2.
+    StateFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
     UpstreamName {
         /// The host.
@@ -117,6 +124,7 @@ impl StartError {
             | Self::NoKey { .. }
             | Self::KeyUnusable { .. }
             | Self::KeyMismatch { .. }
+            | Self::StateFile { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::RingRefused(_)
@@ -210,6 +218,13 @@ impl fmt::Display for StartError {
                     "TLS_KEY_FILE: {key:?} is not the key of the first certificate in {certificate:?}"
                 )
             }
+            Self::StateFile { path, source } => {
+                write!(
+                    f,
+                    "STATE_FILE: {path:?} cannot be written; {}",
+                    OneLine(source)
+                )
+            }
             Self::UpstreamName { host } => {
                 write!(
                     f,
@@ -236,6 +251,7 @@ impl std::error::Error for StartError {
             Self::Bind { source, .. }
             | Self::OutboundIp { source, .. }
             | Self::FileUnreadable { source, .. }
+            | Self::StateFile { source, .. }
             | Self::RingRefused(source)
             | Self::Thread(source)
             | Self::System { source, .. } => Some(source),

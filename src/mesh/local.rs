@@ -13,7 +13,7 @@ use super::waiting::Waiters;
 use crate::clock::{self, Instant};
 use crate::io::deadline::Alarm;
 use crate::limit::{
-    Answer, Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Refusal, Ticket,
+    Answer, Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Refusal, Ticket,
 };
 
 /// One worker's end of the mesh.
@@ -144,6 +144,14 @@ impl Local {
         self.mesh.mailboxes[self.worker].wake_by(waker)
     }
 
+    /// Refuses every request of this worker that waits, and those that would have to.
+    pub fn refuse_waiting(&self, retry_after: Duration) {
+        self.waiters.borrow_mut().close(Refusal {
+            reason: Reason::Draining,
+            retry_after,
+        });
+    }
+
     /// Called when the worker's thread ends.
     pub fn close(&self) {
         self.mesh.mailboxes[self.worker].close();
@@ -220,7 +228,7 @@ pub struct Waiting {
     local: Rc<Local>,
     ticket: Ticket,
     key: BucketKey,
-    /// The verdict was taken, so the limiter does not know the ticket any more.
+    /// The limiter's verdict was taken, so it does not know the ticket any more.
     heard: bool,
 }
 
@@ -239,7 +247,8 @@ impl Waiting {
             match verdict {
                 None => Poll::Pending,
                 Some(verdict) => {
-                    self.heard = true;
+                    self.heard =
+                        !matches!(&verdict, Err(refusal) if refusal.reason == Reason::Draining);
                     Poll::Ready(verdict.map(|permit| self.local.grant(permit)))
                 }
             }
@@ -253,10 +262,10 @@ impl Drop for Waiting {
         let untaken = self.local.waiters.borrow_mut().remove(self.ticket);
         match untaken {
             Some(Ok(permit)) => drop(self.local.grant(permit)),
-            Some(Err(_)) => {}
+            Some(Err(refusal)) if refusal.reason != Reason::Draining => {}
             None if self.heard => {}
             // A permit may be on its way to the mailbox: it will find nobody and go to the next.
-            None => self.local.limiter_call(|mesh, out| {
+            None | Some(Err(_)) => self.local.limiter_call(|mesh, out| {
                 mesh.limiter
                     .cancel(clock::now(), &self.key, self.ticket, out);
             }),

@@ -44,6 +44,11 @@ impl Mesh {
         })
     }
 
+    /// What has been learned, for whoever keeps it.
+    pub fn limiter(&self) -> &Limiter<Locks> {
+        &self.limiter
+    }
+
     /// Permits handed between workers so far, and how many messages woke a core.
     pub fn counts(&self) -> (u64, u64) {
         self.mailboxes

@@ -85,7 +85,9 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: Cance
             break;
         }
     }
-    take_queued(&worker, &listener);
+    if !worker.process.inherited {
+        take_queued(&worker, &listener);
+    }
 }
 
 /// Closing a listener resets what is queued on it, so that is taken in first.

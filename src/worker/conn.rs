@@ -31,9 +31,11 @@ const READ_ROOM: usize = 1024;
 /// fit (discord.py's: 0.4 KiB); the rest of what has come, a body mostly, is taken after it.
 const FIRST_BYTES: usize = 512;
 
-/// How long a connection may stay without a request while weir drains: as long as one takes that
-/// was sent before its client could see the connection end.
-const DRAINING_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a connection may stay without a request while weir drains. One that is in use sees its
+/// next request within this time, is answered, and told to close: nothing is lost on it. Of the
+/// others hardly one sends in the very moment in which its connection ends; that one is lost, as
+/// with every server that closes (RFC 9112 9.5).
+pub(super) const DRAINING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bytes and time granted to a client that still sends when its connection is to be closed: a
 /// close with unread bytes would reset it, and it could lose the answer that says why (RFC 9112

@@ -75,6 +75,24 @@ impl Client {
         Ok(())
     }
 
+    /// A connection, if it is not refused.
+    pub fn try_connect(addr: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            tls: None,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Sends a request and reads its answer; `None` if the connection ends before that is whole.
+    pub fn try_ask(&mut self, request: &str) -> Option<Answer> {
+        self.stream.write_all(request.as_bytes()).ok()?;
+        self.try_answer(request.starts_with("HEAD "))
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         match &mut self.tls {
