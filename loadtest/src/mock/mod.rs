@@ -40,6 +40,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
+pub(crate) use self::conn::PATTERN_PERIOD;
 use self::faults::Fault;
 use self::oracle::{Arrival, OracleReport};
 use self::server::{Command, Local, Shared};
@@ -223,7 +224,7 @@ impl Drop for MockHandle {
 
 /// The SHA-256, in hexadecimal, of the `bytes` that a download of this size sends.
 pub fn download_sha256(bytes: u64) -> String {
-    let block: Vec<u8> = (0..conn::PATTERN_PERIOD).map(|i| i as u8).collect();
+    let block: Vec<u8> = (0..PATTERN_PERIOD).map(|i| i as u8).collect();
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     let mut left = bytes;
     while left > 0 {
