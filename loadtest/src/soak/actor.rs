@@ -12,9 +12,6 @@ use crate::client::{Client, Response, Target};
 use crate::mock::answer::REQUEST_HEADER;
 use crate::mock::faults::Rng;
 
-/// Between two messages whose order is to be kept: far more than it takes weir to read one.
-const IN_ORDER: Duration = Duration::from_millis(50);
-
 /// What all clients share.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -28,6 +25,8 @@ pub(super) struct Stage {
 pub(super) struct Actor {
     stage: Arc<Stage>,
     rng: Rng,
+    /// What it does at present.
+    doing: &'static str,
 }
 
 impl Actor {
@@ -35,6 +34,7 @@ impl Actor {
         Self {
             stage,
             rng: Rng::new(seed),
+            doing: "",
         }
     }
 
@@ -50,7 +50,6 @@ impl Actor {
                 85..89 => self.leaves_in_answer(),
                 89..93 => self.half_close(),
                 93..95 => self.reads_slowly(),
-                95..98 => self.in_order(),
                 _ => self.says_nothing(),
             };
             if let Err(error) = met {
@@ -74,6 +73,7 @@ impl Actor {
 
     /// Requests one after the other on a kept-alive connection.
     fn series(&mut self) -> io::Result<()> {
+        self.doing = "series";
         let mut client = self.connect()?;
         for _ in 0..=below(&mut self.rng, 30) {
             let request = self.any();
@@ -86,6 +86,7 @@ impl Actor {
 
     /// Several requests at once, answers in the same order.
     fn pipeline(&mut self) -> io::Result<()> {
+        self.doing = "pipeline";
         let mut client = self.connect()?;
         let count = 2 + below(&mut self.rng, 6);
         let requests: Vec<Request> = (0..count)
@@ -115,6 +116,7 @@ impl Actor {
     }
 
     fn half_head(&mut self) -> io::Result<()> {
+        self.doing = "half head";
         let mut client = self.connect()?;
         let request = self.any();
         let head = request.head();
@@ -127,6 +129,7 @@ impl Actor {
     }
 
     fn half_body(&mut self) -> io::Result<()> {
+        self.doing = "half body";
         let mut client = self.connect()?;
         self.stage.tally.pace();
         let request = self.stage.fleet.upload(&mut self.rng);
@@ -142,6 +145,7 @@ impl Actor {
 
     /// Sends a request and leaves before its answer, perhaps while it waits for a limit.
     fn leaves_waiting(&mut self) -> io::Result<()> {
+        self.doing = "leaves waiting";
         let mut client = self.connect()?;
         let request = self.any();
         self.stage.tally.sent();
@@ -152,6 +156,7 @@ impl Actor {
     }
 
     fn leaves_in_answer(&mut self) -> io::Result<()> {
+        self.doing = "leaves in answer";
         let mut client = self.connect()?;
         self.stage.tally.pace();
         let request = self.stage.fleet.download(&mut self.rng);
@@ -165,20 +170,24 @@ impl Actor {
 
     /// Says that nothing more will come, and is answered all the same.
     fn half_close(&mut self) -> io::Result<()> {
+        self.doing = "half close";
         let mut client = self.connect()?;
-        let request = self.any();
+        self.stage.tally.pace();
+        // A small one: a FIN that comes with the request is a half-close, one that comes later or
+        // behind an upload that waits to be read is a client that leaves.
+        let request = self.stage.fleet.callback(&mut self.rng);
         let sent = Instant::now();
         self.stage.tally.sent();
-        if client.send_raw(&request.bytes()).is_err() {
-            self.stage.tally.left("refused");
-            return Ok(());
-        }
+        // One segment, whatever this thread is kept from in between.
+        socket2::SockRef::from(client.socket()).set_tcp_cork(true)?;
+        let _ = client.send_raw(&request.bytes());
         let _ = client.socket().shutdown(Shutdown::Write);
         self.hears(&mut client, &request, sent);
         Ok(())
     }
 
     fn reads_slowly(&mut self) -> io::Result<()> {
+        self.doing = "reads slowly";
         let mut client = self.connect()?;
         self.stage.tally.pace();
         let request = self.stage.fleet.download(&mut self.rng);
@@ -193,30 +202,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Messages of one lane over connections of their own, one after the other.
-    fn in_order(&mut self) -> io::Result<()> {
-        let count = 3 + below(&mut self.rng, 5);
-        let requests = self.stage.fleet.ordered(&mut self.rng, count);
-        let mut clients = Vec::new();
-        for request in requests {
-            self.stage.tally.pace();
-            let mut client = self.connect()?;
-            let sent = Instant::now();
-            self.stage.tally.sent();
-            if client.send_raw(&request.bytes()).is_err() {
-                self.stage.tally.left("refused");
-                continue;
-            }
-            std::thread::sleep(IN_ORDER);
-            clients.push((client, request, sent));
-        }
-        for (mut client, request, sent) in clients {
-            self.hears(&mut client, &request, sent);
-        }
-        Ok(())
-    }
-
     fn says_nothing(&mut self) -> io::Result<()> {
+        self.doing = "says nothing";
         let client = self.connect()?;
         std::thread::sleep(Duration::from_millis(below(&mut self.rng, 2000)));
         drop(client);
@@ -243,7 +230,7 @@ impl Actor {
 
     /// Waits for the answer; false if the connection ends with it.
     fn hears(&self, client: &mut Client, request: &Request, sent: Instant) -> bool {
-        hears(&self.stage.tally, client, request, sent).is_some_and(|(_, goes_on)| goes_on)
+        hears(&self.stage.tally, self.doing, client, request, sent).is_some_and(|(_, goes_on)| goes_on)
     }
 }
 
@@ -251,13 +238,14 @@ impl Actor {
 /// connection goes on. `None` when there was none, or not all of it.
 pub(super) fn hears(
     tally: &Tally,
+    doing: &str,
     client: &mut Client,
     request: &Request,
     sent: Instant,
 ) -> Option<(Option<u16>, bool)> {
     let told = |what: &str| {
         format!(
-            "{what}: {} {} after {:.3} s",
+            "{what} ({doing}): {} {} after {:.3} s",
             request.method,
             request.target,
             sent.elapsed().as_secs_f64()

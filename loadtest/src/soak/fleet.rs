@@ -27,6 +27,9 @@ const BEARERS: u64 = 3_000;
 /// calls unknown or forbidden by its ending.
 const FIRST_ID: u64 = 392_827_169_497_000_000;
 
+/// The last segment of the route whose requests are watched for their order.
+pub(super) const ORDERED: &str = "crosspost";
+
 /// Largest body that is uploaded.
 const UPLOAD_MAX: f64 = 300_000.0;
 
@@ -230,14 +233,15 @@ impl Fleet {
         }
     }
 
-    /// Messages `count` of one lane, to be sent one after the other.
+    /// `count` requests of one lane, to be sent one after the other, on a route that nobody else uses.
     pub(super) fn ordered(&self, rng: &mut Rng, count: u64) -> Vec<Request> {
         let (token, id) = self.bot_of(below(rng, BOTS as u64));
         let channel = id + below(rng, CHANNELS) * 1000;
         let lane = self.lanes.fetch_add(1, Ordering::Relaxed);
         let nth = |seq| {
-            let target = format!("/api/v10/channels/{channel}/messages?client=lane{lane}&seq={seq}&");
-            self.request("POST", target, &token, br#"{"content":"in order"}"#.to_vec())
+            let messages = format!("/api/v10/channels/{channel}/messages/{FIRST_ID}");
+            let target = format!("{messages}/{ORDERED}?client=lane{lane}&seq={seq}&");
+            self.request("POST", target, &token, b"{}".to_vec())
         };
         (0..count).map(nth).collect()
     }

@@ -22,6 +22,7 @@
 
 mod actor;
 mod fleet;
+mod order;
 mod process;
 mod report;
 mod schedule;
@@ -137,6 +138,10 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> io::Result<Report> 
     let pauses = Arc::new(Pauses::default());
     let watch = pauses.clone().watch(stage.clone())?;
     let actors = start_actors(&stage, options)?;
+    let ordered = {
+        let (stage, metrics, seed) = (stage.clone(), weir.metrics(), options.seed);
+        std::thread::spawn(move || order::run(&stage, metrics, seed ^ 0x0bde))
+    };
     let mut run = Run {
         refusals: Refusals::default(),
         samples: Vec::new(),
@@ -146,7 +151,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> io::Result<Report> 
     let load = run.load(options, began, &mut weir, &mock, &stage, &pauses, &mut tell);
     run.chaos.end(&mock);
     stage.over.store(true, Ordering::Relaxed);
-    for thread in actors.into_iter().chain([watch]) {
+    for thread in actors.into_iter().chain([watch, ordered]) {
         if thread.join().is_err() {
             stage.tally.wrong("a client panicked".to_owned());
         }
@@ -411,7 +416,7 @@ fn roll_call(stage: &Arc<Stage>, mock: &MockHandle) -> Vec<String> {
             let sent = Instant::now();
             stage.tally.sent();
             client.send_raw(&request.bytes())?;
-            let heard = actor::hears(&stage.tally, &mut client, request, sent);
+            let heard = actor::hears(&stage.tally, "roll call", &mut client, request, sent);
             Ok(heard.and_then(|(status, _)| status))
         };
         match ask() {

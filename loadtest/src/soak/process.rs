@@ -148,11 +148,14 @@ impl Weir {
         })
     }
 
-    /// Its whole metrics, each name's series added up.
-    pub(super) fn gauges(&self) -> io::Result<BTreeMap<String, i64>> {
-        let mut client = Client::connect(&Target::plain(self.metrics))?;
-        let answer = client.request("GET", "/metrics", &[("Connection", "close")], b"")?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
+    /// Where it tells its metrics.
+    pub(super) fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// Its metrics, each name's series added up.
+    fn gauges(&self) -> io::Result<BTreeMap<String, i64>> {
+        let text = scrape(self.metrics)?;
         let mut sums = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((name, value)) = line.rsplit_once(' ') else {
@@ -187,6 +190,13 @@ impl Drop for Weir {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The metrics at `addr`, as text.
+pub(super) fn scrape(addr: SocketAddr) -> io::Result<String> {
+    let mut client = Client::connect(&Target::plain(addr))?;
+    let answer = client.request("GET", "/metrics", &[("Connection", "close")], b"")?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
 /// Polls that the rings of a process hold armed, as the kernel tells (`fdinfo`, since Linux 5.x).
