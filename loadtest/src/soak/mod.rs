@@ -44,8 +44,7 @@ use self::fleet::Fleet;
 use self::process::Weir;
 use self::tally::Tally;
 use crate::client::{Client, Target};
-use crate::mock::faults::Rng;
-use crate::mock::oracle::OracleReport;
+use crate::mock::faults::{Fault, Rng};
 use crate::mock::settings::{OnAccept, Settings};
 use crate::mock::{self, MockConfig, MockHandle};
 
@@ -86,6 +85,9 @@ const EXCUSED: Duration = Duration::from_secs(6);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Refusals that are told of; of the others, how many there were.
+const EXAMPLES_MAX: usize = 20;
+
 /// Looks between two samples.
 const SAMPLE_EVERY: u32 = 5;
 
@@ -119,6 +121,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> io::Result<Report> 
     let program = crate::compare::find_weir(options.weir.as_deref())?;
     let mock = mock::start(MockConfig {
         seed: options.seed,
+        watched: true,
         settings: Settings {
             latency_ms: LATENCY_MS,
             log_entries: 0,
@@ -160,7 +163,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> io::Result<Report> 
     let loaded = began.elapsed();
     tell("the load is over: roll call, then rest");
     let absent = roll_call(&stage, &mock);
-    run.refusals.look(&mock.oracle(), &pauses);
+    run.refusals.look(&mock, &pauses, &run.chaos);
     let after = settle(&weir, before, began)?;
     let cpu = weir.cpu()?;
     std::thread::sleep(REST);
@@ -236,7 +239,7 @@ impl Run {
             }
             weir.check()?;
             self.chaos.advance(at, mock);
-            self.refusals.look(&mock.oracle(), pauses);
+            self.refusals.look(mock, pauses, &self.chaos);
             if !look.is_multiple_of(SAMPLE_EVERY) {
                 continue;
             }
@@ -274,6 +277,8 @@ struct Chaos {
     until: Duration,
     outages: std::collections::BTreeMap<&'static str, u64>,
     gone: bool,
+    /// What goes wrong at present.
+    present: String,
 }
 
 impl Chaos {
@@ -284,6 +289,7 @@ impl Chaos {
             until: Duration::from_secs(1),
             outages: std::collections::BTreeMap::new(),
             gone: false,
+            present: "calm".to_owned(),
         }
     }
 
@@ -296,6 +302,15 @@ impl Chaos {
             return;
         };
         self.until = at + phase.length;
+        let faults = phase.faults.iter().map(Fault::label);
+        let names: Vec<&str> = faults
+            .chain(phase.outages.iter().map(|(name, _)| *name))
+            .collect();
+        self.present = if names.is_empty() {
+            format!("calm after {}", self.present)
+        } else {
+            names.join(" and ")
+        };
         let mut settings = Settings {
             faults: phase.faults,
             ..mock.settings()
@@ -345,20 +360,44 @@ impl Chaos {
 
 impl Refusals {
     /// Takes note of what the mock refused since the last look.
-    fn look(&mut self, oracle: &OracleReport, pauses: &Pauses) {
+    fn look(&mut self, mock: &MockHandle, pauses: &Pauses, chaos: &Chaos) {
+        let oracle = mock.oracle();
+        pauses.note(mock.lateness());
         let fresh = oracle.violations - self.avoidable - self.excused;
-        if fresh == 0 {
-            return;
+        let refused: std::collections::BTreeMap<String, u64> = oracle
+            .templates
+            .iter()
+            .map(|(name, template)| (name.clone(), template.refused.values().sum()))
+            .collect();
+        if fresh > 0 {
+            let excused = pauses.lately();
+            let count = if excused {
+                &mut self.excused
+            } else {
+                &mut self.avoidable
+            };
+            *count += fresh;
+            let grown = refused
+                .iter()
+                .filter(|(name, count)| self.seen.get(*name).unwrap_or(&0) < count)
+                .map(|(name, _)| name.as_str());
+            let what: Vec<&str> = grown.collect();
+            if self.examples.len() < EXAMPLES_MAX {
+                let text = format!(
+                    "{} s, {}{}: {}",
+                    oracle.elapsed_ms / 1000,
+                    chaos.present,
+                    if excused { ", after a pause" } else { "" },
+                    what.join(", ")
+                );
+                self.examples.push(text);
+            }
         }
-        if pauses.lately() {
-            self.excused += fresh;
-        } else {
-            self.avoidable += fresh;
-        }
+        self.seen = refused;
     }
 }
 
-/// Pauses of this process: a clock that is late.
+/// Pauses of this process: a clock, or the mock, that is late.
 #[derive(Debug, Default)]
 struct Pauses {
     began: std::sync::OnceLock<Instant>,
@@ -369,7 +408,7 @@ struct Pauses {
 
 impl Pauses {
     fn watch(self: Arc<Self>, stage: Arc<Stage>) -> io::Result<std::thread::JoinHandle<()>> {
-        let began = *self.began.get_or_init(Instant::now);
+        self.began.get_or_init(Instant::now);
         std::thread::Builder::new()
             .name("pauses".to_owned())
             .spawn(move || {
@@ -377,15 +416,20 @@ impl Pauses {
                 while !stage.over.load(Ordering::Relaxed) {
                     let asleep = Instant::now();
                     std::thread::sleep(turn);
-                    let late = asleep.elapsed().saturating_sub(turn);
-                    let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-                    self.longest_us.fetch_max(late_us, Ordering::Relaxed);
-                    if late >= PAUSE {
-                        let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                        self.last_ms.store(now_ms.max(1), Ordering::Relaxed);
-                    }
+                    self.note(asleep.elapsed().saturating_sub(turn));
                 }
             })
+    }
+
+    /// Something was late by so much.
+    fn note(&self, late: Duration) {
+        let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        self.longest_us.fetch_max(late_us, Ordering::Relaxed);
+        if late >= PAUSE {
+            let since = self.began.get().map_or(Duration::ZERO, Instant::elapsed);
+            let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            self.last_ms.store(now_ms.max(1), Ordering::Relaxed);
+        }
     }
 
     /// Whether there was one that a refusal now may come from.

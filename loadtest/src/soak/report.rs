@@ -15,6 +15,9 @@ const FDS_SPARE: u64 = 2;
 /// Growth of resident memory over the second half of a run that is none: 2 % and this.
 const GROWTH_SPARE: u64 = 1 << 20;
 
+/// At most one request of so many may be refused upstream for a pause of the machine's.
+const EXCUSED_ONE_OF: u64 = 2_000;
+
 /// A run shorter than this still fills tables in its second half; its memory is shown and not judged.
 const JUDGED_FROM: Duration = Duration::from_secs(240);
 
@@ -22,12 +25,16 @@ const JUDGED_FROM: Duration = Duration::from_secs(240);
 const REST_CPU_MAX: Duration = Duration::from_millis(20);
 
 /// 429s that the mock gave by its own judgement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Refusals {
     /// Foretold by earlier answers.
     pub avoidable: u64,
     /// The same, just after the machine stood still.
     pub excused: u64,
+    /// The first of both: when, meanwhile what, and which routes.
+    pub examples: Vec<String>,
+    /// All 429s by route until the last look.
+    pub(super) seen: BTreeMap<String, u64>,
 }
 
 /// What a run showed.
@@ -111,7 +118,17 @@ impl Report {
         );
         expect(
             self.refusals.avoidable == 0,
-            format!("{} avoidable 429s upstream: {:?}", self.refusals.avoidable, oracle.refused),
+            format!(
+                "{} avoidable 429s upstream ({:?}): {:#?}",
+                self.refusals.avoidable, oracle.refused, self.refusals.examples
+            ),
+        );
+        expect(
+            self.refusals.excused * EXCUSED_ONE_OF <= counts.sent,
+            format!(
+                "{} 429s upstream after pauses, more than they explain: {:#?}",
+                self.refusals.excused, self.refusals.examples
+            ),
         );
         let once = &oracle.once;
         expect(
