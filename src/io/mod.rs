@@ -10,6 +10,8 @@ pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
 pub mod guard;
+#[cfg(feature = "planted-panics")]
+pub mod planted;
 pub mod recycled;
 pub mod runtime;
 pub mod socket;
