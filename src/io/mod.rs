@@ -11,6 +11,8 @@ pub mod deadline;
 pub mod descriptors;
 pub mod dumps;
 pub mod guard;
+#[cfg(feature = "planted-panics")]
+pub mod planted;
 pub mod recycled;
 pub mod runtime;
 pub mod seldom;

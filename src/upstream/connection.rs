@@ -39,13 +39,15 @@ pub struct Connection {
     /// A write was begun and has not ended: if its future was dropped, part of it may be on the
     /// wire, and the connection must not carry another request.
     writing: Cell<bool>,
-    /// Counts connections that were closed.
-    closed: Rc<Cell<u64>>,
+    /// Counts connections that were closed; `None` until this one counts as opened.
+    closed: Option<Rc<Cell<u64>>>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.closed.set(self.closed.get() + 1);
+        if let Some(closed) = &self.closed {
+            closed.set(closed.get() + 1);
+        }
     }
 }
 
@@ -57,8 +59,7 @@ impl AsRawFd for Connection {
 
 impl Connection {
     /// A connection over `stream`; with a session, [`Connection::handshake`] comes next.
-    /// `closed` is counted up when it ends.
-    pub fn new(stream: TcpStream, session: Option<ClientSession>, closed: Rc<Cell<u64>>) -> Self {
+    pub fn new(stream: TcpStream, session: Option<ClientSession>) -> Self {
         let fd = stream.as_raw_fd();
         let (reader, writer) = stream.into_split();
         Self {
@@ -71,8 +72,13 @@ impl Connection {
             outgoing: Buf::new(),
             owed: RefCell::new(Buf::new()),
             writing: Cell::new(false),
-            closed,
+            closed: None,
         }
+    }
+
+    /// It is open: `closed` is counted up when it ends. One whose handshake failed never was.
+    pub fn opened(&mut self, closed: Rc<Cell<u64>>) {
+        self.closed = Some(closed);
     }
 
     /// Shakes hands; returns whether an earlier session was resumed.

@@ -261,13 +261,14 @@ impl Upstream {
             }
             None => None,
         };
-        let mut connection = Box::new(Connection::new(stream, session, self.closed.clone()));
+        let mut connection = Box::new(Connection::new(stream, session));
         let deadline = self.deadlines.arm(&*connection, Half::Both, until);
         let shaken = connection.handshake().await;
         if deadline.expired() {
             return Err(Error::new(Kind::ConnectTimeout));
         }
         let resumed = shaken?;
+        connection.opened(self.closed.clone());
         self.count(|counts| {
             counts.opened += 1;
             counts.resumed += u64::from(resumed);

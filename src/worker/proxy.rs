@@ -37,6 +37,8 @@ pub(super) async fn serve(
     // A request that waits holds its head and no buffer beside.
     client.inbuf.release();
     own::detect(worker, request, &flight);
+    #[cfg(feature = "planted-panics")]
+    crate::io::planted::meet(flight.as_slice());
     let (outcome, next) = answer(worker, client, request, flight).await;
     open.close(outcome);
     next
