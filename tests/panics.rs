@@ -66,7 +66,11 @@ fn a_panic_in_a_connection_ends_that_connection_and_no_other() {
         assert_eq!(mock.oracle().violations, 0);
         drop(bystanders);
         weir.signal("TERM");
-        assert_eq!(weir.wait(Duration::from_secs(5)).code(), Some(0), "{driver}");
+        assert_eq!(
+            weir.wait(Duration::from_secs(5)).code(),
+            Some(0),
+            "{driver}"
+        );
         let log = weir.log_lines().join("\n");
         assert!(log.contains("a connection ended in a panic"), "{log}");
     }

@@ -17,7 +17,8 @@ thread_local! {
 pub fn meet(head: &[u8]) {
     let asks = |place: &str| {
         let header = format!("x-planted-panic: {place}\r\n");
-        head.windows(header.len()).any(|bytes| bytes == header.as_bytes())
+        head.windows(header.len())
+            .any(|bytes| bytes == header.as_bytes())
     };
     if asks("shard") {
         IN_SHARD.set(true);

@@ -100,7 +100,9 @@ impl Actor {
         let sent = Instant::now();
         requests.iter().for_each(|_| self.stage.tally.sent());
         if client.send_raw(&bytes).is_err() {
-            requests.iter().for_each(|_| self.stage.tally.left("refused"));
+            requests
+                .iter()
+                .for_each(|_| self.stage.tally.left("refused"));
             return Ok(());
         }
         for (i, request) in requests.iter().enumerate() {
@@ -230,7 +232,8 @@ impl Actor {
 
     /// Waits for the answer; false if the connection ends with it.
     fn hears(&self, client: &mut Client, request: &Request, sent: Instant) -> bool {
-        hears(&self.stage.tally, self.doing, client, request, sent).is_some_and(|(_, goes_on)| goes_on)
+        hears(&self.stage.tally, self.doing, client, request, sent)
+            .is_some_and(|(_, goes_on)| goes_on)
     }
 }
 

@@ -99,9 +99,9 @@ fn is_answered(client: &Client) -> io::Result<bool> {
 
 /// Requests under way on the watched route.
 fn under_way(metrics: &str) -> u64 {
-    let lines = metrics.lines().filter(|line| {
-        line.starts_with("nirn_proxy_open_connections{") && line.contains(ORDERED)
-    });
+    let lines = metrics
+        .lines()
+        .filter(|line| line.starts_with("nirn_proxy_open_connections{") && line.contains(ORDERED));
     lines
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
         .sum()

@@ -70,9 +70,18 @@ impl Weir {
             ("IO_DRIVER", options.driver.clone()),
             ("UPSTREAM_URL", mock.url()),
             ("MAX_WAIT", super::MAX_WAIT.as_millis().to_string()),
-            ("REQUEST_TIMEOUT", super::REQUEST_TIMEOUT.as_millis().to_string()),
-            ("UPSTREAM_IDLE_TIMEOUT", super::UPSTREAM_IDLE.as_millis().to_string()),
-            ("CLIENT_IDLE_TIMEOUT", super::CLIENT_IDLE.as_millis().to_string()),
+            (
+                "REQUEST_TIMEOUT",
+                super::REQUEST_TIMEOUT.as_millis().to_string(),
+            ),
+            (
+                "UPSTREAM_IDLE_TIMEOUT",
+                super::UPSTREAM_IDLE.as_millis().to_string(),
+            ),
+            (
+                "CLIENT_IDLE_TIMEOUT",
+                super::CLIENT_IDLE.as_millis().to_string(),
+            ),
             ("MAX_BUCKETS", super::BUCKETS_MAX.to_string()),
             ("UPSTREAM_MAX_CONNECTIONS", super::UPSTREAM_MAX.to_string()),
         ]);
@@ -111,7 +120,9 @@ impl Weir {
             Some(status) => {
                 let said = self.said();
                 let last = said.lines().last().unwrap_or("nothing").to_owned();
-                Err(io::Error::other(format!("weir ended with {status}: {last}")))
+                Err(io::Error::other(format!(
+                    "weir ended with {status}: {last}"
+                )))
             }
         }
     }
@@ -212,8 +223,13 @@ fn polls(pid: u32) -> u64 {
     for ring in rings {
         let file = format!("/proc/{pid}/fdinfo/{}", ring.file_name().to_string_lossy());
         let text = fs::read_to_string(file).unwrap_or_default();
-        let lines = text.lines().skip_while(|line| !line.starts_with("PollList"));
-        count += lines.skip(1).take_while(|line| line.starts_with(' ')).count() as u64;
+        let lines = text
+            .lines()
+            .skip_while(|line| !line.starts_with("PollList"));
+        count += lines
+            .skip(1)
+            .take_while(|line| line.starts_with(' '))
+            .count() as u64;
     }
     count
 }
@@ -223,6 +239,9 @@ fn address(line: &str, key: &str) -> io::Result<SocketAddr> {
     let wrong = || io::Error::other(format!("no {key} in {line}"));
     let json: serde_json::Value = serde_json::from_str(line).map_err(|_| wrong())?;
     let fields = json.get("fields").unwrap_or(&json);
-    let text = fields.get(key).and_then(|value| value.as_str()).ok_or_else(wrong)?;
+    let text = fields
+        .get(key)
+        .and_then(|value| value.as_str())
+        .ok_or_else(wrong)?;
     text.parse().map_err(|_| wrong())
 }

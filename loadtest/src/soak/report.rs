@@ -133,7 +133,10 @@ impl Report {
         let once = &oracle.once;
         expect(
             once.repeated_unsafe == 0,
-            format!("{} unsafe requests sent twice: {:?}", once.repeated_unsafe, once.examples),
+            format!(
+                "{} unsafe requests sent twice: {:?}",
+                once.repeated_unsafe, once.examples
+            ),
         );
         let order = &oracle.order;
         expect(
@@ -274,9 +277,18 @@ impl fmt::Display for Report {
                 oracle.order.tagged, oracle.order.lanes, oracle.order.inversions
             ),
         )?;
-        row("wrong answers, stuck or lost requests", counts.wrong.to_string())?;
-        row("lanes absent from the roll call", self.absent.len().to_string())?;
-        row("exit status, panics", format!("{:?}, {}", self.exit, self.panics))?;
+        row(
+            "wrong answers, stuck or lost requests",
+            counts.wrong.to_string(),
+        )?;
+        row(
+            "lanes absent from the roll call",
+            self.absent.len().to_string(),
+        )?;
+        row(
+            "exit status, panics",
+            format!("{:?}, {}", self.exit, self.panics),
+        )?;
         row(
             "CPU time of 2 s at rest",
             format!("{:.1} ms", ms(self.rest_cpu)),
@@ -336,12 +348,24 @@ mod tests {
         assert_eq!(leaks(&before, &before), Vec::<String>::new());
         for after in [
             Sample { fds: 23, ..before },
-            Sample { threads: 5, ..before },
+            Sample {
+                threads: 5,
+                ..before
+            },
             Sample { polls: 7, ..before },
-            Sample { clients: 1, ..before },
+            Sample {
+                clients: 1,
+                ..before
+            },
             Sample { open: 1, ..before },
-            Sample { waiting: -1, ..before },
-            Sample { upstream: 1, ..before },
+            Sample {
+                waiting: -1,
+                ..before
+            },
+            Sample {
+                upstream: 1,
+                ..before
+            },
         ] {
             assert_eq!(leaks(&before, &after).len(), 1, "{after:?}");
         }

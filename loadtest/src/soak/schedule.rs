@@ -188,7 +188,12 @@ fn deck() -> Vec<Card> {
         fault("500", 0.05, answer(500, &[], &error(0), false)),
         fault("502", 0.05, answer(502, &html, "<html>bad gateway", true)),
         few(
-            on("/channels/", "401", 0.05, answer(401, &[], &error(0), false)),
+            on(
+                "/channels/",
+                "401",
+                0.05,
+                answer(401, &[], &error(0), false),
+            ),
             INVALID_MAX,
         ),
         few(
@@ -206,10 +211,7 @@ fn deck() -> Vec<Card> {
             0.05,
             answer(404, &[], &error(10_008), false),
         ),
-        few(
-            fault("429 user", 0.02, limited("user", &[])),
-            INVALID_MAX,
-        ),
+        few(fault("429 user", 0.02, limited("user", &[])), INVALID_MAX),
         few(
             fault(
                 "429 global",
@@ -247,7 +249,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn row(seed: u64, n: usize) -> Vec<Phase> {
-        Schedule::new(seed, Duration::from_secs(60)).take(n).collect()
+        Schedule::new(seed, Duration::from_secs(60))
+            .take(n)
+            .collect()
     }
 
     #[test]

@@ -158,6 +158,10 @@ mod tests {
             tally.pace();
         }
         // A hundred of them are overdue, the others take a millisecond each.
-        assert!(begin.elapsed() >= Duration::from_millis(90), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() >= Duration::from_millis(90),
+            "{:?}",
+            begin.elapsed()
+        );
     }
 }
