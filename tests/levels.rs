@@ -37,7 +37,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "upstream", "mesh", "cluster", "egress", "process", "admin",
+            "io", "upstream", "mesh", "cluster", "egress", "places", "process", "admin",
         ],
     ),
     (Kind::Shell, &["worker"]),

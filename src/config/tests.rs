@@ -425,6 +425,11 @@ fn help_shows_every_setting_with_its_variable_and_default() {
 fn the_allowed_ranges_named_in_messages_are_the_bounds() {
     for (name, last) in [
         ("MAX_CONNECTIONS", bounds::CONNECTIONS_MAX),
+        ("MAX_CONNECTIONS_PER_CLIENT", bounds::CONNECTIONS_MAX),
+        (
+            "CLIENT_MIN_RATE",
+            usize::try_from(bounds::CLIENT_MIN_RATE_MAX).unwrap(),
+        ),
         ("UPSTREAM_MAX_CONNECTIONS", bounds::UPSTREAM_CONNECTIONS_MAX),
         ("MAX_WAITING", bounds::WAITING_MAX),
         ("MAX_WAITING_PER_BUCKET", bounds::WAITING_MAX),

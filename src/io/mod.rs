@@ -13,7 +13,9 @@ pub mod guard;
 pub mod recycled;
 pub mod runtime;
 pub mod socket;
+pub mod turn;
 
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;
+pub use turn::Turn;

@@ -13,13 +13,14 @@ use monoio::net::{TcpListener, TcpStream};
 use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Worker;
 use super::conn::{self, Client};
-use crate::http1::Reply;
+use super::full::Troubles;
+use super::{Worker, full};
+use crate::clock;
+use crate::io::Turn;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
-use crate::metrics::Refusal;
-use crate::process::Admitted;
+use crate::places::Place;
 
 /// Connections that the kernel may hold for a worker that is busy: a fleet's reconnect after a
 /// restart comes at once, and `net.core.somaxconn` (4096 by default) caps it anyway.
@@ -68,17 +69,22 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 /// Accepts until cancelled, serving each connection in a task of its own. A pending
 /// accept is cancelled and awaited, never dropped: it may have taken a client in.
 pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: CancelHandle) {
+    let mut troubles = Troubles::default();
+    let mut turn = Turn::default();
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((stream, _)) => admit(&worker, stream),
+            Ok((stream, peer)) => admit(&worker, stream, peer),
             Err(_) if worker.process.is_draining() => break,
+            // A client that left before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                troubles.failed(clock::now(), &error);
                 if worker.pause(PAUSE).await {
                     break;
                 }
             }
         }
+        turn.round().await;
         if worker.process.is_draining() {
             break;
         }
@@ -93,22 +99,21 @@ fn take_queued(worker: &Rc<Worker>, listener: &TcpListener) {
     if socket.set_nonblocking(true).is_err() {
         return;
     }
-    while let Ok((queued, _)) = socket.accept() {
+    while let Ok((queued, peer)) = socket.accept() {
         let legacy = monoio::utils::is_legacy();
         let stream = queued
             .set_nonblocking(legacy)
             .and_then(|()| TcpStream::from_std(queued.into()));
-        if let Ok(stream) = stream {
-            admit(worker, stream);
+        if let (Ok(stream), Some(peer)) = (stream, peer.as_socket()) {
+            admit(worker, stream, peer);
         }
     }
 }
 
-fn admit(worker: &Rc<Worker>, stream: TcpStream) {
-    let Some(admitted) = worker.process.admit() else {
-        worker.metrics().own.refuse(Refusal::ConnectionsFull);
-        refuse(&stream);
-        return;
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let place = match worker.process.places.take(peer.ip()) {
+        Ok(place) => place,
+        Err(full) => return full::turn_away(worker, stream, full),
     };
     if stream.set_nodelay(true).is_err() {
         // The client is gone already.
@@ -124,7 +129,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream) {
     monoio::spawn(Served {
         served,
         worker,
-        _admitted: admitted,
+        _place: place,
     });
 }
 
@@ -134,7 +139,7 @@ pin_project! {
         #[pin]
         served: Contained<F>,
         worker: Rc<Worker>,
-        _admitted: Admitted,
+        _place: Place,
     }
 }
 
@@ -153,13 +158,4 @@ impl<F: Future<Output = ()>> Future for Served<F> {
         }
         Poll::Ready(())
     }
-}
-
-/// Tells a client beyond the connection cap so, as far as that goes without waiting.
-fn refuse(stream: &TcpStream) {
-    let mut reply = Vec::new();
-    Reply::error(503, "weir has reached MAX_CONNECTIONS").encode(false, &mut reply);
-    let borrowed = borrow(stream);
-    let _ =
-        SockRef::from(&borrowed).send_with_flags(&reply, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
 }

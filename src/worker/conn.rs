@@ -3,12 +3,14 @@
 //! Requests of one connection are taken one after the other, as HTTP/1.1 has them answered; what a
 //! pipelining client sends ahead stays in the socket and the buffer until its turn.
 
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 
+use super::pace::Pace;
 use super::proxy;
 use super::registry::Registered;
 use super::request::Request;
@@ -18,8 +20,8 @@ use crate::error::Kind;
 use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
 };
-use crate::io::Buf;
 use crate::io::socket::{Half, read_now, read_some, shut, write_all};
+use crate::io::{Buf, Turn};
 use crate::metrics::Refusal;
 
 /// Room asked for before a read of a head: most heads are below 1 KiB.
@@ -44,6 +46,9 @@ pub(super) struct Client {
     /// Before the socket, since it is dropped in this order.
     registered: Registered,
     pub(super) stream: TcpStream,
+    /// Whether it has said anything yet.
+    spoke: bool,
+    turn: Turn,
     /// Where the first bytes of a request are read to; empty but for that moment.
     first: Vec<u8>,
     /// Read and not yet taken.
@@ -71,6 +76,7 @@ pub(super) async fn serve(worker: Rc<Worker>, mut client: Client) {
             Some(rested) => client = rested,
             None => break,
         }
+        client.turn.round().await;
     }
 }
 
@@ -80,7 +86,7 @@ pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<C
     loop {
         match requests(&worker, &mut client).await {
             // What it sent ahead is served at once.
-            Next::Request if !client.inbuf.is_empty() => {}
+            Next::Request if !client.inbuf.is_empty() => client.turn.round().await,
             Next::Request => break,
             Next::Close => return None,
             Next::Linger => {
@@ -224,11 +230,12 @@ async fn read_request(
 
 /// Waits, holding no pooled buffer, until the client says something. False if it does not.
 async fn await_request(worker: &Worker, client: &mut Client) -> bool {
-    let patience = if client.registered.set_idle(true) {
-        worker.process.config.client_idle_timeout
-    } else {
+    let config = &worker.process.config;
+    let patience = match (client.registered.set_idle(true), client.spoke) {
+        (true, true) => config.client_idle_timeout,
+        (true, false) => config.client_header_timeout,
         // Draining: a request that is on its way already is still served.
-        DRAINING_PATIENCE
+        (false, _) => DRAINING_PATIENCE,
     };
     let armed = worker
         .deadlines
@@ -239,6 +246,7 @@ async fn await_request(worker: &Worker, client: &mut Client) -> bool {
     client.registered.set_idle(false);
     let came = !armed.expired() && matches!(read, Ok(1..));
     if came {
+        client.spoke = true;
         client.inbuf.push(&client.first);
         if client.first.len() == client.first.capacity() {
             read_now(&client.stream, &mut client.inbuf);
@@ -254,7 +262,7 @@ fn is_health(method: Method, target: &[u8]) -> bool {
 }
 
 /// Lets the client finish sending, within bounds, after the answer that ends its connection.
-async fn linger(worker: &Worker, client: &mut Client) {
+pub(super) async fn linger(worker: &Worker, client: &mut Client) {
     shut(&client.stream, Half::Write);
     let deadline = worker
         .deadlines
@@ -276,10 +284,28 @@ impl Client {
         Self {
             registered: worker.registry.enter(&stream),
             stream,
+            spoke: false,
+            turn: Turn::default(),
             first: Vec::with_capacity(FIRST_BYTES),
             inbuf: Buf::new(),
             outbuf: Buf::new(),
         }
+    }
+
+    /// Sends what is in `outbuf` of a longer answer, at the client's `pace`.
+    pub(super) async fn flush_at(
+        &mut self,
+        worker: &Worker,
+        pace: &mut Pace,
+    ) -> std::io::Result<()> {
+        let (client, bytes) = (self.stream.as_raw_fd(), self.outbuf.len());
+        let write = write_all(&mut self.stream, &mut self.outbuf);
+        let (result, too_slow) = pace.wait(worker, client, Half::Both, write).await;
+        match &result {
+            Ok(()) => pace.moved(bytes),
+            Err(_) => worker.count_lost_client(too_slow),
+        }
+        result
     }
 
     /// Sends what is in `outbuf`; a client that takes nothing for the idle timeout is given up.

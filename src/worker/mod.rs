@@ -10,7 +10,9 @@
 pub mod accept;
 mod conn;
 mod exchange;
+mod full;
 mod own;
+mod pace;
 mod proxy;
 mod registry;
 mod relay;
@@ -31,6 +33,7 @@ use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
+use self::pace::Laggards;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
@@ -74,6 +77,10 @@ pub(crate) struct Worker {
     registry: Rc<Registry>,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
+    /// Clients that hold up a connection to the upstream.
+    laggards: Laggards,
+    /// Held once by each client that is being told that there is no place.
+    turned_away: Rc<()>,
     accepting: RefCell<Canceller>,
     drained: Cell<bool>,
     /// The ticker is to end.
@@ -109,7 +116,9 @@ pub fn run(
         let worker = Worker::new(index, process);
         let ticker = monoio::spawn(tick(worker.clone()));
         let cancel = worker.accepting.borrow().handle();
-        accept::run(worker.clone(), listener, cancel).await;
+        // A task of its own, which can let others have their turn; this one is polled again and again
+        // before any other if it wakes itself.
+        monoio::spawn(accept::run(worker.clone(), listener, cancel)).await;
         worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
@@ -128,7 +137,7 @@ impl Worker {
         let alarm = Rc::new(Alarm::default());
         let deadlines = Deadlines::new(now, alarm.clone());
         let bounds = Bounds {
-            connections_max: process.config.upstream_max_connections,
+            connections_max: process.upstream_connections_max,
             idle_timeout: process.config.upstream_idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
         };
@@ -140,6 +149,8 @@ impl Worker {
             alarm,
             registry: Rc::default(),
             busy: Recycler::new(conn::busy),
+            laggards: Laggards::default(),
+            turned_away: Rc::default(),
             accepting: RefCell::default(),
             drained: Cell::new(false),
             ending: Cell::new(false),
@@ -258,7 +269,7 @@ impl Worker {
     async fn ended(&self) {
         let process = &self.process;
         while process.accepting.load(Ordering::Acquire) > 0
-            || process.connections.load(Ordering::Acquire) > 0
+            || process.places.taken() > 0
         {
             if process.aborting.load(Ordering::Relaxed) {
                 return self.cut().await;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::io::socket::{Peek, peek};
 use crate::limit::Refusal;
 use crate::mesh::{Grant, Waiting};
@@ -35,7 +35,8 @@ pub(super) enum NoPermit {
 
 /// Waits until `waiting` is granted, refused, or its client has left.
 pub(super) async fn turn(stream: &TcpStream, mut waiting: Waiting) -> Result<Grant, NoPermit> {
-    let Some((verdict, half_closed)) = watched(stream, pin!(waiting.verdict())).await else {
+    let watched = watched(stream, pin!(waiting.verdict()), Behind::Gone).await;
+    let Some((verdict, half_closed)) = watched else {
         return Err(NoPermit::Left);
     };
     let grant = verdict.map_err(NoPermit::Refused)?;
@@ -53,7 +54,7 @@ pub(super) async fn beside<F: Future>(stream: &TcpStream, work: F) -> (F::Output
     if has_ended(stream).unwrap_or(false) {
         return (work.await, false);
     }
-    match watched(stream, work.as_mut()).await {
+    match watched(stream, work.as_mut(), Behind::HalfClosed).await {
         Some((output, _)) => (output, false),
         None => (work.await, true),
     }
@@ -64,6 +65,7 @@ pub(super) async fn beside<F: Future>(stream: &TcpStream, work: F) -> (F::Output
 async fn watched<F: Future>(
     stream: &TcpStream,
     mut work: Pin<&mut F>,
+    behind: Behind,
 ) -> Option<(F::Output, bool)> {
     let since = clock::now();
     loop {
@@ -73,7 +75,10 @@ async fn watched<F: Future>(
             First::Right(Ok(())) => match peek(stream) {
                 Peek::Quiet => continue,
                 // The next request, or this one's body: a FIN may come behind it.
-                Peek::Bytes => false,
+                Peek::Bytes => match behind {
+                    Behind::HalfClosed => false,
+                    Behind::Gone => return watched_behind(stream, work, since).await,
+                },
                 Peek::Broken => return None,
                 Peek::Ended => {
                     let waited = clock::now().saturating_duration_since(since);
@@ -85,6 +90,37 @@ async fn watched<F: Future>(
             },
         };
         return Some((work.await, half_closed));
+    }
+}
+
+/// What a stream means that ends behind bytes which are not read yet.
+#[derive(Clone, Copy)]
+enum Behind {
+    HalfClosed,
+    Gone,
+}
+
+/// How often a stream is looked at that has unread bytes: it is always readable, so that its end
+/// cannot be waited for. A look costs 0.5 µs, so 10,000 such requests cost 0.3 % of a core.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// [`watched`] for a stream with bytes before its end: the request's body, or the next request.
+async fn watched_behind<F: Future>(
+    stream: &TcpStream,
+    mut work: Pin<&mut F>,
+    since: Instant,
+) -> Option<(F::Output, bool)> {
+    let mut pause = HALF_CLOSE_GRACE.saturating_sub(clock::now().saturating_duration_since(since));
+    loop {
+        if let First::Left(output) = first(work.as_mut(), monoio::time::sleep(pause)).await {
+            return Some((output, false));
+        }
+        let ended = has_ended(stream).unwrap_or(true);
+        match (ended, pause < LOOK_EVERY) {
+            (false, _) => pause = LOOK_EVERY,
+            (true, true) => return Some((work.await, true)),
+            (true, false) => return None,
+        }
     }
 }
 
