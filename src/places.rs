@@ -151,7 +151,11 @@ mod tests {
         drop(places.take(one).ok().unwrap());
         drop(others);
         let bound = places.per_client.as_ref().unwrap();
-        assert_eq!(bound.counts.lock().unwrap().len(), 0, "nobody is remembered");
+        assert_eq!(
+            bound.counts.lock().unwrap().len(),
+            0,
+            "nobody is remembered"
+        );
         assert_eq!(places.taken(), 0);
     }
 

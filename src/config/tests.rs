@@ -55,6 +55,10 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("ENABLE_METRICS", "false", |c| c.enable_metrics = false),
         ("METRICS_PORT", "65535", |c| c.metrics_port = 65_535),
         ("MAX_CONNECTIONS", "7", |c| c.max_connections = 7),
+        ("MAX_CONNECTIONS_PER_CLIENT", "7", |c| {
+            c.max_connections_per_client = Some(7);
+        }),
+        ("CLIENT_MIN_RATE", "7", |c| c.client_min_rate = 7),
         ("CLIENT_HEADER_TIMEOUT", "7", |c| {
             c.client_header_timeout = Duration::from_millis(7);
         }),

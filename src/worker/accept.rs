@@ -17,6 +17,7 @@ use super::conn::{self, Client};
 use super::full::Troubles;
 use super::{Worker, full};
 use crate::clock;
+use crate::config::bounds;
 use crate::io::Turn;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
@@ -25,6 +26,17 @@ use crate::places::Place;
 /// Connections that the kernel may hold for a worker that is busy: a fleet's reconnect after a
 /// restart comes at once, and `net.core.somaxconn` (4096 by default) caps it anyway.
 const BACKLOG: i32 = 4096;
+
+/// Bytes that the kernel keeps for a client that does not take them, beside what is on its way: so
+/// that 20,000 readers who never read hold 2.5 GB of kernel memory and not 80 (`net.ipv4.tcp_wmem`
+/// allows 4 MiB each), and that one that reads slowly is seen to read. The kernel has a writer go on
+/// when half of it is free, which a client at `CLIENT_MIN_RATE` reaches within `CLIENT_IDLE_TIMEOUT`.
+/// Connections inherit it from their listener.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+const _: () = assert!(
+    UNSENT_BYTES_MAX as u64 / 2 <= bounds::CLIENT_MIN_RATE * bounds::CLIENT_IDLE_TIMEOUT.as_secs()
+);
 
 /// Pause after the process ran out of descriptors or memory, so that it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -63,6 +75,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     // Without it, connections in TIME_WAIT of a process just ended would hold the port.
     socket.set_reuse_address(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(socket)
 }
 

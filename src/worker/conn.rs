@@ -20,7 +20,7 @@ use crate::error::Kind;
 use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
 };
-use crate::io::socket::{Half, read_now, read_some, shut, write_all};
+use crate::io::socket::{Half, read_now, read_some, reset_at_close, shut, write_all};
 use crate::io::{Buf, Turn};
 use crate::metrics::Refusal;
 
@@ -303,7 +303,7 @@ impl Client {
         let (result, too_slow) = pace.wait(worker, client, Half::Both, write).await;
         match &result {
             Ok(()) => pace.moved(bytes),
-            Err(_) => worker.count_lost_client(too_slow),
+            Err(_) => self.lost(worker, too_slow),
         }
         result
     }
@@ -315,8 +315,16 @@ impl Client {
         let result = write_all(&mut self.stream, &mut self.outbuf).await;
         let too_slow = armed.expired();
         if result.is_err() {
-            worker.count_lost_client(too_slow);
+            self.lost(worker, too_slow);
         }
         result
+    }
+
+    /// The client did not take what it was sent.
+    fn lost(&self, worker: &Worker, too_slow: bool) {
+        worker.count_lost_client(too_slow);
+        if too_slow {
+            reset_at_close(&self.stream);
+        }
     }
 }

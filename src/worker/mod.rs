@@ -268,9 +268,7 @@ impl Worker {
     /// anywhere, or can still come in, this worker's shard may be what it waits for.
     async fn ended(&self) {
         let process = &self.process;
-        while process.accepting.load(Ordering::Acquire) > 0
-            || process.places.taken() > 0
-        {
+        while process.accepting.load(Ordering::Acquire) > 0 || process.places.taken() > 0 {
             if process.aborting.load(Ordering::Relaxed) {
                 return self.cut().await;
             }

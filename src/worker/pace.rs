@@ -74,10 +74,7 @@ impl Pace {
         let now = clock::now();
         let until = now + self.left;
         let armed = worker.deadlines.arm(&client, half, until);
-        let lagging = self.holds.then(|| {
-            let latest = now + self.full;
-            worker.laggards.enter(client, until, latest)
-        });
+        let lagging = self.holds.then(|| worker.laggards.enter(client, until));
         let output = work.await;
         let pressed = lagging.is_some_and(|lagging| lagging.is_cut());
         let expired = armed.expired();
@@ -110,8 +107,6 @@ struct Laggard {
     client: RawFd,
     /// When its credit is used up.
     until: Instant,
-    /// When it would be, had it all its credit as the wait began.
-    latest: Instant,
     cut: bool,
 }
 
@@ -122,11 +117,10 @@ struct Lagging {
 }
 
 impl Laggards {
-    fn enter(&self, client: RawFd, until: Instant, latest: Instant) -> Lagging {
+    fn enter(&self, client: RawFd, until: Instant) -> Lagging {
         let key = self.entries.borrow_mut().insert(Laggard {
             client,
             until,
-            latest,
             cut: false,
         });
         Lagging {
@@ -135,8 +129,8 @@ impl Laggards {
         }
     }
 
-    /// A request needs a connection and there is none: cuts off the client with the least credit, if
-    /// one is [`BEHIND`]. Looks through all of them, of which there are no more than connections.
+    /// A request needs a connection and there is none: cuts off the client with the least left of its
+    /// `full` credit, if one is [`BEHIND`]. Looks through all of them, of which there are no more than connections.
     pub(super) fn press(&self, now: Instant, full: Duration) {
         let mut entries = self.entries.borrow_mut();
         let candidates = entries.iter_mut().map(|(_, entry)| entry);
@@ -199,12 +193,24 @@ mod tests {
         let second = Duration::from_secs(1);
         let day = Duration::from_secs(86_400);
         assert_eq!(lasts(1_000, second, 1_000), day);
-        assert_eq!(lasts(1_000, 70 * second, 70_000), day, "on average, with pauses");
-        assert_eq!(lasts(1_000, 75 * second, usize::MAX), 75 * second, "no pause of all of it");
+        assert_eq!(
+            lasts(1_000, 70 * second, 70_000),
+            day,
+            "on average, with pauses"
+        );
+        assert_eq!(
+            lasts(1_000, 75 * second, usize::MAX),
+            75 * second,
+            "no pause of all of it"
+        );
         assert!(lasts(1_000, second, 500) <= 2 * FULL);
         assert!(lasts(1_000, second, 1) < FULL + second);
         assert!(lasts(1_000, second / 1_000, 0) <= FULL, "nothing at all");
-        assert_eq!(lasts(0, 74 * second, 1), day, "without a rate, each byte will do");
+        assert_eq!(
+            lasts(0, 74 * second, 1),
+            day,
+            "without a rate, each byte will do"
+        );
     }
 
     #[test]
@@ -226,7 +232,7 @@ mod tests {
         let entries: Vec<_> = pairs
             .iter()
             .zip(entries)
-            .map(|((ours, _), left)| laggards.enter(ours.as_raw_fd(), now + left, now + FULL))
+            .map(|((ours, _), left)| laggards.enter(ours.as_raw_fd(), now + left))
             .collect();
         let cut = || -> Vec<bool> { entries.iter().map(Lagging::is_cut).collect() };
         laggards.press(now, FULL);

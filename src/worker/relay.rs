@@ -2,9 +2,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
-
-use socket2::SockRef;
 
 use super::Worker;
 use super::conn::Client;
@@ -16,7 +13,7 @@ use crate::http1::{
     BodyTracker, ClientSide, ContentCoding, Framing, Parse, Relay, ResponseHead, ResponseOutline,
     Version, parse_response,
 };
-use crate::io::socket::{Half, borrow};
+use crate::io::socket::{Half, reset_at_close};
 use crate::io::{Buf, Turn};
 use crate::limit::{Answer, Scope};
 use crate::upstream::connection::Receiver;
@@ -274,8 +271,6 @@ fn cut(worker: &Worker, client: &Client, relay: Relay, head: &Head) {
     tracing::debug!("the upstream broke off its answer");
     worker.metrics().own.fail(Kind::BodyTruncated);
     if relay.dechunk || !head.can_keep_alive() {
-        let socket = borrow(&client.stream);
-        // With no time to linger, closing resets (SO_LINGER, socket(7)).
-        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        reset_at_close(&client.stream);
     }
 }
