@@ -18,9 +18,9 @@ use super::full::Troubles;
 use super::{Worker, full};
 use crate::clock;
 use crate::config::bounds;
-use crate::io::Turn;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
+use crate::io::turn::{self, Turn};
 use crate::places::Place;
 
 /// Connections that the kernel may hold for a worker that is busy: a fleet's reconnect after a
@@ -160,6 +160,7 @@ impl<F: Future<Output = ()>> Future for Served<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        turn::taken_up();
         let this = self.project();
         let served = ready!(this.served.poll(cx));
         let mut metrics = this.worker.metrics();
