@@ -18,6 +18,7 @@ use support::program::Program;
 use support::upstream::{Peer, Recorder};
 use support::{Pair, Shape, config, request, resident_bytes};
 use weir::config::IoDriver;
+use weir::io::descriptors::raise_limit;
 use weir::{Config, Handle};
 
 const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
@@ -656,9 +657,15 @@ fn without_descriptors_accepting_waits_says_so_once_and_goes_on() {
     }
 }
 
-/// The time that 99 of 100 requests of one client stay below.
+/// The time that 99 of 100 requests of one client stay below: of ten tries the best, since what else
+/// the machine does only adds to it.
 fn p99(client: &mut Client) -> Duration {
-    let mut times: Vec<_> = (0..1_000)
+    let tries = (0..10).map(|_| p99_once(client));
+    tries.min().expect("ten")
+}
+
+fn p99_once(client: &mut Client) -> Duration {
+    let mut times: Vec<_> = (0..300)
         .map(|_| {
             let begin = Instant::now();
             let answer = client.ask(&request("GET", "/api/v10/gateway", ""));
@@ -667,30 +674,37 @@ fn p99(client: &mut Client) -> Duration {
         })
         .collect();
     times.sort_unstable();
-    times[990]
+    times[297]
 }
 
 #[test]
 fn twenty_thousand_connections_do_not_disturb_others_and_leave_nothing_behind() {
     const CONNECTIONS: usize = 20_000;
     /// Of memory for each, a head that is not complete and the state of its request included.
-    /// Measured: 4 to 10 KiB.
+    /// Measured: 7 KiB.
     const EACH_MAX: u64 = 24 * 1024;
-    let limit = weir::io::descriptors::raise_limit().expect("the limit of descriptors");
+    let limit = raise_limit().expect("the limit of descriptors");
     // Both processes have a descriptor for each, and weir sets some aside.
     let connections = CONNECTIONS.min(usize::try_from(limit).expect("a count") - 1_500);
-    let settings = loadtest::mock::settings::Settings::unlimited();
+    let settings = mock::settings::Settings::unlimited();
     let mock = mock::start(MockConfig {
         settings,
         ..MockConfig::default()
     });
     let mock = mock.expect("the mock starts");
     for driver in ["auto", "epoll"] {
-        let weir = Program::start(&mock, &[("WORKERS", "1"), ("IO_DRIVER", driver)]);
+        let settings = [
+            ("WORKERS", "1"),
+            ("IO_DRIVER", driver),
+            ("BOT_RATELIMIT_OVERRIDES", "203039963636301824:50000"),
+            // Longer than the test.
+            ("CLIENT_HEADER_TIMEOUT", "60000"),
+        ];
+        let weir = Program::start(&mock, &settings);
         let mut good = Client::connect(weir.proxy);
-        p99(&mut good);
-        let quiet = p99(&mut good).min(p99(&mut good));
+        let quiet = p99(&mut good);
         let at_rest = (descriptors(weir.pid()), resident_bytes(weir.pid()));
+        let begin = Instant::now();
         let mut crowd: Vec<_> = (0..connections)
             .map(|number| {
                 let mut stream = TcpStream::connect(weir.proxy).expect("weir accepts");
@@ -702,6 +716,7 @@ fn twenty_thousand_connections_do_not_disturb_others_and_leave_nothing_behind() 
                 stream
             })
             .collect();
+        println!("{driver}: {:?} for connections", begin.elapsed());
         until("all are in", || descriptors(weir.pid()) > connections);
         let grown = resident_bytes(weir.pid()).saturating_sub(at_rest.1);
         // A byte of each head now and then.
@@ -717,7 +732,7 @@ fn twenty_thousand_connections_do_not_disturb_others_and_leave_nothing_behind() 
                     thread::sleep(Duration::from_micros(200));
                 }
             });
-            let crowded = p99(&mut good).min(p99(&mut good));
+            let crowded = p99(&mut good);
             stop.store(true, Ordering::Relaxed);
             dripping.join().expect("it only writes");
             crowded

