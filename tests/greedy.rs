@@ -535,6 +535,34 @@ fn a_client_that_leaves_behind_an_unread_body_gives_its_place_up() {
     }
 }
 
+#[test]
+fn a_half_close_right_behind_an_unread_body_is_answered() {
+    for driver in DRIVERS {
+        // After the wait began: with the body, behind it, and long after the head.
+        for (before, behind) in [(0, 0), (20, 0), (0, 60), (0, 85), (450, 30)] {
+            let pair = Pair::start(Shape { workers: 1, driver });
+            let metrics = pair.weir.metrics_addr().expect("metrics");
+            let path = "/api/v10/channels/203039963636301824/messages";
+            let post = request("POST", path, r#"{"content":"x"}"#);
+            let mut first: Vec<_> = (0..5).map(|_| Client::connect(pair.addr())).collect();
+            for client in &mut first {
+                assert_eq!(client.ask(&post).status, 200);
+            }
+            let (head, body) = post.split_at(post.len() - 15);
+            let mut half = Client::connect(pair.addr());
+            half.send(head);
+            until("it waits", || metric(metrics, "weir_requests_waiting") == 1);
+            thread::sleep(Duration::from_millis(before));
+            half.send(body);
+            thread::sleep(Duration::from_millis(behind));
+            half.finish();
+            let answer = half.try_answer(false);
+            let status = answer.map(|answer| answer.status);
+            assert_eq!(status, Some(200), "{driver:?}, {before}, {behind}");
+        }
+    }
+}
+
 /// Descriptors that a process has open.
 fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
