@@ -563,6 +563,25 @@ fn a_half_close_right_behind_an_unread_body_is_answered() {
     }
 }
 
+#[test]
+fn a_wait_that_is_for_an_answer_which_does_not_come_ends_in_time() {
+    // Answers nothing, ever.
+    let upstream = Recorder::start(|peer| while read_request(peer) {});
+    for driver in DRIVERS {
+        let weir = before(&upstream.url(), driver, |_| ());
+        let path = "/api/v10/channels/203039963636301824/messages";
+        let mut first = Client::connect(weir.proxy_addr());
+        first.send(request("POST", path, "{}"));
+        thread::sleep(Duration::from_millis(100));
+        let begin = Instant::now();
+        let asked = request("POST", path, "{}");
+        let asked = asked.replacen("\r\n", "\r\nX-RateLimit-Abort-After: 0.2\r\n", 1);
+        let answer = Client::connect(weir.proxy_addr()).ask(&asked);
+        assert_eq!(answer.status, 429, "{driver:?}: {}", answer.text());
+        assert!(begin.elapsed() < Duration::from_secs(2), "{driver:?}");
+    }
+}
+
 /// Descriptors that a process has open.
 fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
