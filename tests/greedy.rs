@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::{self, MockConfig};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use support::http::{Answer, Client};
 use support::program::Program;
 use support::upstream::{Peer, Recorder};
 use support::{Pair, Shape, config, request, resident_bytes};
 use weir::config::IoDriver;
 use weir::io::descriptors::raise_limit;
+use weir::systemd::Inherited;
 use weir::{Config, Handle};
 
 const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
@@ -580,6 +581,21 @@ fn a_wait_that_is_for_an_answer_which_does_not_come_ends_in_time() {
         assert_eq!(answer.status, 429, "{driver:?}: {}", answer.text());
         assert!(begin.elapsed() < Duration::from_secs(2), "{driver:?}");
     }
+}
+
+#[test]
+fn what_the_kernel_keeps_for_a_deaf_client_is_bounded_on_sockets_that_were_handed_over() {
+    let upstream = answering();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let bound = || SockRef::from(&listener).tcp_notsent_lowat().expect("said");
+    assert_ne!(bound(), 128 * 1024);
+    let sockets = Inherited {
+        clients: vec![listener.try_clone().expect("a socket")],
+        metrics: None,
+    };
+    let weir = weir::server::start_on(config(&upstream.url(), None), sockets).expect("weir starts");
+    assert_eq!(Client::connect(weir.proxy_addr()).ask(HEALTH).status, 200);
+    assert_eq!(bound(), 128 * 1024);
 }
 
 /// Descriptors that a process has open.
