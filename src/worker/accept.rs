@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -76,8 +77,17 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     // Without it, connections in TIME_WAIT of a process just ended would hold the port.
     socket.set_reuse_address(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    bound_unsent(&socket)?;
     Ok(socket)
+}
+
+/// Bounds what the kernel keeps for clients that `listener` will take in, also where it was opened by
+/// somebody else.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn bound_unsent(listener: &impl AsFd) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 /// Accepts until cancelled, serving each connection in a task of its own. A pending

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
+use crate::limit::{Reason, Refusal as AtLimit};
 use crate::mesh::{Asked, Grant, Request as AskedFor, Waiting};
 use crate::metrics::{OpenSlot, Refusal, SeriesKey};
 use crate::upstream::Lease;
@@ -47,6 +48,13 @@ pub(super) async fn serve(
 
 /// A wait that was foretold is true within this, or within 5 %.
 const FORETOLD_WITHIN: Duration = Duration::from_millis(50);
+
+/// Told to a request whose wait grew too long for a reason that has no foretold end: another's answer,
+/// which nearly always comes within the second.
+const TOO_LONG: AtLimit = AtLimit {
+    reason: Reason::TooLong,
+    retry_after: Duration::from_secs(1),
+};
 
 /// What the metrics are told of a request.
 #[derive(Clone, Copy)]
@@ -100,21 +108,21 @@ async fn answer(
         };
         match exchange.run(worker, client, lease, grant, &mut head).await {
             Ok(done) => return done,
-            Err(failure) => {
-                let asked;
-                (asked, fresh) = match failure {
-                    Failure::Stale => (worker.local.ask(clock::now(), request.ask), true),
-                    Failure::Limited(waiting) => (Asked::Wait(waiting), false),
-                    failure => {
-                        return no_answer(worker, client, request, failure, exchange.left()).await;
-                    }
-                };
-                grant = match permit(worker, client, request, asked).await {
+            Err(Failure::Stale(unsent)) => {
+                grant = unsent;
+                fresh = true;
+            }
+            Err(Failure::Limited(waiting)) => {
+                fresh = false;
+                grant = match permit(worker, client, request, Asked::Wait(waiting)).await {
                     Ok(grant) => grant,
                     Err(none) => {
                         return refused(worker, client, request, none, exchange.left()).await;
                     }
                 };
+            }
+            Err(failure) => {
+                return no_answer(worker, client, request, failure, exchange.left()).await;
             }
         }
     }
@@ -208,7 +216,14 @@ async fn in_time(
             match worker.local.ask(clock::now(), ask) {
                 Asked::Go(grant) => Ok(grant),
                 Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
-                Asked::Wait(waiting) => wait::turn(client, waiting).await,
+                // No wait is foretold, but it may be for an answer that does not come.
+                Asked::Wait(waiting) => {
+                    let turn = wait::turn(client, waiting);
+                    match wait::first(turn, monoio::time::sleep(FORETOLD_WITHIN)).await {
+                        First::Left(permit) => permit,
+                        First::Right(()) => Err(NoPermit::Refused(TOO_LONG)),
+                    }
+                }
             }
         }
     }
@@ -271,7 +286,7 @@ async fn no_answer(
         Failure::Client => return (Outcome::Unanswered, Next::Close),
         Failure::Upstream(error) => error,
         // Both are taken up again before they come here.
-        Failure::Stale | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
+        Failure::Stale(_) | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
     };
     tracing::debug!(%error, "no answer from the upstream");
     {
