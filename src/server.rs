@@ -153,9 +153,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     });
     let keeper = match kept {
         Some(kept) => {
-            let mesh = &process.mesh;
-            let file = kept.restore(mesh);
-            Some(Keeper::start(file, mesh.clone(), key_seeds, &process.keys)?)
+            let mesh = process.mesh.clone();
+            Some(Keeper::start(kept, mesh, key_seeds, &process.keys)?)
         }
         None => None,
     };
