@@ -111,6 +111,9 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     let not_listening = |source| StartError::listening("PORT", address, source);
     let mut listeners = sockets.for_workers(workers).map_err(not_listening)?;
     let inherited = !listeners.is_empty();
+    for listener in &sockets.clients {
+        accept::bound_unsent(listener).map_err(not_listening)?;
+    }
     if !inherited {
         let own = accept::bind(address, workers).map_err(not_listening)?;
         listeners = own.into_iter().map(|listener| vec![listener]).collect();

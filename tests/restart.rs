@@ -330,6 +330,9 @@ fn sockets_are_told_apart_by_name_and_readiness_and_the_end_are_announced() {
     assert!(heard().contains("READY=1\n"));
     assert_eq!(weir.proxy, sockets.addr());
     assert_eq!(weir.metrics, sockets.metrics.local_addr().expect("bound"));
+    // An option of the socket itself, whoever looks.
+    let unsent = socket2::SockRef::from(&sockets.clients).tcp_notsent_lowat();
+    assert_eq!(unsent.expect("an option"), 128 * 1024);
     let answer = Client::connect(weir.metrics).ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(answer.status, 200);
     weir.signal("TERM");

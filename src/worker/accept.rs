@@ -1,8 +1,10 @@
-//! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them.
+//! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them; or sockets that were
+//! handed over, from which all workers accept.
 
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -76,8 +78,17 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     // Without it, connections in TIME_WAIT of a process just ended would hold the port.
     socket.set_reuse_address(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    bound_unsent(&socket)?;
     Ok(socket)
+}
+
+/// Has the kernel keep no more than [`UNSENT_BYTES_MAX`] for each client of a listener, whoever opened
+/// it.
+///
+/// # Errors
+/// It is no TCP socket.
+pub fn bound_unsent(listener: &impl AsRawFd) -> io::Result<()> {
+    SockRef::from(&borrow(listener)).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 /// Accepts until cancelled, serving each connection in a task of its own. A pending
