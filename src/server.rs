@@ -156,9 +156,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     });
     let keeper = match kept {
         Some(kept) => {
-            let mesh = &process.mesh;
-            let file = kept.restore(mesh);
-            Some(Keeper::start(file, mesh.clone(), key_seeds, &process.keys)?)
+            let mesh = process.mesh.clone();
+            Some(Keeper::start(kept, mesh, key_seeds, &process.keys)?)
         }
         None => None,
     };
@@ -250,8 +249,8 @@ impl Handle {
     }
 
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
-    /// `deadline`, then answers those that wait with 503, cuts the others and ends. True if all of
-    /// them finished.
+    /// `deadline`, then answers those that wait with 503, cuts the others and ends; at once if a worker
+    /// fails meanwhile. True if all of them finished.
     pub fn shutdown(mut self, deadline: Duration) -> bool {
         self.stop(deadline)
     }
@@ -300,10 +299,10 @@ impl Handle {
     fn stop(&mut self, deadline: Duration) -> bool {
         self.process.draining.store(true, Ordering::SeqCst);
         self.nudge();
-        self.wait_for_workers(deadline);
+        let mut sound = self.wait_for_workers(deadline);
         self.process.refusing.store(true, Ordering::SeqCst);
         self.nudge();
-        self.wait_for_workers(FAREWELL);
+        sound &= self.wait_for_workers(FAREWELL);
         self.process.aborting.store(true, Ordering::SeqCst);
         self.nudge();
         for thread in self.workers.drain(..) {
@@ -316,19 +315,28 @@ impl Handle {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
-        self.process.unserved.load(Ordering::SeqCst) == 0
+        sound && self.process.unserved.load(Ordering::SeqCst) == 0
     }
 
-    /// Waits until all workers have ended, but no longer than `patience`.
-    fn wait_for_workers(&self, patience: Duration) {
+    /// Waits until all workers have ended, but no longer than `patience`. False as soon as one has
+    /// failed: the others would wait for it.
+    fn wait_for_workers(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
         while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
             let left = until.saturating_duration_since(clock::now());
             // Woken by each worker that ends.
-            let _ = self
+            let event = self
                 .events
                 .recv_timeout(left.min(Duration::from_millis(50)));
+            if let Ok(Event::WorkerEnded {
+                result: Err(error), ..
+            }) = event
+            {
+                tracing::error!(%error, "a worker failed while weir was ending");
+                return false;
+            }
         }
+        true
     }
 
     fn nudge(&self) {

@@ -146,8 +146,8 @@ fn refused_by_weir(bad: &Bad, message: &[u8]) -> bool {
         | Bad::Body(BadChunk::LineTooLong | BadChunk::TrailersTooLong) => true,
         // HTTP/1.10 and HTTP/2.0 are taken for versions like any other.
         Bad::Head(BadRequest::Version) => true,
-        // It tunnels; weir is no forward proxy.
-        Bad::Head(BadRequest::Method) => head.starts_with(b"CONNECT"),
+        // It tunnels, which weir is no proxy for; and it traces, which would tell a token.
+        Bad::Head(BadRequest::Method) => head.starts_with(b"CONNECT") || head.starts_with(b"TRACE"),
         // Whose request it is has to be certain, and the other parser does not ask.
         Bad::Head(
             BadRequest::Target
@@ -157,13 +157,16 @@ fn refused_by_weir(bad: &Bad, message: &[u8]) -> bool {
             | BadRequest::AuthorizationRepeated
             | BadRequest::Connection,
         ) => true,
+        // It does not look at what is expected.
+        Bad::Head(BadRequest::Expectation) => true,
         // Two framings, or one that readers understand in two ways (RFC 9112 6.3).
         Bad::Head(BadRequest::Framing(
             BadFraming::LengthAndCoding
             | BadFraming::LengthRepeated
             | BadFraming::LengthInvalid
             | BadFraming::CodingUnsupported
-            | BadFraming::CodingInHttp10,
+            | BadFraming::CodingInHttp10
+            | BadFraming::LookAlike,
         )) => true,
         // It takes LF for a line end (RFC 9112 2.2 lets a reader do so).
         Bad::Head(BadRequest::LineEnding) => odd_start || bare_line_feed(head),

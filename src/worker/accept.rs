@@ -1,4 +1,5 @@
-//! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them.
+//! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them; or sockets that were
+//! handed over, from which all workers accept.
 
 use std::future::Future;
 use std::io;
@@ -15,10 +16,10 @@ use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::conn::{self, Client};
-use super::full::Troubles;
 use super::{Worker, full, secure};
 use crate::clock;
 use crate::config::bounds;
+use crate::io::Seldom;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
 use crate::io::turn::{self, Turn};
@@ -93,7 +94,7 @@ pub fn bound_unsent(listener: &impl AsFd) -> io::Result<()> {
 /// Accepts until cancelled, serving each connection in a task of its own. A pending
 /// accept is cancelled and awaited, never dropped: it may have taken a client in.
 pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: CancelHandle) {
-    let mut troubles = Troubles::default();
+    let troubles = Seldom::default();
     let mut turn = Turn::default();
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
@@ -102,7 +103,13 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: Cance
             // A client that left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                troubles.failed(clock::now(), &error);
+                if let Some(unsaid) = troubles.happened(clock::now()) {
+                    tracing::warn!(
+                        %error,
+                        unsaid,
+                        "cannot accept connections; clients wait until it can be done again"
+                    );
+                }
                 if worker.pause(PAUSE).await {
                     break;
                 }
