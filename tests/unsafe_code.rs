@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
@@ -107,16 +108,17 @@ fn count(tokens: TokenStream) -> usize {
         .sum()
 }
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
         let is = |name: &str| path.file_name().is_some_and(|n| n == name);
         if path.is_dir() && !is("node_modules") && !is(".venv") && !is("target") {
-            sources(&path, found);
+            sources(&path, found)?;
         } else if path.extension().is_some_and(|e| e == "rs") {
             found.push(path);
         }
     }
+    Ok(())
 }
 
 /// What differs between the table and what was found.
@@ -146,7 +148,7 @@ fn every_use_of_unsafe_is_in_the_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
     for dir in ROOTS {
-        sources(&root.join(dir), &mut paths);
+        sources(&root.join(dir), &mut paths).unwrap();
     }
     paths.sort();
     assert!(paths.len() > 100, "the source was found");

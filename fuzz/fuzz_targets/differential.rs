@@ -64,7 +64,7 @@ fn compare(bytes: &[u8]) -> Option<usize> {
         }
         (Read::Whole(ours), Read::Refused(error)) => {
             check_forwarded(bytes, &ours);
-            assert!(refused_by_the_other(&error, &ours), "{error}: {}", shown());
+            assert!(refused_by_the_other(error, &ours), "{error}: {}", shown());
             None
         }
         (Read::Refused(bad), Read::Whole(theirs)) => {
@@ -97,7 +97,7 @@ fn check_forwarded(bytes: &[u8], ours: &Message) {
             assert_eq!(ours, theirs, "{}", sent.escape_ascii());
         }
         Read::Refused(error) => {
-            let known = refused_by_the_other(&error, ours);
+            let known = refused_by_the_other(error, ours);
             assert!(known, "{error}: {}", sent.escape_ascii());
         }
         Read::Part => panic!("it waits for more: {}", sent.escape_ascii()),

@@ -165,7 +165,7 @@ fn model(head: &[u8], version: Version) -> Result<Option<Framing>, BadFraming> {
         (_, []) => Err(BadFraming::LengthRepeated),
         ([_, ..], [_, ..]) => Err(BadFraming::LengthAndCoding),
         ([], _) if version == Version::Http10 => Err(BadFraming::CodingInHttp10),
-        ([], [coding]) if coding.to_ascii_lowercase() == "chunked" => Ok(Some(Framing::Chunked)),
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(Framing::Chunked)),
         ([], _) => Err(BadFraming::CodingUnsupported),
     }
 }
