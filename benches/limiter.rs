@@ -6,6 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;
 use weir::clock::Instant;
+use weir::limit::snapshot::{Copying, Seal, Snapshot};
 use weir::limit::{
     Answer, Ask, BucketKey, ClientClass, Decision, Limiter, Outputs, Settings, Ticket, Unlocked,
 };
@@ -197,11 +198,65 @@ fn sweep(_: &mut Criterion) {
     }
 }
 
+/// The longest hold of a latch while all is copied for a snapshot, with tables as full as they get,
+/// and what it takes to have it all again.
+#[expect(clippy::print_stdout, reason = "what criterion cannot report")]
+fn copy(_: &mut Criterion) {
+    let mut bench = Bench::new(1_000_000);
+    let forbidden = Answer::new(403);
+    for identity in 0..30_000 {
+        let mut ask = ask(20_000_000 + identity);
+        ask.key.identity = 1_000_000 + identity.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (now, out) = (bench.now, &mut bench.out);
+        if let Decision::Go(permit) = bench.limiter.acquire(now, &ask, out) {
+            bench.limiter.report(now, permit, &forbidden, out);
+        }
+        bench
+            .limiter
+            .set_global_limit(now, ask.key.identity, 50, out);
+        while bench.out.pop().is_some() {}
+    }
+    let seal = Seal {
+        seeds: [0; 4],
+        probe: 0,
+        saved_unix_ms: 0,
+        complete: true,
+    };
+    let mut holds = Vec::new();
+    let (mut bytes, mut piece) = (Vec::new(), Vec::new());
+    let mut copying = Copying::begin(bench.now, &seal, &mut piece);
+    loop {
+        let begin = std::time::Instant::now();
+        let more = copying.next(&bench.limiter, &mut piece);
+        holds.push(begin.elapsed());
+        bytes.append(&mut piece);
+        if !more {
+            break;
+        }
+    }
+    let all: Duration = holds.iter().sum();
+    holds.sort();
+    let of = holds.len();
+    println!(
+        "a bite of a copy, with its encoding: {:?} on average, {:?} at the 99th percent, {:?} at most, of {of}; \
+         {all:?} and {} bytes in all",
+        all / of as u32,
+        holds[of * 99 / 100],
+        holds[of - 1],
+        bytes.len()
+    );
+    let begin = std::time::Instant::now();
+    let snapshot = Snapshot::open(&bytes, |_| 0).expect("what was written");
+    let limiter: Limiter<Unlocked> = Limiter::new(&Settings::default(), 4);
+    let counts = snapshot.restore(&limiter, bench.now, 0);
+    println!("all of it restored: {counts:?} in {:?}", begin.elapsed());
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = limiter, waiters, sweep
+    targets = limiter, waiters, sweep, copy
 }
 criterion_main!(benches);

@@ -60,11 +60,16 @@ impl AddAssign<Duration> for Instant {
     }
 }
 
-/// Reads the monotonic clock (`CLOCK_MONOTONIC`, which counts from some time before the process).
+/// What the clock shows at least when the process starts, so that what happened before can be said:
+/// nothing that is kept over a restart is remembered for longer.
+const HEAD_START_SECONDS: u64 = 3_600;
+
+/// Reads the monotonic clock (`CLOCK_MONOTONIC`, which counts from the machine's start).
 pub fn now() -> Instant {
     let time = clock_gettime(ClockId::Monotonic);
     // Neither is ever negative on Linux.
     let (seconds, nanos) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+    let seconds = seconds.saturating_add(HEAD_START_SECONDS);
     Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 

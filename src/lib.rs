@@ -7,8 +7,9 @@
 //! ```text
 //! level 0  clock   error   config             what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
-//! level 2  io   upstream   mesh               shells: sockets, threads, clocks
+//! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
 //!          process   admin                    what all threads share; the metrics port
+//!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
 //! level 4  server                             starts and stops it all
 //! ```
@@ -48,6 +49,12 @@ pub mod route;
 pub mod server;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+#[cfg(feature = "io")]
+pub mod state;
+#[cfg(feature = "io")]
+pub mod systemd;
+#[cfg(feature = "io")]
+pub mod tls;
 pub mod upstream;
 #[cfg(feature = "io")]
 pub mod worker;

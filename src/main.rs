@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weir::config::Config;
-use weir::io::descriptors;
+use weir::io::{descriptors, dumps};
 use weir::server::Event;
-use weir::{StartError, admin, server};
+use weir::{StartError, admin, server, systemd};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +23,12 @@ fn main() -> ExitCode {
     if let Err(error) = admin::log::start(loaded.config.log_level, loaded.config.log_format) {
         // Nothing else in this program sets up a log; without one weir is blind, not broken.
         drop(writeln!(io::stderr(), "weir: no log; {error}"));
+    }
+    if !loaded.config.core_dumps {
+        admin::log::tell_panics();
+        if let Err(error) = dumps::forbid() {
+            tracing::warn!(%error, "a crash may leave a core dump with tokens in it");
+        }
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -37,15 +43,23 @@ fn main() -> ExitCode {
 /// second ends at once.
 fn serve(config: Config) -> Result<ExitCode, StartError> {
     let patience = config.shutdown_timeout;
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|source| StartError::System {
-        what: "watch signals",
-        source,
-    })?;
+    // Before anything else opens descriptors.
+    let sockets = systemd::inherited()?;
+    let own_port = sockets.clients.is_empty();
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|source| StartError::System {
+            what: "watch signals",
+            source,
+        })?;
     // The workers' threads inherit the mask, so that a signal never interrupts a ring.
     let masked = Masked::new();
     let descriptors = descriptors::raise_limit();
     let connections_max = config.max_connections as u64;
-    let handle = server::start(config)?;
+    let handle = server::start_on(config, sockets)?;
+    systemd::ready(handle.proxy_addr());
+    if own_port {
+        systemd::hint_at_restarts();
+    }
     match descriptors {
         Ok(limit) if limit < connections_max => tracing::info!(
             limit,
@@ -61,6 +75,10 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
             drop(masked);
             let mut first: Option<Instant> = None;
             for signal in signals.forever() {
+                if signal == SIGHUP {
+                    interrupter.reload();
+                    continue;
+                }
                 match first {
                     None => first = Some(Instant::now()),
                     Some(first) if first.elapsed() < SAME_SIGNAL => continue,
@@ -73,6 +91,7 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
                     signal,
                     "draining: no new connections, requests under way finish"
                 );
+                systemd::stopping(patience);
                 interrupter.interrupt();
             }
         })
@@ -81,8 +100,15 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
         .name("weir-memory".to_owned())
         .spawn(give_memory_back)
         .map_err(StartError::Thread)?;
-    match handle.wait() {
-        Event::Interrupted | Event::Ready => {
+    let event = loop {
+        match handle.wait() {
+            // What came of it is in the log.
+            Event::Reload => drop(handle.reload()),
+            event => break event,
+        }
+    };
+    match event {
+        Event::Interrupted | Event::Ready | Event::Reload => {
             let finished = handle.shutdown(patience);
             tracing::info!(finished, "ended");
             Ok(if finished {
@@ -124,7 +150,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// Exit code when requests were cut off at the end.
 const EXIT_CUT_SHORT: i32 = 3;
 
-/// SIGTERM and SIGINT blocked for the calling thread and those it starts; dropping unblocks them
+/// SIGTERM, SIGINT and SIGHUP blocked for the calling thread and those it starts; dropping unblocks them
 /// for the thread that drops.
 struct Masked {
     set: libc::sigset_t,
@@ -139,6 +165,7 @@ impl Masked {
             libc::sigemptyset(&raw mut set);
             libc::sigaddset(&raw mut set, SIGTERM);
             libc::sigaddset(&raw mut set, SIGINT);
+            libc::sigaddset(&raw mut set, SIGHUP);
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         }
         Self { set }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::route::key::Keys;
+use crate::tls::Credentials;
 use crate::upstream::Target;
 
 /// Bots that are remembered as asked about; past it all are forgotten and asked about once more.
@@ -25,6 +26,8 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// What clients are shown; `None` for plain HTTP.
+    pub tls: Option<Credentials>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
     /// then.
     pub metrics: Box<[Table]>,
@@ -34,10 +37,16 @@ pub struct Process {
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
+    /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
+    pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.
     pub draining: AtomicBool,
+    /// Set once: whoever still waits is refused.
+    pub refusing: AtomicBool,
     /// Set once: end now, whatever runs.
     pub aborting: AtomicBool,
+    /// Requests that the end left without Discord's answer.
+    pub unserved: AtomicUsize,
 }
 
 /// What one worker has counted.
@@ -72,6 +81,11 @@ impl Process {
     /// Whether connections are being ended.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody may wait any more.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
     }
 
     /// Whether a bot's global limit is to be asked for: it was not asked for before, on whatever

@@ -23,6 +23,9 @@ use crate::limit::Settings;
 use crate::mesh::Mesh;
 use crate::process::{Process, Table};
 use crate::route::Keys;
+use crate::state::{Keeper, Kept};
+use crate::systemd::Inherited;
+use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
 use crate::worker::{self, accept};
@@ -33,6 +36,7 @@ pub struct Handle {
     proxy_addr: SocketAddr,
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
+    keeper: Option<Keeper>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
 }
@@ -40,6 +44,8 @@ pub struct Handle {
 /// What [`Handle::wait`] waits for.
 #[derive(Debug)]
 pub enum Event {
+    /// [`Interrupter::reload`] was called.
+    Reload,
     /// [`Interrupter::interrupt`] was called.
     Interrupted,
     /// A worker serves; seen by [`start`] alone.
@@ -60,6 +66,11 @@ pub struct Interrupter {
 }
 
 impl Interrupter {
+    /// Makes [`Handle::wait`] return [`Event::Reload`].
+    pub fn reload(&self) {
+        let _ = self.sender.send(Event::Reload);
+    }
+
     /// Makes [`Handle::wait`] return.
     pub fn interrupt(&self) {
         // Without a handle nobody waits.
@@ -73,12 +84,21 @@ impl Interrupter {
 /// A port is in use or not ours, the CA file cannot be used, the I/O driver that was asked for is
 /// refused, a thread cannot be started. Nothing is left running.
 pub fn start(config: Config) -> Result<Handle, StartError> {
+    start_on(config, Inherited::default())
+}
+
+/// [`start`] on sockets that were handed over; where there is none, on a port of the configuration.
+///
+/// # Errors
+/// See [`start`].
+pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError> {
     let (driver, refusal) = runtime::choose(config.io_driver).map_err(StartError::RingRefused)?;
     match refusal {
         Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
         None => tracing::debug!(?driver, "I/O driver"),
     }
-    let tls = trust(&config)?;
+    let trusted = trust(&config)?;
+    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?;
     if let Some(ip) = config.outbound_ip {
         // Found out now rather than at the first request.
         UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
@@ -86,36 +106,55 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let address = SocketAddr::new(config.bind_ip, config.port);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.worker_count(cores);
-    let listeners = accept::bind(address, workers)
-        .map_err(|source| StartError::listening("PORT", address, source))?;
-    let proxy_addr = listeners[0]
-        .local_addr()
-        .map_err(|source| StartError::listening("PORT", address, source))?;
-    let admin = if config.enable_metrics {
-        Some(admin::bind(&config)?)
-    } else {
-        None
+    let not_listening = |source| StartError::listening("PORT", address, source);
+    let mut listeners = sockets.for_workers(workers).map_err(not_listening)?;
+    let inherited = !listeners.is_empty();
+    if !inherited {
+        let own = accept::bind(address, workers).map_err(not_listening)?;
+        listeners = own.into_iter().map(|listener| vec![listener]).collect();
+    }
+    let proxy_addr = listeners[0][0].local_addr().map_err(not_listening)?;
+    let admin = match sockets.metrics {
+        Some(listener) if config.enable_metrics => Some(listener),
+        None if config.enable_metrics => Some(admin::bind(&config)?),
+        Some(_) | None => None,
     };
+    // After the ports: they show that no other weir, whose file it is, runs here.
+    let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
-    let keys = Keys::with_seeds(std::array::from_fn(|_| ambient_seed()));
+    let key_seeds = kept.as_ref().and_then(Kept::seeds);
+    let key_seeds = key_seeds.unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
+    let keys = Keys::with_seeds(key_seeds);
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
         keys,
         target: Target {
             authority: config.upstream.host_header().into(),
-            tls,
+            tls: trusted,
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
+        tls,
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         connections: AtomicUsize::new(0),
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
+        inherited,
         draining: AtomicBool::new(false),
+        refusing: AtomicBool::new(false),
         aborting: AtomicBool::new(false),
+        unserved: AtomicUsize::new(0),
         config,
     });
+    let keeper = match kept {
+        Some(kept) => {
+            let mesh = &process.mesh;
+            let file = kept.restore(mesh);
+            Some(Keeper::start(file, mesh.clone(), key_seeds, &process.keys)?)
+        }
+        None => None,
+    };
     let admin = match admin {
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
@@ -126,13 +165,14 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         proxy_addr,
         admin,
         workers: Vec::new(),
+        keeper,
         sender,
         events,
     };
-    for (index, listener) in listeners.into_iter().enumerate() {
+    for (index, listeners) in listeners.into_iter().enumerate() {
         handle
             .workers
-            .push(spawn_worker(&handle, index, listener, driver)?);
+            .push(spawn_worker(&handle, index, listeners, driver)?);
     }
     for _ in 0..workers {
         match handle.events.recv() {
@@ -145,12 +185,19 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
                         .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
             }
-            Ok(Event::Interrupted) | Err(_) => {}
+            Ok(Event::Interrupted | Event::Reload) | Err(_) => {}
         }
+    }
+    if handle.process.config.is_open_to_everyone() {
+        tracing::warn!(
+            address = %handle.proxy_addr,
+            "whoever reaches this address can use this weir; ALLOW_FROM, BIND_IP or TLS_CLIENT_CA_FILE keep strangers out"
+        );
     }
     tracing::info!(
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),
+        tls = handle.process.tls.is_some(),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,
@@ -163,14 +210,14 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
 fn spawn_worker(
     handle: &Handle,
     index: usize,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     driver: Chosen,
 ) -> Result<JoinHandle<()>, StartError> {
     let (process, sender) = (handle.process.clone(), handle.sender.clone());
     let run = move || {
         // Nobody listens any more only if the handle is gone, and then nobody cares.
         let ready = |()| drop(sender.send(Event::Ready));
-        let run = AssertUnwindSafe(|| worker::run(index, process, listener, driver, ready));
+        let run = AssertUnwindSafe(|| worker::run(index, process, listeners, driver, ready));
         let result = catch_unwind(run)
             .unwrap_or_else(|_| Err(io::Error::other(format!("worker {index} panicked"))));
         drop(sender.send(Event::WorkerEnded {
@@ -195,8 +242,9 @@ impl Handle {
         self.admin.as_ref().map(AdminServer::addr)
     }
 
-    /// Stops accepting, ends idle connections, lets requests under way finish for up to
-    /// `deadline`, then ends. True if all of them finished.
+    /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
+    /// `deadline`, then answers those that wait with 503, cuts the others and ends. True if all of
+    /// them finished.
     pub fn shutdown(mut self, deadline: Duration) -> bool {
         self.stop(deadline)
     }
@@ -205,6 +253,34 @@ impl Handle {
     pub fn wait(&self) -> Event {
         // The handle holds a sender itself, so the channel never closes.
         self.events.recv().unwrap_or(Event::Interrupted)
+    }
+
+    /// Reads the files of the listening side's TLS again, for connections from now on, and says in the
+    /// log what came of it. False if there are none.
+    ///
+    /// # Errors
+    /// They cannot be used; what was used before is used on.
+    pub fn reload(&self) -> Result<bool, StartError> {
+        let Some(credentials) = &self.process.tls else {
+            tracing::info!("there is nothing to be read again: TLS_CERT_FILE is not set");
+            return Ok(false);
+        };
+        let reloaded = credentials.reload(clock::unix_ms() / 1000);
+        // Counted where all is counted, although no worker did it.
+        let count = |count: fn(&mut crate::metrics::Tls)| {
+            count(&mut self.process.metrics[0].lock().own.tls);
+        };
+        match &reloaded {
+            Ok(()) => {
+                count(|tls| tls.reloads += 1);
+                tracing::info!("certificate and key were read again; new connections use them");
+            }
+            Err(error) => {
+                count(|tls| tls.reloads_failed += 1);
+                tracing::error!("{error}; the certificate and key from before are used on");
+            }
+        }
+        reloaded.map(|()| true)
     }
 
     /// Something to end [`Handle::wait`] with, from another thread.
@@ -217,15 +293,10 @@ impl Handle {
     fn stop(&mut self, deadline: Duration) -> bool {
         self.process.draining.store(true, Ordering::SeqCst);
         self.nudge();
-        let until = clock::now() + deadline;
-        while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
-            let left = until.saturating_duration_since(clock::now());
-            // Woken by each worker that ends.
-            let _ = self
-                .events
-                .recv_timeout(left.min(Duration::from_millis(50)));
-        }
-        let finished = self.workers.iter().all(JoinHandle::is_finished);
+        self.wait_for_workers(deadline);
+        self.process.refusing.store(true, Ordering::SeqCst);
+        self.nudge();
+        self.wait_for_workers(FAREWELL);
         self.process.aborting.store(true, Ordering::SeqCst);
         self.nudge();
         for thread in self.workers.drain(..) {
@@ -234,7 +305,23 @@ impl Handle {
             }
         }
         self.admin = None;
-        finished
+        // Now that nothing is sent any more.
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish();
+        }
+        self.process.unserved.load(Ordering::SeqCst) == 0
+    }
+
+    /// Waits until all workers have ended, but no longer than `patience`.
+    fn wait_for_workers(&self, patience: Duration) {
+        let until = clock::now() + patience;
+        while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
+            let left = until.saturating_duration_since(clock::now());
+            // Woken by each worker that ends.
+            let _ = self
+                .events
+                .recv_timeout(left.min(Duration::from_millis(50)));
+        }
     }
 
     fn nudge(&self) {
@@ -243,6 +330,9 @@ impl Handle {
         }
     }
 }
+
+/// How long those who are refused at the end have to take their answer.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 impl Drop for Handle {
     fn drop(&mut self) {

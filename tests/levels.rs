@@ -37,7 +37,8 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "upstream", "mesh", "cluster", "egress", "process", "admin",
+            "io", "tls", "upstream", "mesh", "cluster", "egress", "process", "admin", "state",
+            "systemd",
         ],
     ),
     (Kind::Shell, &["worker"]),
@@ -57,6 +58,7 @@ const IMPURE: &[(&str, &[&str])] = &[
     ("signal_hook", &[]),
     ("webpki_roots", &[]),
     ("tracing_subscriber", &[]),
+    ("sd_notify", &[]),
     ("std::net::TcpStream", &[]),
     ("std::net::TcpListener", &[]),
     ("std::net::UdpSocket", &[]),

@@ -1,4 +1,4 @@
-//! TLS records that weir seals and opens itself, against rustls as the server.
+//! TLS records that weir seals and opens itself, at both ends of a session, against rustls at the other.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -6,84 +6,147 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loadtest::mock::tls::{Identity, Tls};
+use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider};
-use rustls::{ServerConfig, ServerConnection, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::server::UnbufferedServerConnection;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection,
+    SupportedCipherSuite, SupportedProtocolVersion,
+};
+use weir::Config;
 use weir::io::Buf;
-use weir::upstream::tls::{Handshake, Session};
+use weir::tls::{ClientSession, Credentials, End, Handshake, ServerSession, Session, pem};
 use weir::upstream::trust;
 
 /// What a record of TLS 1.3 adds to its plaintext, and what an announced key takes.
 const RECORD_BYTES: usize = 5 + 1 + 16;
 const KEY_UPDATE_BYTES: usize = RECORD_BYTES + 5;
 
-/// weir's end and the server's, and the bytes in between.
-struct Ends {
-    session: Session,
-    server: ServerConnection,
+/// weir's end and the peer's, and the bytes in between.
+struct Ends<E: End> {
+    session: Session<E>,
+    peer: Connection,
     incoming: Buf,
     plain: Buf,
     outgoing: Buf,
 }
 
-impl Ends {
-    /// Two ends that have shaken hands with this cipher.
-    fn shaken(suite: SupportedCipherSuite) -> Self {
-        static FILES: AtomicUsize = AtomicUsize::new(0);
-        let identity = Identity::make(Tls::Valid)
-            .expect("certificates can be made")
-            .expect("with TLS there are some");
-        let name = format!("records-{}.pem", FILES.fetch_add(1, Ordering::Relaxed));
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::write(&file, &identity.ca_pem).expect("the CA file is written");
-        let trust = trust::client_config(Some(&file)).expect("a good CA file");
-        let mut provider = default_provider();
-        provider.cipher_suites = vec![suite];
-        let server = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[version(suite)])
-            .expect("both ends agree")
-            .with_no_client_auth()
-            .with_cert_resolver(identity.config.cert_resolver.clone());
-        let mut ends = Self {
-            session: Session::new(trust, "localhost".try_into().expect("a name"))
-                .expect("both ends agree"),
-            server: ServerConnection::new(Arc::new(server)).expect("both ends agree"),
+/// Two ends, of which weir's connects, that can only agree on this cipher.
+fn connecting(suite: SupportedCipherSuite) -> Ends<UnbufferedClientConnection> {
+    let identity = identity();
+    let trust = trust::client_config(Some(&file(&identity.ca_pem))).expect("a good CA file");
+    let server = ServerConfig::builder_with_provider(provider(suite))
+        .with_protocol_versions(&[version(suite)])
+        .expect("both ends agree")
+        .with_no_client_auth()
+        .with_cert_resolver(identity.config.cert_resolver.clone());
+    let server = ServerConnection::new(Arc::new(server)).expect("both ends agree");
+    let name = "localhost".try_into().expect("a name");
+    Ends::new(
+        ClientSession::connect(trust, name).expect("both ends agree"),
+        server.into(),
+    )
+}
+
+/// Two ends, of which weir's accepts, that can only agree on this cipher.
+fn accepting(suite: SupportedCipherSuite) -> Ends<UnbufferedServerConnection> {
+    let identity = identity();
+    let config = Config {
+        tls_cert_file: Some(file(&identity.cert_pem)),
+        tls_key_file: Some(file(&identity.key_pem)),
+        ..Config::default()
+    };
+    let credentials = Credentials::load(&config, 0).expect("good files");
+    let credentials = credentials.expect("files are named");
+    let roots = pem::roots("CA", &file(&identity.ca_pem)).expect("a good CA file");
+    let client = ClientConfig::builder_with_provider(provider(suite))
+        .with_protocol_versions(&[version(suite)])
+        .expect("both ends agree")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let client = ClientConnection::new(Arc::new(client), name).expect("both ends agree");
+    Ends::new(
+        ServerSession::accept(credentials.current()).expect("both ends agree"),
+        client.into(),
+    )
+}
+
+fn identity() -> Identity {
+    let identity = Identity::make(Tls::Valid).expect("certificates can be made");
+    identity.expect("with TLS there are some")
+}
+
+/// A file of this content.
+fn file(pem: &str) -> PathBuf {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("records-{}.pem", FILES.fetch_add(1, Ordering::Relaxed));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, pem).expect("the file is written");
+    path
+}
+
+fn provider(suite: SupportedCipherSuite) -> Arc<rustls::crypto::CryptoProvider> {
+    let mut provider = default_provider();
+    provider.cipher_suites = vec![suite];
+    Arc::new(provider)
+}
+
+impl<E: End> Ends<E> {
+    fn new(session: Session<E>, peer: Connection) -> Self {
+        Self {
+            session,
+            peer,
             incoming: Buf::new(),
             plain: Buf::new(),
             outgoing: Buf::new(),
-        };
-        while ends
-            .session
-            .handshake(&mut ends.incoming, &mut ends.outgoing)
-            .expect("both ends agree")
-            != Handshake::Done
-        {
-            ends.deliver();
-            ends.fetch();
         }
-        ends.deliver();
-        ends
     }
 
-    /// Takes to the server what weir has written.
-    fn deliver(&mut self) {
+    /// The same, after their handshake.
+    fn shaken(mut self) -> Self {
+        self.shake().expect("both ends agree");
+        assert!(self.plain.is_empty());
+        self
+    }
+
+    fn shake(&mut self) -> Result<(), Error> {
+        let Self {
+            session,
+            incoming,
+            plain,
+            outgoing,
+            ..
+        } = self;
+        if session.handshake(incoming, plain, outgoing)? != Handshake::Done {
+            self.deliver()?;
+            self.fetch();
+            return self.shake();
+        }
+        self.deliver()
+    }
+
+    /// Takes to the peer what weir has written.
+    fn deliver(&mut self) -> Result<(), Error> {
         let mut bytes = self.outgoing.as_slice();
         while !bytes.is_empty() {
-            self.server.read_tls(&mut bytes).expect("both ends agree");
-            self.server.process_new_packets().expect("both ends agree");
+            self.peer.read_tls(&mut bytes).expect("memory is read");
+            self.peer.process_new_packets()?;
         }
         self.outgoing.clear();
+        Ok(())
     }
 
-    /// Takes to weir what the server has written.
+    /// Takes to weir what the peer has written.
     fn fetch(&mut self) {
-        while self.server.wants_write() {
-            self.server
+        while self.peer.wants_write() {
+            self.peer
                 .write_tls(self.incoming.writable())
-                .expect("both ends agree");
+                .expect("memory is written");
         }
     }
 
-    fn decrypt(&mut self) -> Result<(), weir::error::Error> {
+    fn decrypt(&mut self) -> Result<(), Error> {
         self.session
             .decrypt(&mut self.incoming, &mut self.plain, &mut self.outgoing)
     }
@@ -98,29 +161,26 @@ impl Ends {
         let mut got = Vec::new();
         while !sealed.is_empty() {
             let taken = self
-                .server
+                .peer
                 .read_tls(&mut sealed.as_slice())
                 .expect("both ends agree");
             sealed.consume(taken);
-            self.server.process_new_packets().expect("both ends agree");
+            self.peer.process_new_packets().expect("both ends agree");
             let mut piece = [0; 32 * 1024];
-            while let Ok(count @ 1..) = self.server.reader().read(&mut piece) {
+            while let Ok(count @ 1..) = self.peer.reader().read(&mut piece) {
                 got.extend_from_slice(&piece[..count]);
             }
         }
-        assert!(got == bytes, "{len} bytes to the server");
+        assert!(got == bytes, "{len} bytes to the peer");
         let mut rest = &*bytes;
         while !rest.is_empty() {
-            let count = self.server.writer().write(rest).expect("both ends agree");
+            let count = self.peer.writer().write(rest).expect("both ends agree");
             rest = &rest[count..];
             self.fetch();
             self.decrypt().expect("both ends agree");
         }
         assert!(self.incoming.is_empty());
-        assert!(
-            self.plain.as_slice() == bytes,
-            "{len} bytes from the server"
-        );
+        assert!(self.plain.as_slice() == bytes, "{len} bytes from the peer");
         self.plain.clear();
     }
 }
@@ -132,80 +192,121 @@ fn version(suite: SupportedCipherSuite) -> &'static SupportedProtocolVersion {
     }
 }
 
-/// The ciphers of TLS 1.3.
-fn ours() -> impl Iterator<Item = SupportedCipherSuite> {
+/// All ciphers that the certificate, of an elliptic curve, is good for.
+fn all() -> impl Iterator<Item = SupportedCipherSuite> {
     let all = ALL_CIPHER_SUITES.iter().copied();
-    all.filter(|suite| suite.tls13().is_some())
+    all.filter(|suite| !format!("{suite:?}").contains("RSA"))
 }
 
-#[test]
-fn bytes_come_as_they_went_whatever_the_cipher_and_their_number() {
-    for &suite in ALL_CIPHER_SUITES {
-        // An elliptic curve's certificate is all that the server has.
-        if format!("{suite:?}").contains("RSA") {
-            continue;
-        }
-        let mut ends = Ends::shaken(suite);
-        ends.fetch();
-        for len in [1, 300, 16_384, 16_385, 100_000, 0, 1] {
-            ends.talk(len);
-        }
-    }
+/// The ciphers of TLS 1.3, whose records are weir's own.
+fn ours() -> impl Iterator<Item = SupportedCipherSuite> {
+    all().filter(|suite| suite.tls13().is_some())
 }
 
-#[test]
-fn a_record_is_opened_when_it_is_whole() {
-    for suite in ours() {
-        let mut ends = Ends::shaken(suite);
-        ends.fetch();
-        ends.decrypt().unwrap();
-        ends.server.writer().write_all(b"hello").unwrap();
-        let mut sealed = Vec::new();
-        ends.server.write_tls(&mut sealed).unwrap();
-        let (last, first) = sealed.split_last().unwrap();
-        for byte in first {
-            ends.incoming.push(&[*byte]);
-            ends.decrypt().unwrap();
-            assert!(ends.plain.is_empty());
-        }
-        ends.incoming.push(&[*last]);
-        ends.decrypt().unwrap();
-        assert_eq!(ends.plain.as_slice(), b"hello");
-    }
-}
-
-#[test]
-fn keys_change_when_the_server_changes_its_own() {
-    for suite in ours() {
-        let mut ends = Ends::shaken(suite);
-        for _ in 0..3 {
-            ends.talk(1000);
-            // Asks for a new key of weir's, too.
-            ends.server.refresh_traffic_keys().unwrap();
-            ends.server.refresh_traffic_keys().unwrap();
-            ends.fetch();
-            ends.decrypt().unwrap();
-            for announced in [KEY_UPDATE_BYTES, 0] {
-                ends.session.encrypt(b"x", &mut ends.outgoing).unwrap();
-                let len = ends.outgoing.len();
-                assert_eq!(len, RECORD_BYTES + 1 + announced, "announced once");
-                ends.deliver();
+/// A test of both ends, with each of some ciphers.
+macro_rules! at_both_ends {
+    ($($(#[$attribute:meta])* fn $name:ident($ends:ident: $suites:ident) $body:block)*) => {$(
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            fn check<E: End>(mut $ends: Ends<E>) $body
+            for suite in $suites() {
+                check(connecting(suite));
+                check(accepting(suite));
             }
-            let mut bytes = [0; 3];
-            assert_eq!(ends.server.reader().read(&mut bytes).unwrap(), 2);
-            ends.talk(1000);
         }
+    )*};
+}
+
+at_both_ends! {
+fn bytes_come_as_they_went_whatever_the_cipher_and_their_number(ends: all) {
+    ends = ends.shaken();
+    ends.fetch();
+    for len in [1, 300, 16_384, 16_385, 100_000, 0, 1] {
+        ends.talk(len);
     }
+}
+
+fn a_record_is_opened_when_it_is_whole(ends: ours) {
+    ends = ends.shaken();
+    ends.fetch();
+    ends.decrypt().unwrap();
+    ends.peer.writer().write_all(b"hello").unwrap();
+    let mut sealed = Vec::new();
+    ends.peer.write_tls(&mut sealed).unwrap();
+    let (last, first) = sealed.split_last().unwrap();
+    for byte in first {
+        ends.incoming.push(&[*byte]);
+        ends.decrypt().unwrap();
+        assert!(ends.plain.is_empty());
+    }
+    ends.incoming.push(&[*last]);
+    ends.decrypt().unwrap();
+    assert_eq!(ends.plain.as_slice(), b"hello");
+}
+
+fn keys_change_when_the_peer_changes_its_own(ends: ours) {
+    ends = ends.shaken();
+    for _ in 0..3 {
+        ends.talk(1000);
+        // Asks for a new key of weir's, too.
+        ends.peer.refresh_traffic_keys().unwrap();
+        ends.peer.refresh_traffic_keys().unwrap();
+        ends.fetch();
+        ends.decrypt().unwrap();
+        for announced in [KEY_UPDATE_BYTES, 0] {
+            ends.session.encrypt(b"x", &mut ends.outgoing).unwrap();
+            let len = ends.outgoing.len();
+            assert_eq!(len, RECORD_BYTES + 1 + announced, "announced once");
+            ends.deliver().unwrap();
+        }
+        let mut bytes = [0; 3];
+        assert_eq!(ends.peer.reader().read(&mut bytes).unwrap(), 2);
+        ends.talk(1000);
+    }
+}
+
+fn the_end_is_the_peers_word_and_nothing_after_it_is_read(ends: ours) {
+    ends = ends.shaken();
+    ends.peer.writer().write_all(b"last").unwrap();
+    ends.peer.send_close_notify();
+    ends.fetch();
+    ends.incoming.push(b"garbage");
+    ends.decrypt().unwrap();
+    assert!(ends.session.peer_closed());
+    assert_eq!(ends.plain.as_slice(), b"last");
+}
+
+fn the_peer_is_told_of_the_end(ends: all) {
+    ends = ends.shaken();
+    ends.session.encrypt(b"last", &mut ends.outgoing).unwrap();
+    ends.session.close(&mut ends.outgoing);
+    ends.deliver().unwrap();
+    let mut got = Vec::new();
+    // Without the word of the end this would be `UnexpectedEof`.
+    assert_eq!(ends.peer.reader().read_to_end(&mut got).unwrap(), 4);
+    assert_eq!(got, b"last");
+}
+
+fn what_is_said_right_behind_the_handshake_is_heard(ends: all) {
+    ends.peer.writer().write_all(b"early").unwrap();
+    ends.shake().unwrap();
+    ends.fetch();
+    ends.decrypt().unwrap();
+    assert_eq!(ends.plain.as_slice(), b"early");
+    ends.plain.clear();
+    ends.talk(1000);
+}
 }
 
 #[test]
 fn nothing_is_believed_that_was_changed_on_its_way() {
-    for suite in ours() {
+    fn check<E: End>(ends: impl Fn() -> Ends<E>) {
         for at in [0, 4, 5, 20] {
-            let mut ends = Ends::shaken(suite);
+            let mut ends = ends().shaken();
             ends.fetch();
             ends.decrypt().unwrap();
-            ends.server.writer().write_all(&[b'x'; 100]).unwrap();
+            ends.peer.writer().write_all(&[b'x'; 100]).unwrap();
             ends.fetch();
             ends.incoming.as_mut_slice()[at] ^= 1;
             // A longer length makes the record a part of one.
@@ -214,18 +315,28 @@ fn nothing_is_believed_that_was_changed_on_its_way() {
             assert!(ends.plain.is_empty());
         }
     }
+    for suite in ours() {
+        check(|| connecting(suite));
+        check(|| accepting(suite));
+    }
 }
 
 #[test]
-fn the_end_is_the_peers_word_and_nothing_after_it_is_read() {
-    for suite in ours() {
-        let mut ends = Ends::shaken(suite);
-        ends.server.writer().write_all(b"last").unwrap();
-        ends.server.send_close_notify();
-        ends.fetch();
-        ends.incoming.push(b"garbage");
-        ends.decrypt().unwrap();
-        assert!(ends.session.peer_closed());
-        assert_eq!(ends.plain.as_slice(), b"last");
-    }
+fn a_peer_whose_handshake_fails_is_told_why() {
+    let suite = ours().next().unwrap();
+    let mut ends = accepting(suite);
+    let mut client = ClientConfig::builder_with_provider(provider(suite))
+        .with_protocol_versions(&[version(suite)])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let name = "localhost".try_into().unwrap();
+    ends.peer = ClientConnection::new(Arc::new(client), name)
+        .unwrap()
+        .into();
+    assert_eq!(ends.shake(), Err(Error::NoApplicationProtocol));
+    ends.session.complain(&mut ends.outgoing);
+    let told = rustls::AlertDescription::NoApplicationProtocol;
+    assert_eq!(ends.deliver(), Err(Error::AlertReceived(told)));
 }

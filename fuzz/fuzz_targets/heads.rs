@@ -13,8 +13,9 @@ const ENCODED_EXTRA_BYTES: usize = 128;
 const PREFIXES_MAX: usize = 96;
 
 /// Fields that end at this hop by their name (RFC 9110 7.6.1 and the proxy fields).
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
+    "http2-settings",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authentication-info",

@@ -276,13 +276,57 @@ impl Client {
         Ok(Response { body, ..response })
     }
 
-    /// Whether the server has ended the connection: waits for at most `time`.
-    pub fn is_closed_within(&mut self, time: Duration) -> bool {
-        let tcp = match &self.stream {
+    /// Waits for the head of the answer to a request, and leaves its body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn response_head(&mut self) -> io::Result<Response> {
+        loop {
+            let response = self.read_head()?;
+            // Interim answers are followed by the answer itself.
+            if !(100..200).contains(&response.status) {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Passes the body that follows `response`, the head of an answer to `method`, to `sink`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn response_body(
+        &mut self,
+        method: &str,
+        response: &Response,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
+        if method == "HEAD" || matches!(response.status, 204 | 304) {
+            return Ok(());
+        }
+        if response
+            .header("transfer-encoding")
+            .is_some_and(|v| v.eq_ignore_ascii_case("chunked"))
+        {
+            self.read_chunks(sink)
+        } else if let Some(length) = response.header("content-length") {
+            let length = length.parse().map_err(io::Error::other)?;
+            self.read_exactly(length, sink)
+        } else {
+            self.read_to_end(sink)
+        }
+    }
+
+    /// The socket under it all, to close or to listen to in ways of one's own.
+    pub fn socket(&self) -> &TcpStream {
+        match &self.stream {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => &stream.sock,
-        };
-        let _ = tcp.set_read_timeout(Some(time));
+        }
+    }
+
+    /// Whether the server has ended the connection: waits for at most `time`.
+    pub fn is_closed_within(&mut self, time: Duration) -> bool {
+        let _ = self.socket().set_read_timeout(Some(time));
         let mut buf = [0; 1024];
         let closed = loop {
             match self.stream.read(&mut buf) {
@@ -310,27 +354,8 @@ impl Client {
     }
 
     fn read_response(&mut self, method: &str, sink: &mut dyn FnMut(&[u8])) -> io::Result<Response> {
-        let response = loop {
-            let response = self.read_head()?;
-            // Interim answers are followed by the answer itself.
-            if !(100..200).contains(&response.status) {
-                break response;
-            }
-        };
-        if method == "HEAD" || matches!(response.status, 204 | 304) {
-            return Ok(response);
-        }
-        if response
-            .header("transfer-encoding")
-            .is_some_and(|v| v.eq_ignore_ascii_case("chunked"))
-        {
-            self.read_chunks(sink)?;
-        } else if let Some(length) = response.header("content-length") {
-            let length = length.parse().map_err(io::Error::other)?;
-            self.read_exactly(length, sink)?;
-        } else {
-            self.read_to_end(sink)?;
-        }
+        let response = self.response_head()?;
+        self.response_body(method, &response, sink)?;
         Ok(response)
     }
 

@@ -9,6 +9,7 @@
 //!   What a request costs as something grows: [`compare::scale`] (`loadtest scale`).
 //! - [`handoff`]: deciding in place against messages between two workers (`loadtest handoff`).
 //! - [`pictures`]: a run as SVG (`loadtest pictures`).
+//! - [`soak`]: hours of faults, churn and load in minutes (`loadtest soak`).
 //! - [`demo`]: bots, weir and the mock at work (`loadtest demo`).
 //!
 //! The rules are written from Discord's side and share no code with weir's limiter.
@@ -21,3 +22,4 @@ pub mod load;
 pub mod mock;
 pub mod pictures;
 pub mod runtime;
+pub mod soak;

@@ -5,7 +5,9 @@
 //! a log is no reason to stop serving. Writing a line takes stderr's lock, so that the data path logs
 //! requests at `debug` and below only; at the usual level it writes nothing.
 
+use std::any::Any;
 use std::io::{self, IsTerminal};
+use std::{panic, thread};
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -25,6 +27,27 @@ pub fn start(level: LogLevel, format: LogFormat) -> Result<(), SetGlobalDefaultE
     match format {
         LogFormat::Text => set_global_default(text(level, colours, io::stderr)),
         LogFormat::Json => set_global_default(json(level, io::stderr)),
+    }
+}
+
+/// Has panics told of in the log from now on, by where they happened. What they say may be made of a
+/// request: an index into a path, the value of a header. It is told only if it is of the program's text.
+pub fn tell_panics() {
+    panic::set_hook(Box::new(|panic| {
+        tracing::error!(
+            at = panic.location().map(tracing::field::display),
+            thread = thread::current().name(),
+            "panicked: {}",
+            harmless(panic.payload())
+        );
+    }));
+}
+
+/// What a panic says, if no part of it was put in while the program ran.
+fn harmless(payload: &dyn Any) -> &'static str {
+    match payload.downcast_ref::<&'static str>() {
+        Some(text) => text,
+        None => "what it says is not told, since a request may be in it; CORE_DUMPS=true tells it",
     }
 }
 
@@ -127,6 +150,16 @@ mod tests {
             with_default(json(level, kept.writer()), log_one_of_each);
             assert_eq!(kept.text().lines().count(), lines, "{level:?} as JSON");
         }
+    }
+
+    #[test]
+    fn what_a_panic_says_is_told_if_it_is_of_the_programs_text() {
+        let payload = |panic: fn()| panic::catch_unwind(panic).unwrap_err();
+        let fixed = payload(|| panic::resume_unwind(Box::new("a fixed text")));
+        assert_eq!(harmless(&*fixed), "a fixed text");
+        let made = payload(|| panic::resume_unwind(Box::new(format!("no {} at 7", "token"))));
+        assert!(!harmless(&*made).contains("token at"));
+        assert!(!harmless(&7).is_empty());
     }
 
     #[test]

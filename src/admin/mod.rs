@@ -8,8 +8,10 @@ pub mod log;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::http1::{Method, Parse, Reply, parse_request};
+use crate::io::Seldom;
+use crate::metrics::Refusal;
 use crate::process::Process;
 
 /// Connections served at once: a scraper, a browser, a few curious operators.
@@ -44,32 +48,38 @@ pub fn bind(config: &Config) -> Result<TcpListener, StartError> {
 /// The metrics port's listener; it ends when dropped.
 pub struct AdminServer {
     addr: SocketAddr,
-    stopping: Arc<AtomicBool>,
+    /// Closing it ends the thread.
+    stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl AdminServer {
-    /// Serves the port that [`bind`] has bound.
+    /// Serves the port that [`bind`] has bound, or that was handed over: then others may accept from
+    /// it as well, so that a readiness may come to nothing.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// No descriptor is to be had, or no thread.
     pub fn start(listener: TcpListener, process: &Arc<Process>) -> Result<Self, StartError> {
         let addr = listener.local_addr().map_err(|source| StartError::System {
             what: "name the metrics port",
             source,
         })?;
-        let stopping = Arc::new(AtomicBool::new(false));
+        let set_up = |source| StartError::System {
+            what: "set up the metrics port",
+            source,
+        };
+        listener.set_nonblocking(true).map_err(set_up)?;
+        let (stop, stopped) = UnixStream::pair().map_err(set_up)?;
         let thread = thread::Builder::new()
             .name("weir-admin".to_owned())
             .spawn({
                 let process = process.clone();
-                let stopping = stopping.clone();
-                move || accept(&listener, &process, &stopping)
+                move || accept(&listener, &process, &stopped)
             })
             .map_err(StartError::Thread)?;
         Ok(Self {
             addr,
-            stopping,
+            stop: Some(stop),
             thread: Some(thread),
         })
     }
@@ -82,36 +92,41 @@ impl AdminServer {
 
 impl Drop for AdminServer {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        // A connection of our own ends the blocking accept.
-        let loopback = if self.addr.is_ipv4() {
-            "127.0.0.1"
-        } else {
-            "::1"
-        };
-        let own = format!("{loopback}:{}", self.addr.port());
-        let own = if self.addr.ip().is_unspecified() {
-            own.parse().unwrap_or(self.addr)
-        } else {
-            self.addr
-        };
-        let _ = TcpStream::connect_timeout(&own, Duration::from_secs(1));
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool) {
+/// Waits until a client knocks; `false` once the server is to end.
+fn knocked(listener: &TcpListener, stopped: &UnixStream) -> bool {
+    let of = |fd: RawFd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polled = [of(listener.as_raw_fd()), of(stopped.as_raw_fd())];
+    // SAFETY: the pointer and the length name `polled`, which outlives the call.
+    let count = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+    count < 0 || polled[1].revents == 0
+}
+
+fn accept(listener: &TcpListener, process: &Arc<Process>, stopped: &UnixStream) {
     let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            thread::sleep(Duration::from_millis(100));
-            continue;
+    let strangers = Seldom::default();
+    while knocked(listener, stopped) {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => {
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
         };
+        if !let_in(&stream, process, &strangers) {
+            continue;
+        }
         let place = Place::take(&open);
         if open.load(Ordering::SeqCst) > CONNECTIONS_MAX {
             continue;
@@ -130,6 +145,26 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopping: &AtomicBool)
             tracing::warn!(%error, "no thread for a connection to the metrics port");
         }
     }
+}
+
+/// Whether a connection's address is one of `ALLOW_FROM`.
+fn let_in(stream: &TcpStream, process: &Process, strangers: &Seldom) -> bool {
+    let Ok(from) = stream.peer_addr() else {
+        return false;
+    };
+    let allowed = process.config.allow_from.allows(from.ip());
+    if !allowed {
+        // Counted where all is counted, although no worker did it.
+        process.metrics[0].lock().own.refuse(Refusal::Address);
+        if let Some(unsaid) = strangers.happened(clock::now()) {
+            tracing::warn!(
+                from = %from.ip(),
+                unsaid,
+                "refused a connection to the metrics port: its address is not in ALLOW_FROM"
+            );
+        }
+    }
+    allowed
 }
 
 /// One of the connections served at once, until dropped.

@@ -51,6 +51,10 @@ pub const CONNECTIONS: usize = 65_536;
 /// Upper end of `MAX_CONNECTIONS`: the kernel's own default of `fs.nr_open`.
 pub const CONNECTIONS_MAX: usize = 1_048_576;
 
+/// Networks that `ALLOW_FROM` can name: each accepted connection is compared with all of them, which
+/// for so many takes some microseconds, less than the accept.
+pub const ALLOW_FROM_MAX: usize = 1_024;
+
 /// Default of `UPSTREAM_MAX_CONNECTIONS` of one worker: at 200 ms an exchange it carries 2,500
 /// requests a second, five times the global limit of a large bot.
 pub const UPSTREAM_CONNECTIONS: usize = 512;

@@ -5,13 +5,15 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream` and
-//! `buckets` are the two with a grammar of their own.
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
+//! `buckets` and `allow` are those with a grammar of their own, `tls` the one of several parts.
 
+mod allow;
 pub mod bounds;
 mod buckets;
 mod setting;
 mod source;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use source::{Loaded, Stop, Wrong};
+pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
 
 /// Everything that can be decided about a running weir.
@@ -30,6 +34,16 @@ pub struct Config {
     pub bind_ip: IpAddr,
     /// `PORT`: the port for clients; 0 takes a free one.
     pub port: u16,
+    /// `ALLOW_FROM`: who may connect, to either port.
+    pub allow_from: AllowFrom,
+    /// `TLS_CERT_FILE`: a PEM file with the certificate that clients are shown and those between it
+    /// and an authority; `None` for plain HTTP. Together with [`Config::tls_key_file`].
+    pub tls_cert_file: Option<PathBuf>,
+    /// `TLS_KEY_FILE`: a PEM file with its private key.
+    pub tls_key_file: Option<PathBuf>,
+    /// `TLS_CLIENT_CA_FILE`: a PEM file with the authorities that a client's certificate must be
+    /// signed by; `None` asks for none.
+    pub tls_client_ca_file: Option<PathBuf>,
     /// `METRICS_PORT`: the port of `/metrics`; 0 takes a free one.
     pub metrics_port: u16,
     /// `ENABLE_METRICS`: whether `/metrics` is served.
@@ -69,6 +83,13 @@ pub struct Config {
     /// `SHUTDOWN_TIMEOUT`: how long exchanges under way may take once weir was told to stop.
     pub shutdown_timeout: Duration,
 
+    /// `CORE_DUMPS`: whether the program may leave its memory, in which tokens are, in a file when it
+    /// crashes, tell in full what a panic says, and be looked into while it runs. For the program alone: a library does not decide
+    /// that for the process that it is a part of.
+    pub core_dumps: bool,
+    /// `STATE_FILE`: what was learned is kept there over a restart; `None`: in memory alone.
+    pub state_file: Option<PathBuf>,
+
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
     /// `RETRY_SHARED`: a 429 for a resource shared with others does not count against `retries`.
@@ -105,6 +126,10 @@ impl Default for Config {
         Self {
             bind_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8080,
+            allow_from: AllowFrom::default(),
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
             metrics_port: 9000,
             enable_metrics: true,
             log_level: LogLevel::Info,
@@ -121,6 +146,8 @@ impl Default for Config {
             client_idle_timeout: bounds::CLIENT_IDLE_TIMEOUT,
             max_connections: bounds::CONNECTIONS,
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
+            core_dumps: false,
+            state_file: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,
@@ -144,6 +171,14 @@ impl Config {
         self.workers
             .unwrap_or(available_cores)
             .clamp(1, bounds::WORKERS_MAX)
+    }
+
+    /// Whether anybody can use this weir: it listens on an address that is not private, and asks for
+    /// neither an address nor a certificate.
+    pub fn is_open_to_everyone(&self) -> bool {
+        self.allow_from.is_everyone()
+            && self.tls_client_ca_file.is_none()
+            && allow::is_reachable_from_anywhere(self.bind_ip)
     }
 }
 

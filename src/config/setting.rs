@@ -5,12 +5,13 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
-use super::{Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
+use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
 /// One thing that can be decided.
 pub(super) struct Setting {
@@ -70,6 +71,37 @@ const LISTENING: &[Setting] = &[
         effect: Effect::Sets(|c, v| set(&mut c.port, port(v))),
     },
     Setting {
+        name: "ALLOW_FROM",
+        help: "Addresses and networks that may connect, separated by commas; unset, all",
+        default: "",
+        allowed: "addresses and networks, at most 1024, such as 10.0.0.0/8,127.0.0.1,fd00::/8",
+        effect: Effect::Lists(|c, v| {
+            c.allow_from = v.parse::<AllowFrom>().map_err(|wrong| wrong.0)?;
+            Ok(())
+        }),
+    },
+    Setting {
+        name: "TLS_CERT_FILE",
+        help: "PEM file with the certificate to show clients, and its chain; unset, plain HTTP is spoken",
+        default: "",
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.tls_cert_file, path(v))),
+    },
+    Setting {
+        name: "TLS_KEY_FILE",
+        help: "PEM file with the private key of TLS_CERT_FILE",
+        default: "",
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.tls_key_file, path(v))),
+    },
+    Setting {
+        name: "TLS_CLIENT_CA_FILE",
+        help: "PEM file with the authorities that must have signed a client's certificate; unset, none is asked for",
+        default: "",
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.tls_client_ca_file, path(v))),
+    },
+    Setting {
         name: "ENABLE_METRICS",
         help: "Serve Prometheus metrics",
         default: "true",
@@ -123,11 +155,8 @@ const UPSTREAM: &[Setting] = &[
         name: "UPSTREAM_CA_FILE",
         help: "PEM file with the only certificates to trust for the upstream, instead of Mozilla's",
         default: "",
-        allowed: "the path of a file",
-        effect: Effect::Sets(|c, v| {
-            c.upstream_ca_file = Some(v.into());
-            (!v.is_empty()).then_some(())
-        }),
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.upstream_ca_file, path(v))),
     },
     Setting {
         name: "OUTBOUND_IP",
@@ -299,6 +328,23 @@ const PROCESS: &[Setting] = &[
         effect: Effect::Sets(|c, v| set(&mut c.shutdown_timeout, millis(v, TIMEOUT_OR_ZERO_MS))),
     },
     Setting {
+        name: "CORE_DUMPS",
+        help: "Let a crash leave a core dump and a panic's words in the log, in which tokens may be, and debuggers of the same user look in",
+        default: "false",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.core_dumps, boolean(v))),
+    },
+    Setting {
+        name: "STATE_FILE",
+        help: "File that keeps what was learned over a restart; unset, it is learned anew",
+        default: "",
+        allowed: "the path of a file",
+        effect: Effect::Sets(|c, v| {
+            c.state_file = Some(v.into());
+            (!v.is_empty()).then_some(())
+        }),
+    },
+    Setting {
         name: "LOG_LEVEL",
         help: "How much to log: error, warn, info, debug or trace",
         default: "info",
@@ -369,6 +415,7 @@ const IGNORED: &[Setting] = &[
 ];
 
 const PORT_ALLOWED: &str = "a port number 0 to 65535";
+const PATH_ALLOWED: &str = "the path of a file";
 const BOOL_ALLOWED: &str = "true or false";
 const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
 const NO_CLUSTER: &str = "weir does not form a cluster yet, this node stands alone";
@@ -389,6 +436,10 @@ fn number<T: FromStr>(value: &str) -> Option<T> {
     } else {
         None
     }
+}
+
+fn path(value: &str) -> Option<Option<PathBuf>> {
+    (!value.is_empty()).then(|| Some(value.into()))
 }
 
 fn port(value: &str) -> Option<u16> {

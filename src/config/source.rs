@@ -150,6 +150,7 @@ pub(super) fn load(
             allowed: "a port other than PORT",
         }));
     }
+    loaded.config.tls_files().map_err(Stop::Wrong)?;
     Ok(loaded)
 }
 
@@ -242,8 +243,10 @@ fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result
     })
 }
 
-/// A value as it may be printed: short, and without the credentials that a URL can carry.
+/// A value as it may be printed: short, and without the credentials that a URL can carry, or a token
+/// that was put into the wrong place.
 fn shown(value: &str) -> String {
+    let value = &without_tokens(value);
     let value = match (value.split_once("://"), value.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         _ => value.to_owned(),
@@ -258,6 +261,23 @@ fn shown(value: &str) -> String {
         .map(|(_, c)| c)
         .collect();
     start + "…"
+}
+
+/// A value with `…` for what may be a token of Discord's: a bot's has three parts between dots, the last
+/// of 27 characters or more, a webhook's or an interaction's none and 60 or more.
+fn without_tokens(value: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_token = |word: &str| {
+        let last = word.rsplit('.').next().unwrap_or(word).len();
+        last >= 60 || last >= 27 && word.matches('.').count() >= 2
+    };
+    let mut shown = String::with_capacity(value.len());
+    for piece in value.split_inclusive(|c| !is_part(c)) {
+        let word = piece.trim_end_matches(|c| !is_part(c));
+        shown.push_str(if is_token(word) { "…" } else { word });
+        shown.push_str(&piece[word.len()..]);
+    }
+    shown
 }
 
 /// The values of a `.env` file; of a name that stands twice, the first holds, as dotenvy has it.

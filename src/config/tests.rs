@@ -52,6 +52,10 @@ fn every_setting_sets_its_own_field_and_no_other() {
     let table: &[(&str, &str, Change)] = &[
         ("BIND_IP", "::1", |c| c.bind_ip = "::1".parse().unwrap()),
         ("PORT", "0", |c| c.port = 0),
+        ("ALLOW_FROM", "10.0.0.0/8,::1", |c| {
+            c.allow_from = "10.0.0.0/8,::1".parse().unwrap();
+        }),
+        ("CORE_DUMPS", "true", |c| c.core_dumps = true),
         ("ENABLE_METRICS", "false", |c| c.enable_metrics = false),
         ("METRICS_PORT", "65535", |c| c.metrics_port = 65_535),
         ("MAX_CONNECTIONS", "7", |c| c.max_connections = 7),
@@ -109,6 +113,9 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("SHUTDOWN_TIMEOUT", "0", |c| {
             c.shutdown_timeout = Duration::ZERO;
         }),
+        ("STATE_FILE", "/a/state", |c| {
+            c.state_file = Some("/a/state".into());
+        }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
     ];
@@ -129,7 +136,8 @@ fn every_setting_sets_its_own_field_and_no_other() {
     let with_effect = settings().filter(|s| !matches!(s.effect, Effect::Ignored(..)));
     assert_eq!(
         with_effect.count(),
-        table.len(),
+        // Those of TLS are not set alone, and have their own test.
+        table.len() + 3,
         "a setting is missing from this test"
     );
 }
@@ -152,6 +160,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("PORT", "+80", PORT),
         ("METRICS_PORT", "9000x", PORT),
         ("METRICS_PORT", "8080", "a port other than PORT"),
+        ("CORE_DUMPS", "yes", BOOL),
         ("ENABLE_METRICS", "yes", BOOL),
         ("MAX_CONNECTIONS", "0", "a number 1 to 1048576"),
         ("MAX_CONNECTIONS", "1048577", "a number 1 to 1048576"),
@@ -217,15 +226,95 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         .map(|s| s.name)
         .filter(|name| !table.iter().any(|(tested, ..)| tested == name))
         .collect::<Vec<_>>();
-    // The second and third have their own tests; the others take any text.
+    // The lists and the files of TLS have their own tests; the others take any text.
     let expected = [
+        "ALLOW_FROM",
+        "TLS_CERT_FILE",
+        "TLS_KEY_FILE",
+        "TLS_CLIENT_CA_FILE",
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
+        "STATE_FILE",
         "CLUSTER_MEMBERS",
         "CLUSTER_DNS",
     ];
     assert_eq!(without_a_test, expected);
+}
+
+#[test]
+fn the_files_of_tls_are_set_together() {
+    const CERT: (&str, &str) = ("TLS_CERT_FILE", "/a/cert.pem");
+    const KEY: (&str, &str) = ("TLS_KEY_FILE", "/a/key.pem");
+    const CA: (&str, &str) = ("TLS_CLIENT_CA_FILE", "/a/ca.pem");
+    let mut expected = Config {
+        tls_cert_file: Some("/a/cert.pem".into()),
+        tls_key_file: Some("/a/key.pem".into()),
+        ..Config::default()
+    };
+    assert_eq!(config(&[CERT, KEY]), expected);
+    assert_eq!(expected.tls_files().unwrap().unwrap().client_ca, None);
+    expected.tls_client_ca_file = Some("/a/ca.pem".into());
+    assert_eq!(config(&[CERT, KEY, CA]), expected);
+    assert_eq!(
+        expected.tls_files().unwrap(),
+        Some(TlsFiles {
+            certificate: "/a/cert.pem".into(),
+            key: "/a/key.pem".into(),
+            client_ca: Some("/a/ca.pem".into()),
+        })
+    );
+    assert_eq!(Config::default().tls_files().unwrap(), None);
+    for (given, line) in [
+        (
+            &[CERT][..],
+            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; only beside TLS_KEY_FILE",
+        ),
+        (
+            &[CERT, CA],
+            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; only beside TLS_KEY_FILE",
+        ),
+        (
+            &[KEY],
+            "TLS_KEY_FILE: \"/a/key.pem\" is not allowed; only beside TLS_CERT_FILE",
+        ),
+        (
+            &[CA],
+            "TLS_CLIENT_CA_FILE: \"/a/ca.pem\" is not allowed; only beside TLS_CERT_FILE and TLS_KEY_FILE",
+        ),
+    ] {
+        assert_eq!(error(from(&[], given, "")), line);
+    }
+}
+
+#[test]
+fn of_the_addresses_that_may_connect_a_wrong_one_is_named() {
+    let message = error(from(
+        &[],
+        &[("ALLOW_FROM", "10.0.0.0/8,10.0.0.0/33,::1")],
+        "",
+    ));
+    assert_eq!(
+        message,
+        "ALLOW_FROM: \"10.0.0.0/33\" is not allowed; addresses and networks, at most 1024, such as \
+         10.0.0.0/8,127.0.0.1,fd00::/8"
+    );
+    assert!(message.contains(&format!("at most {},", bounds::ALLOW_FROM_MAX)));
+}
+
+#[test]
+fn weir_is_open_to_everyone_unless_something_keeps_strangers_out() {
+    let open = |env: &[(&str, &str)]| config(env).is_open_to_everyone();
+    assert!(open(&[]));
+    assert!(open(&[("BIND_IP", "203.0.113.1")]));
+    assert!(!open(&[("BIND_IP", "127.0.0.1")]));
+    assert!(
+        !open(&[("ALLOW_FROM", "0.0.0.0/0,::/0")]),
+        "somebody has decided it"
+    );
+    let tls = [("TLS_CERT_FILE", "c"), ("TLS_KEY_FILE", "k")];
+    assert!(open(&tls), "a certificate of weir's keeps nobody out");
+    assert!(!open(&[tls[0], tls[1], ("TLS_CLIENT_CA_FILE", "a")]));
 }
 
 #[test]

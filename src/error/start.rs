@@ -40,24 +40,58 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// `UPSTREAM_CA_FILE` cannot be read. Exit status 2.
-    CaUnreadable {
+    /// A file of certificates or a key cannot be read. Exit status 2.
+    FileUnreadable {
+        /// The setting that named it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
-    /// `UPSTREAM_CA_FILE` holds no certificate. Exit status 2.
-    CaWithoutCertificate {
+    /// A file of certificates holds none. Exit status 2.
+    NoCertificate {
+        /// The setting that named it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
     },
-    /// A certificate in `UPSTREAM_CA_FILE` is malformed. Exit status 2.
-    CaMalformed {
+    /// A certificate is malformed. Exit status 2.
+    CertificateMalformed {
+        /// The setting that named the file.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// Which of its certificates, from 1.
         certificate: usize,
+    },
+    /// A file of a private key holds none, or only one with a passphrase. Exit status 2.
+    NoKey {
+        /// The setting that named it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A private key is malformed or of a kind that is not known. Exit status 2.
+    KeyUnusable {
+        /// The setting that named the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// `TLS_KEY_FILE` is not the key of the first certificate in `TLS_CERT_FILE`. Exit status 2.
+    KeyMismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+    /// `STATE_FILE` lies where no file can be written. Exit status 2.
+    StateFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
     },
     /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
     UpstreamName {
@@ -84,9 +118,13 @@ impl StartError {
             Self::Setting(_)
             | Self::Bind { .. }
             | Self::OutboundIp { .. }
-            | Self::CaUnreadable { .. }
-            | Self::CaWithoutCertificate { .. }
-            | Self::CaMalformed { .. }
+            | Self::FileUnreadable { .. }
+            | Self::NoCertificate { .. }
+            | Self::CertificateMalformed { .. }
+            | Self::NoKey { .. }
+            | Self::KeyUnusable { .. }
+            | Self::KeyMismatch { .. }
+            | Self::StateFile { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::RingRefused(_)
@@ -139,23 +177,52 @@ impl fmt::Display for StartError {
                     OneLine(source)
                 )
             }
-            Self::CaUnreadable { path, source } => {
+            Self::FileUnreadable {
+                setting,
+                path,
+                source,
+            } => {
+                write!(f, "{setting}: {path:?} cannot be read; {}", OneLine(source))
+            }
+            Self::NoCertificate { setting, path } => {
                 write!(
                     f,
-                    "UPSTREAM_CA_FILE: {path:?} cannot be read; {}",
+                    "{setting}: {path:?} holds no certificate; PEM is expected"
+                )
+            }
+            Self::CertificateMalformed {
+                setting,
+                path,
+                certificate,
+            } => {
+                write!(
+                    f,
+                    "{setting}: certificate {certificate} in {path:?} is malformed"
+                )
+            }
+            Self::NoKey { setting, path } => {
+                write!(
+                    f,
+                    "{setting}: {path:?} holds no private key; PEM without a passphrase is expected"
+                )
+            }
+            Self::KeyUnusable { setting, path } => {
+                write!(
+                    f,
+                    "{setting}: the private key in {path:?} is malformed or none of RSA, ECDSA and Ed25519"
+                )
+            }
+            Self::KeyMismatch { certificate, key } => {
+                write!(
+                    f,
+                    "TLS_KEY_FILE: {key:?} is not the key of the first certificate in {certificate:?}"
+                )
+            }
+            Self::StateFile { path, source } => {
+                write!(
+                    f,
+                    "STATE_FILE: {path:?} cannot be written; {}",
                     OneLine(source)
-                )
-            }
-            Self::CaWithoutCertificate { path } => {
-                write!(
-                    f,
-                    "UPSTREAM_CA_FILE: {path:?} holds no certificate; PEM is expected"
-                )
-            }
-            Self::CaMalformed { path, certificate } => {
-                write!(
-                    f,
-                    "UPSTREAM_CA_FILE: certificate {certificate} in {path:?} is malformed"
                 )
             }
             Self::UpstreamName { host } => {
@@ -183,13 +250,17 @@ impl std::error::Error for StartError {
             Self::Setting(wrong) => Some(wrong),
             Self::Bind { source, .. }
             | Self::OutboundIp { source, .. }
-            | Self::CaUnreadable { source, .. }
+            | Self::FileUnreadable { source, .. }
+            | Self::StateFile { source, .. }
             | Self::RingRefused(source)
             | Self::Thread(source)
             | Self::System { source, .. } => Some(source),
             Self::BindInUse { .. }
-            | Self::CaWithoutCertificate { .. }
-            | Self::CaMalformed { .. }
+            | Self::NoCertificate { .. }
+            | Self::CertificateMalformed { .. }
+            | Self::NoKey { .. }
+            | Self::KeyUnusable { .. }
+            | Self::KeyMismatch { .. }
             | Self::UpstreamName { .. } => None,
         }
     }

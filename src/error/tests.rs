@@ -94,7 +94,8 @@ fn a_failed_start_names_the_setting_and_has_its_exit_status() {
             "OUTBOUND_IP: 127.0.0.1 cannot be sent from; permission denied",
         ),
         (
-            StartError::CaUnreadable {
+            StartError::FileUnreadable {
+                setting: "UPSTREAM_CA_FILE",
                 path: path(),
                 source: denied(),
             },
@@ -102,17 +103,46 @@ fn a_failed_start_names_the_setting_and_has_its_exit_status() {
             "UPSTREAM_CA_FILE: \"/etc/ca.pem\" cannot be read; permission denied",
         ),
         (
-            StartError::CaWithoutCertificate { path: path() },
+            StartError::NoCertificate {
+                setting: "UPSTREAM_CA_FILE",
+                path: path(),
+            },
             2,
             "UPSTREAM_CA_FILE: \"/etc/ca.pem\" holds no certificate; PEM is expected",
         ),
         (
-            StartError::CaMalformed {
+            StartError::CertificateMalformed {
+                setting: "TLS_CLIENT_CA_FILE",
                 path: path(),
                 certificate: 2,
             },
             2,
-            "UPSTREAM_CA_FILE: certificate 2 in \"/etc/ca.pem\" is malformed",
+            "TLS_CLIENT_CA_FILE: certificate 2 in \"/etc/ca.pem\" is malformed",
+        ),
+        (
+            StartError::NoKey {
+                setting: "TLS_KEY_FILE",
+                path: path(),
+            },
+            2,
+            "TLS_KEY_FILE: \"/etc/ca.pem\" holds no private key; PEM without a passphrase is expected",
+        ),
+        (
+            StartError::KeyUnusable {
+                setting: "TLS_KEY_FILE",
+                path: path(),
+            },
+            2,
+            "TLS_KEY_FILE: the private key in \"/etc/ca.pem\" is malformed or none of RSA, ECDSA and \
+             Ed25519",
+        ),
+        (
+            StartError::KeyMismatch {
+                certificate: path(),
+                key: "/etc/key.pem".into(),
+            },
+            2,
+            "TLS_KEY_FILE: \"/etc/key.pem\" is not the key of the first certificate in \"/etc/ca.pem\"",
         ),
         (
             StartError::UpstreamName { host: "a_b".into() },

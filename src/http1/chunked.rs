@@ -11,6 +11,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::hop::Role;
+
 /// Longest size line, its extensions and line end included. Nobody sends extensions; 256 leaves
 /// room for one and keeps a sender from hiding a stream in them.
 const SIZE_LINE_BYTES_MAX: u16 = 256;
@@ -26,16 +28,9 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 /// give to a single header line.
 const TRAILER_BYTES_MAX: u16 = 8 * 1024;
 
-/// The longest name among [`FORBIDDEN_TRAILERS`].
-const FORBIDDEN_NAME_MAX: usize = 17;
-
-/// Fields that mean something else once a reader merges trailers into headers (RFC 9110 6.5.1).
-const FORBIDDEN_TRAILERS: [&[u8]; 4] = [
-    b"transfer-encoding",
-    b"content-length",
-    b"authorization",
-    b"host",
-];
+/// The longest name that has a [`Role`]. Such fields mean something else once a reader merges
+/// trailers into headers, and are no trailers (RFC 9110 6.5.1).
+const FORBIDDEN_NAME_MAX: usize = 25;
 
 /// How far a body has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +50,8 @@ pub enum BadChunk {
     SizeTooLarge,
     /// A size line of more than 256 bytes.
     LineTooLong,
-    /// A control or non-ASCII byte in an extension.
+    /// An extension that is not `;name`, `;name=token` or `;name="text"`, without blanks and in
+    /// visible ASCII.
     Extension,
     /// A line or chunk that does not end in CRLF.
     LineEnding,
@@ -74,7 +70,7 @@ impl BadChunk {
             Self::Size => "chunk size is not a hexadecimal number",
             Self::SizeTooLarge => "chunk size is too large",
             Self::LineTooLong => "chunk size line is too long",
-            Self::Extension => "chunk extension has an invalid byte",
+            Self::Extension => "chunk extension is malformed",
             Self::LineEnding => "chunk does not end in CRLF",
             Self::Trailer => "trailer is malformed",
             Self::TrailerForbidden => "trailer field is not allowed",
@@ -95,7 +91,7 @@ impl std::error::Error for BadChunk {}
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Size,
-    Extension,
+    Extension(Extension),
     SizeLf,
     Data,
     DataCr,
@@ -107,6 +103,18 @@ enum State {
     EndLf,
     Done,
     Failed(BadChunk),
+}
+
+/// Where in an extension (RFC 9112 7.1.1) the next byte stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Extension {
+    NameStart,
+    Name,
+    ValueStart,
+    Value,
+    Quoted,
+    Escaped,
+    QuotedEnd,
 }
 
 /// An incremental decoder of one chunked body.
@@ -206,14 +214,9 @@ impl ChunkedDecoder {
                 self.count(SIZE_LINE_BYTES_MAX, BadChunk::LineTooLong)?;
                 self.size(byte)
             }
-            State::Extension => {
+            State::Extension(at) => {
                 self.count(SIZE_LINE_BYTES_MAX, BadChunk::LineTooLong)?;
-                match byte {
-                    b'\r' => Ok(State::SizeLf),
-                    b'\n' => Err(BadChunk::LineEnding),
-                    b'\t' | b' '..=b'~' => Ok(State::Extension),
-                    _ => Err(BadChunk::Extension),
-                }
+                extension(at, byte)
             }
             State::SizeLf => {
                 self.count(SIZE_LINE_BYTES_MAX, BadChunk::LineTooLong)?;
@@ -248,7 +251,7 @@ impl ChunkedDecoder {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
-            b';' if self.digits > 0 => return Ok(State::Extension),
+            b';' if self.digits > 0 => return Ok(State::Extension(Extension::NameStart)),
             b'\r' if self.digits > 0 => return Ok(State::SizeLf),
             b'\n' if self.digits > 0 => return Err(BadChunk::LineEnding),
             _ => return Err(BadChunk::Size),
@@ -274,10 +277,7 @@ impl ChunkedDecoder {
             }
             State::TrailerName if byte == b':' => {
                 let name = self.name.get(..self.name_len.into()).unwrap_or_default();
-                if FORBIDDEN_TRAILERS
-                    .iter()
-                    .any(|known| name.eq_ignore_ascii_case(known))
-                {
+                if Role::of(name) != Role::EndToEnd {
                     return Err(BadChunk::TrailerForbidden);
                 }
                 Ok(State::TrailerValue)
@@ -292,7 +292,7 @@ impl ChunkedDecoder {
             State::TrailerLf => expect(byte, b'\n', State::TrailerStart),
             State::EndLf => expect(byte, b'\n', State::Done),
             State::Size
-            | State::Extension
+            | State::Extension(_)
             | State::SizeLf
             | State::Data
             | State::DataCr
@@ -321,6 +321,25 @@ impl ChunkedDecoder {
             Ok(())
         }
     }
+}
+
+/// Takes one byte of an extension.
+fn extension(at: Extension, byte: u8) -> Result<State, BadChunk> {
+    use Extension::{Escaped, Name, NameStart, Quoted, QuotedEnd, Value, ValueStart};
+    let next = match (at, byte) {
+        (_, b'\n') => return Err(BadChunk::LineEnding),
+        (Name | Value | QuotedEnd, b'\r') => return Ok(State::SizeLf),
+        (Name | Value | QuotedEnd, b';') => NameStart,
+        (Name, b'=') => ValueStart,
+        (ValueStart, b'"') => Quoted,
+        (Quoted, b'"') => QuotedEnd,
+        (Quoted, b'\\') => Escaped,
+        (Quoted | Escaped, b'\t' | b' '..=b'~') => Quoted,
+        (NameStart | Name, byte) if is_token(byte) => Name,
+        (ValueStart | Value, byte) if is_token(byte) => Value,
+        _ => return Err(BadChunk::Extension),
+    };
+    Ok(State::Extension(next))
 }
 
 fn expect(byte: u8, wanted: u8, next: State) -> Result<State, BadChunk> {

@@ -17,11 +17,15 @@ enum Edit<'v> {
     Value(&'v [u8]),
 }
 
-/// Copies the lines of `fields` to `out`, edited by their roles.
-fn copy_lines<'v>(fields: &Fields<'_>, out: &mut Vec<u8>, edit: impl Fn(Role) -> Edit<'v>) {
+/// Copies the lines of `fields` to `out`, edited by their roles. A length that stays has no blanks
+/// around it but one: which of them are blanks is what readers of this line disagree about.
+fn copy_lines<'v>(fields: &Fields<'v>, out: &mut Vec<u8>, edit: impl Fn(Role) -> Edit<'v>) {
     let mut from = fields.line_at(0);
     for (at, role) in fields.roles() {
-        let edit = edit(role);
+        let mut edit = edit(role);
+        if role == Role::ContentLength && matches!(edit, Edit::Keep) && !fields.is_tidy(at) {
+            edit = Edit::Value(fields.value(at));
+        }
         if matches!(edit, Edit::Keep) {
             continue;
         }
@@ -90,7 +94,8 @@ impl RequestHead<'_> {
             | Role::Expect
             | Role::HopByHop
             | Role::AbortAfter
-            | Role::RoutedTo => Edit::Drop,
+            | Role::RoutedTo
+            | Role::FramingLookAlike => Edit::Drop,
         });
         out.extend_from_slice(b"\r\n");
     }
@@ -142,7 +147,9 @@ impl ResponseHead<'_> {
             | Role::Expect
             | Role::AbortAfter
             | Role::RoutedTo => Edit::Keep,
-            Role::TransferEncoding | Role::Connection | Role::HopByHop => Edit::Drop,
+            Role::TransferEncoding | Role::Connection | Role::HopByHop | Role::FramingLookAlike => {
+                Edit::Drop
+            }
         });
         if !self.is_interim() {
             push_connection(out, ClientSide { keep_alive, ..to });

@@ -104,6 +104,15 @@ impl<'b> Fields<'b> {
         self.places.lines[at].value(self.head)
     }
 
+    /// Whether line `at`, which must exist, has no blanks around its value but one space before it.
+    pub(super) fn is_tidy(&self, at: usize) -> bool {
+        let line = self.places.lines[at];
+        let name_end = usize::from(line.name_at) + usize::from(line.name_len);
+        let value_end = usize::from(line.value_at) + usize::from(line.value_len);
+        matches!(&self.head[name_end..line.value_at.into()], b":" | b": ")
+            && value_end + 2 == self.line_at(at + 1)
+    }
+
     /// The lines that mean something to a relay, in order: their numbers and what they mean. All
     /// others are [`Role::EndToEnd`].
     pub(super) fn roles(&self) -> impl Iterator<Item = (usize, Role)> + '_ {

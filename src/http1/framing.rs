@@ -10,6 +10,7 @@
 //! | none                  | `chunked`           | chunked       | chunked                  |
 //! | none                  | anything else       | 501           | refused                  |
 //! | none                  | any, in HTTP/1.0    | 400           | refused                  |
+//! | spelt with `_`        | spelt with `_`      | 400           | refused                  |
 //!
 //! An answer to HEAD and one with 1xx, 204 or 304 has no body whatever it declares; what it
 //! declares has to be sound nevertheless. RFC 9110 8.6 would let equal lengths be merged: a sender
@@ -56,6 +57,8 @@ pub enum BadFraming {
     CodingUnsupported,
     /// `Transfer-Encoding` in an HTTP/1.0 message, which has no such thing.
     CodingInHttp10,
+    /// `Content_Length` or `Transfer_Encoding`, which some readers take for the real fields.
+    LookAlike,
 }
 
 impl BadFraming {
@@ -67,6 +70,7 @@ impl BadFraming {
             Self::LengthInvalid => "Content-Length is not a decimal number below 2^63",
             Self::CodingUnsupported => "only the transfer coding chunked is supported",
             Self::CodingInHttp10 => "Transfer-Encoding in an HTTP/1.0 message",
+            Self::LookAlike => "Content_Length or Transfer_Encoding, spelt with an underscore",
         }
     }
 }
@@ -95,6 +99,7 @@ pub(super) fn declared(
                 codings += 1;
                 coding = Some(fields.value(at));
             }
+            Role::FramingLookAlike => return Err(BadFraming::LookAlike),
             Role::EndToEnd
             | Role::Host
             | Role::Authorization

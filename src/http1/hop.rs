@@ -34,6 +34,9 @@ pub(super) enum Role {
     AbortAfter,
     /// `nirn-routed-to`: another node of the cluster has routed this request here.
     RoutedTo,
+    /// `Content_Length` and `Transfer_Encoding`: an upstream that hands fields on as environment
+    /// variables takes them for the fields that frame (RFC 3875 4.1.18).
+    FramingLookAlike,
 }
 
 impl Role {
@@ -49,9 +52,12 @@ impl Role {
             10 if is(name, b"keep-alive") => Self::HopByHop,
             13 if is(name, b"authorization") => Self::Authorization,
             14 if is(name, b"content-length") => Self::ContentLength,
+            14 if is(name, b"http2-settings") => Self::HopByHop,
+            14 if looks_like(name, b"content-length") => Self::FramingLookAlike,
             14 if is(name, b"nirn-routed-to") => Self::RoutedTo,
             16 if is(name, b"proxy-connection") => Self::HopByHop,
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            17 if looks_like(name, b"transfer-encoding") => Self::FramingLookAlike,
             18 if is(name, b"proxy-authenticate") => Self::HopByHop,
             19 if is(name, b"proxy-authorization") => Self::HopByHop,
             23 if is(name, b"x-ratelimit-abort-after") => Self::AbortAfter,
@@ -59,6 +65,13 @@ impl Role {
             _ => Self::EndToEnd,
         }
     }
+}
+
+/// Whether `name` is `candidate`, in lower case, to a reader that takes `_` for `-`.
+fn looks_like(name: &[u8], candidate: &[u8]) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let name = name.iter().map(|&byte| dashed(byte.to_ascii_lowercase()));
+    name.eq(candidate.iter().copied())
 }
 
 /// What the `Connection` lines of a head say.
@@ -111,7 +124,8 @@ fn cut(fields: &mut Fields<'_>, option: &[u8]) -> bool {
         | Role::Expect
         | Role::HopByHop
         | Role::AbortAfter
-        | Role::RoutedTo => false,
+        | Role::RoutedTo
+        | Role::FramingLookAlike => false,
         Role::EndToEnd => {
             for at in 0..fields.len() {
                 if fields.name(at).eq_ignore_ascii_case(option) {
@@ -149,7 +163,11 @@ mod tests {
             ("Hose", Role::EndToEnd),
             ("Content-Lengths", Role::EndToEnd),
             ("Content-Lengt", Role::EndToEnd),
-            ("Content_Length", Role::EndToEnd),
+            ("Content_Length", Role::FramingLookAlike),
+            ("TRANSFER_ENCODING", Role::FramingLookAlike),
+            ("Content.Length", Role::EndToEnd),
+            ("Keep_Alive", Role::EndToEnd),
+            ("HTTP2-Settings", Role::HopByHop),
             ("Proxy-Status", Role::EndToEnd),
             ("X-RateLimit-Reset-After", Role::EndToEnd),
             ("", Role::EndToEnd),

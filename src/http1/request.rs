@@ -83,7 +83,8 @@ pub enum BadRequest {
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
     /// `CONNECT`, a method longer than [`METHOD_BYTES_MAX`], or one that differs from `HEAD` or
-    /// `CONNECT` by case only, so that two readers could frame the answer in two ways.
+    /// `CONNECT` by case only, so that two readers could frame the answer in two ways. `TRACE`,
+    /// whose answer repeats what was sent, the token among it; `PRI`, which begins HTTP/2.
     Method,
     /// A target that is no path, no `http` or `https` URL, and not the `*` of OPTIONS.
     Target,
@@ -99,6 +100,9 @@ pub enum BadRequest {
     AuthorizationRepeated,
     /// `Connection` lists too much, or a field that no hop may take away.
     Connection,
+    /// An `Expect` that is not `100-continue`, once: an upstream that reads it otherwise waits for
+    /// a body or does not, and the two take the next bytes for different things.
+    Expectation,
     /// The body has no certain end.
     Framing(BadFraming),
 }
@@ -108,6 +112,7 @@ impl BadRequest {
     pub const fn status(self) -> u16 {
         match self {
             Self::TargetTooLong => 414,
+            Self::Expectation => 417,
             Self::HeadTooLarge | Self::TooManyHeaders => 431,
             Self::Method | Self::Framing(BadFraming::CodingUnsupported) => 501,
             Self::Version => 505,
@@ -124,7 +129,8 @@ impl BadRequest {
                 BadFraming::LengthAndCoding
                 | BadFraming::LengthRepeated
                 | BadFraming::LengthInvalid
-                | BadFraming::CodingInHttp10,
+                | BadFraming::CodingInHttp10
+                | BadFraming::LookAlike,
             ) => 400,
         }
     }
@@ -146,6 +152,7 @@ impl BadRequest {
             Self::HostInvalid => "Host is invalid",
             Self::AuthorizationRepeated => "more than one Authorization",
             Self::Connection => "Connection is invalid",
+            Self::Expectation => "the only expectation that is met is 100-continue",
             Self::Framing(bad) => bad.message(),
         }
     }
@@ -333,9 +340,11 @@ fn check<'b>(
 
 fn check_method(bytes: &[u8]) -> Result<Method, BadRequest> {
     match Method::from_bytes(bytes) {
-        Method::Connect => Err(BadRequest::Method),
+        Method::Connect | Method::Trace => Err(BadRequest::Method),
         Method::Other
-            if bytes.eq_ignore_ascii_case(b"HEAD") || bytes.eq_ignore_ascii_case(b"CONNECT") =>
+            if [&b"HEAD"[..], b"CONNECT", b"TRACE", b"PRI"]
+                .iter()
+                .any(|known| bytes.eq_ignore_ascii_case(known)) =>
         {
             Err(BadRequest::Method)
         }
@@ -370,7 +379,11 @@ impl<'b> Noted<'b> {
                     }
                 }
                 Role::Expect => {
-                    noted.expect_continue |= fields.value(at).eq_ignore_ascii_case(b"100-continue");
+                    let met = fields.value(at).eq_ignore_ascii_case(b"100-continue");
+                    if !met || noted.expect_continue {
+                        return Err(BadRequest::Expectation);
+                    }
+                    noted.expect_continue = true;
                 }
                 Role::RoutedTo => noted.routed_to = true,
                 Role::AbortAfter => {
@@ -380,7 +393,8 @@ impl<'b> Noted<'b> {
                 | Role::ContentLength
                 | Role::TransferEncoding
                 | Role::Connection
-                | Role::HopByHop => {}
+                | Role::HopByHop
+                | Role::FramingLookAlike => {}
             }
         }
         match noted.hosts {

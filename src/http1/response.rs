@@ -117,6 +117,9 @@ pub enum BadResponse {
     Status,
     /// `101 Switching Protocols`: weir relays no `Upgrade`, so nobody asked for it.
     SwitchingProtocols,
+    /// An interim answer that announces a body: whether the next bytes are that body or the answer,
+    /// two readers see in two ways.
+    InterimBody,
     /// `Connection` lists too much, or a field that no hop may take away.
     Connection,
     /// The body has no certain end.
@@ -134,6 +137,7 @@ impl BadResponse {
             Self::Version => "response is neither HTTP/1.0 nor HTTP/1.1",
             Self::Status => "status is out of range",
             Self::SwitchingProtocols => "upstream switches protocols unasked",
+            Self::InterimBody => "interim answer announces a body",
             Self::Connection => "Connection is invalid",
             Self::Framing(bad) => bad.message(),
         }
@@ -267,7 +271,8 @@ fn check<'b>(
         (Method::Head, 200.., _) | (_, 304, _) => (Framing::None, true),
         // These must not announce anything: whoever does may send it, too.
         (_, 100..200 | 204, None | Some(Framing::Length(0))) => (Framing::None, true),
-        (_, 100..200 | 204, Some(_)) => (Framing::None, false),
+        (_, 100..200, Some(_)) => return Err(BadResponse::InterimBody),
+        (_, 204, Some(_)) => (Framing::None, false),
         (_, _, Some(framing)) => (framing, true),
         (_, _, None) => (Framing::UntilClose, false),
     };

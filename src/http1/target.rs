@@ -46,7 +46,7 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
         })
 }
 
-/// Whether these bytes can be `host[:port]`: no blanks, no user, nothing of a path.
+/// Whether these bytes can be `host[:port]`: no blanks, no user, nothing of a path, no list.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| IN_AUTHORITY[usize::from(byte)])
 }
@@ -70,7 +70,6 @@ const IN_AUTHORITY: [bool; 256] = {
                     | b')'
                     | b'*'
                     | b'+'
-                    | b','
                     | b';'
                     | b'='
                     | b':'

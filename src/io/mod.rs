@@ -9,11 +9,16 @@
 pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
+pub mod dumps;
 pub mod guard;
+#[cfg(feature = "planted-panics")]
+pub mod planted;
 pub mod recycled;
 pub mod runtime;
+pub mod seldom;
 pub mod socket;
 
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;
+pub use seldom::Seldom;

@@ -35,6 +35,16 @@ pub enum ClientClass {
     Interaction,
 }
 
+impl ClientClass {
+    /// The bot's user id, 0 if unknown.
+    pub(super) fn user_id(self) -> u64 {
+        match self {
+            Self::Bot { user_id } => user_id.unwrap_or(0),
+            Self::Bearer | Self::Anonymous | Self::Webhook | Self::Interaction => 0,
+        }
+    }
+}
+
 /// A request that wants to go upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
@@ -87,6 +97,8 @@ pub enum Reason {
     Forbidden,
     /// The identity caused more than its share of the invalid requests that the address may make.
     Share,
+    /// The process ends. Never the limiter's own reason, but the shell's for who waits.
+    Draining,
 }
 
 /// A refusal and when to try again.

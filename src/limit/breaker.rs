@@ -3,6 +3,7 @@
 //! A 429 that Discord itself did not send stops everything until its `Retry-After`, or for a minute.
 //! Then one probe goes; an answer from Discord closes the breaker, another block doubles the wait.
 
+use super::snapshot::{Record, Times, left};
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -100,6 +101,21 @@ impl Breaker {
     /// The probe got no answer; another may go.
     pub(super) fn probe_lost(&mut self) {
         self.probe_since = None;
+    }
+
+    /// The block, to be written down.
+    pub(super) fn keep(&self, base: Instant) -> Option<Record> {
+        let blocks = self.blocks;
+        self.blocked_until.map(|until| Record::Breaker {
+            left_us: left(base, until),
+            blocks,
+        })
+    }
+
+    /// Takes in a block that was written down: a probe goes before anything else.
+    pub(super) fn revive(&mut self, left_us: u64, blocks: u32, times: Times) {
+        self.blocked_until = Some(times.until(left_us));
+        self.blocks = blocks;
     }
 }
 

@@ -19,6 +19,8 @@
 //! Releases are counted in a ring of 4 ms steps, so a request costs O(1) and a window of 500/s is no
 //! larger than one of 50/s: about 1 KiB.
 
+mod keep;
+
 use super::pressure::Pressure;
 use crate::clock::Instant;
 use std::time::Duration;

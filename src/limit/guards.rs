@@ -7,6 +7,7 @@ use super::headers::{Answer, Limited};
 use super::invalid::Invalid;
 use super::learn::KeyMap;
 use super::offenders::{Level, Offenders};
+use super::snapshot::{Record, Times, left};
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -68,7 +69,44 @@ impl Guards {
                 self.dead.insert(permit.key.identity, now + DEAD_FOR);
             }
         }
+        self.have_a_say(now)
+    }
+
+    /// Whether requests must ask.
+    fn have_a_say(&mut self, now: Instant) -> bool {
         !self.breaker.is_open() || !self.dead.is_empty() || self.level(now) > Level::Calm
+    }
+
+    /// What they know, to be written down.
+    pub(super) fn keep(&mut self, base: Instant, into: &mut Vec<Record>) {
+        into.extend(self.breaker.keep(base));
+        self.invalid.keep(base, into);
+        into.extend(self.dead.iter().map(|(&identity, &until)| {
+            let left_us = left(base, until);
+            Record::DeadWebhook { identity, left_us }
+        }));
+        self.offenders.keep(base, into);
+    }
+
+    /// Takes in what was written down; `true`: requests must ask from now on.
+    pub(super) fn revive(&mut self, now: Instant, record: &Record, times: Times) -> bool {
+        match *record {
+            Record::Breaker { left_us, blocks } => self.breaker.revive(left_us, blocks, times),
+            Record::Invalid { ago_us, count } => self.invalid.revive(now, ago_us, count, times),
+            Record::DeadWebhook { identity, left_us } => {
+                let until = times.until(left_us).min(now + DEAD_FOR);
+                if until > now && self.dead.len() < DEAD_WEBHOOKS_MAX {
+                    self.dead.insert(identity, until);
+                }
+            }
+            Record::Offence(ref record) => self.offenders.revive(now, record, times),
+            Record::Hint(_)
+            | Record::Limit { .. }
+            | Record::Identity(_)
+            | Record::Bucket(_)
+            | Record::End { .. } => {}
+        }
+        self.have_a_say(now)
     }
 
     /// How careful one has to be.

@@ -5,6 +5,7 @@
 //! identity costs about 1.3 KiB, most of it the window.
 
 mod departure;
+mod keep;
 mod memory;
 
 use super::agenda::{Agenda, Timer};
@@ -13,7 +14,7 @@ use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
 use super::breaker::Passage;
 use super::global::Window;
 use super::headers::{Answer, Limited};
-use super::learn::KeyMap;
+use super::learn::{KeyMap, identity_key as key_of};
 use super::line::{Line, Lines};
 use super::offset::Offset;
 use super::pressure::{Behind, Pressure};
@@ -21,6 +22,7 @@ use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::token::Token;
 use crate::clock::Instant;
+use keep::Restored;
 use std::time::Duration;
 
 const NONE: u32 = u32::MAX;
@@ -90,6 +92,8 @@ pub(super) struct Identities {
     agenda: Agenda,
     /// The budget of invalid requests shrinks.
     wary: bool,
+    /// What a process before this one knew, until they are met again.
+    restored: Option<Box<Restored>>,
 }
 
 impl Identities {
@@ -106,6 +110,7 @@ impl Identities {
             bearer_list: Queue::EMPTY,
             agenda: Agenda::new(number),
             wary: false,
+            restored: None,
         }
     }
 
@@ -160,9 +165,9 @@ impl Identities {
     }
 
     /// How long a request that came now would wait here.
-    pub(super) fn predicted_wait(&mut self, now: Instant, key: u64) -> Behind {
+    pub(super) fn predicted_wait(&mut self, now: Instant, key: u64, user_id: u64) -> Behind {
         let Some(number) = self.map.get(&key_of(key)).copied() else {
-            return Behind::default();
+            return self.restored_wait(now, key_of(key), user_id);
         };
         let identity = &self.arena[number];
         let from = now.max(identity.paused_until);
@@ -408,11 +413,6 @@ impl Identities {
             "every identity can be found"
         );
     }
-}
-
-/// Identities are hashes already, but not all of their bits need be good.
-const fn key_of(identity: u64) -> u64 {
-    super::learn::fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db)
 }
 
 #[cfg(test)]

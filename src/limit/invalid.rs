@@ -4,6 +4,7 @@
 //! Counted over the process in steps of ten seconds, sliding; the oldest step leaves as a whole, so
 //! the count is never too low by the step's length.
 
+use super::snapshot::{Record, Times, ago};
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -58,6 +59,33 @@ impl Invalid {
             excess -= leaving;
         }
         Some(Duration::from_secs(STEP_S * STEPS as u64))
+    }
+
+    /// What was counted, to be written down.
+    pub(super) fn keep(&mut self, base: Instant, into: &mut Vec<Record>) {
+        self.advance(base);
+        for behind in 0..(STEPS as u64).min(self.step + 1) {
+            let step = self.step - behind;
+            let count = self.counts[step as usize % STEPS];
+            if count > 0 {
+                // The latest that it can have been.
+                let end = Instant::from_nanos((step + 1) * STEP_S * 1_000_000_000 - 1);
+                let ago_us = ago(base, end);
+                into.push(Record::Invalid { ago_us, count });
+            }
+        }
+    }
+
+    /// Takes in a step that was written down.
+    pub(super) fn revive(&mut self, now: Instant, ago_us: u64, count: u32, times: Times) {
+        self.advance(now);
+        let step = step_of(times.since(ago_us));
+        // A count that somebody made up stops nothing for longer than a true one.
+        let count = count.min(BUDGET.saturating_sub(self.total));
+        if step <= self.step && self.step - step < STEPS as u64 {
+            self.counts[step as usize % STEPS] += count;
+            self.total += count;
+        }
     }
 
     fn advance(&mut self, now: Instant) {

@@ -10,6 +10,7 @@
 
 use super::ask::BucketKey;
 use super::bucket::Kind;
+use super::snapshot::{Code, HintRecord, Record};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -88,12 +89,20 @@ pub(super) fn shard_of(key: &BucketKey, shards: usize) -> usize {
     )
 }
 
+/// Under which key an identity is found. Identities are hashes already, but not all of their bits
+/// need be good.
+pub(super) const fn identity_key(identity: u64) -> u64 {
+    fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db)
+}
+
 /// The shard of an identity.
 pub(super) fn shard_of_identity(identity: u64, shards: usize) -> usize {
-    scaled(
-        fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db),
-        shards,
-    )
+    shard_of_identity_key(identity_key(identity), shards)
+}
+
+/// The shard of an identity of which only the key is known.
+pub(super) fn shard_of_identity_key(key: u64, shards: usize) -> usize {
+    scaled(key, shards)
 }
 
 fn scaled(hash: u64, n: usize) -> usize {
@@ -148,6 +157,11 @@ impl Index {
         self.more_routes.entry(bucket).or_default().push(key);
     }
 
+    /// The further routes of `bucket`.
+    pub(super) fn more_routes(&self, bucket: u32) -> &[u64] {
+        self.more_routes.get(&bucket).map_or(&[], Vec::as_slice)
+    }
+
     /// Forgets one further route of `bucket`.
     pub(super) fn drop_route(&mut self, bucket: u32, key: u64) {
         if let Some(keys) = self.more_routes.get_mut(&bucket) {
@@ -189,6 +203,29 @@ impl Hints {
         self.routes
             .get(&fold(route ^ 0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9))
             .copied()
+    }
+
+    /// All of them, to be written down.
+    pub(super) fn keep(&self, into: &mut Vec<Record>) {
+        into.extend(self.routes.iter().map(|(&key, hint)| {
+            Record::Hint(HintRecord {
+                key,
+                name: hint.name,
+                kind: Code(hint.kind),
+                alone: hint.alone,
+            })
+        }));
+    }
+
+    /// Takes in one that was written down.
+    pub(super) fn revive(&mut self, record: &HintRecord) {
+        if self.routes.len() < HINTS_MAX {
+            self.routes.entry(record.key).or_insert(Hint {
+                name: record.name,
+                kind: record.kind.0,
+                alone: record.alone,
+            });
+        }
     }
 
     pub(super) fn learn(&mut self, route: u64, hint: Hint) {

@@ -46,6 +46,7 @@ mod pressure;
 mod queue;
 mod settings;
 mod shard;
+pub mod snapshot;
 pub mod timer;
 mod token;
 
@@ -97,6 +98,12 @@ pub struct Limiter<L: Latches> {
     guarded: AtomicBool,
     /// So many invalid answers came that tokens which never worked go a few at a time.
     wary: AtomicBool,
+    /// Buckets that a process before this one knew and nobody has asked for yet.
+    restored: L::Latch<Option<Box<snapshot::Restored>>>,
+    /// There are such; spares others the latch.
+    restoring: AtomicBool,
+    /// Buckets that all shards together track.
+    buckets_max: usize,
 }
 
 impl<L: Latches> Limiter<L> {
@@ -112,6 +119,9 @@ impl<L: Latches> Limiter<L> {
             guards: Latch::new(Guards::new()),
             guarded: AtomicBool::new(false),
             wary: AtomicBool::new(false),
+            restored: Latch::new(None),
+            restoring: AtomicBool::new(false),
+            buckets_max: settings.buckets_max.saturating_mul(shards),
         }
     }
 
@@ -137,13 +147,23 @@ impl<L: Latches> Limiter<L> {
             let identity = ask.key.identity;
             behind = self
                 .identity(identity)
-                .with(|ids| ids.predicted_wait(now, identity));
+                .with(|ids| ids.predicted_wait(now, identity, ask.client.user_id()));
         }
         let shard = &self.shards[self.shard_of(&ask.key)];
         let mut step = shard.with(|shard| shard.acquire(now, ask, behind, None, out));
         if matches!(step, shard::Step::Unknown) {
             let hint = self.hints.with(|hints| hints.get(ask.key.route));
-            step = shard.with(|shard| shard.acquire(now, ask, behind, Some(hint), out));
+            let restored = self.claim(&ask.key, hint);
+            step = shard.with(|shard| {
+                if let Some((claim, times)) = &restored {
+                    let adopt = |record| shard.adopt(now, record, *times, out);
+                    claim.iter().for_each(adopt);
+                }
+                shard.acquire(now, ask, behind, Some(hint), out)
+            });
+            if let Some((claim, _)) = restored.filter(|(claim, _)| !claim.is_empty()) {
+                self.claimed(&claim);
+            }
         }
         let decision = match step {
             // Others who waited for the same route were let go by this very ask: they go first.
@@ -291,6 +311,18 @@ impl<L: Latches> Limiter<L> {
 
     fn identity(&self, identity: u64) -> &L::Latch<Identities> {
         &self.identities[learn::shard_of_identity(identity, self.identities.len())]
+    }
+
+    /// The shard of an identity of which only the key is known.
+    fn identity_of_key(&self, key: u64) -> &L::Latch<Identities> {
+        &self.identities[learn::shard_of_identity_key(key, self.identities.len())]
+    }
+
+    /// How careful one has to be may have changed.
+    fn look_at_level(&self, now: Instant) {
+        let level = self.guards.with(|guards| guards.level(now));
+        self.wary
+            .store(level > offenders::Level::Calm, Ordering::Release);
     }
 
     /// The stages behind the bucket.

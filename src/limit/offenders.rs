@@ -19,6 +19,7 @@
 use super::ask::{BucketKey, Reason, Refusal};
 use super::invalid::BUDGET;
 use super::learn::{KeyMap, fold};
+use super::snapshot::{OffenceRecord, Record, Times, ago};
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -237,6 +238,45 @@ impl Offenders {
         route
             .lighter_in(now, FORGIVEN)
             .min(identity.lighter_in(now, share))
+    }
+
+    /// All of them, to be written down.
+    pub(super) fn keep(&self, base: Instant, into: &mut Vec<Record>) {
+        into.extend(self.offences.iter().map(|(&key, offence)| {
+            Record::Offence(OffenceRecord {
+                key,
+                weight: offence.weight,
+                streak: offence.streak,
+                unauthorized: offence.unauthorized,
+                whole: offence.whole,
+                at_ago_us: ago(base, offence.at),
+                since_ago_us: ago(base, offence.since),
+            })
+        }));
+    }
+
+    /// Takes in one that was written down.
+    pub(super) fn revive(&mut self, now: Instant, record: &OffenceRecord, times: Times) {
+        let (at, since) = (
+            times.since(record.at_ago_us),
+            times.since(record.since_ago_us),
+        );
+        let remembered = at + MEMORY > now && record.weight.is_finite() && record.weight > 0.0;
+        if !remembered || self.offences.len() >= OFFENCES_MAX {
+            return;
+        }
+        let offence = Offence {
+            // Discord bans long before anybody has drawn so many.
+            weight: record.weight.min(BUDGET as f32),
+            streak: record.streak,
+            unauthorized: record.unauthorized,
+            whole: record.whole,
+            at,
+            since,
+        };
+        if self.offences.insert(record.key, offence).is_none() {
+            self.identities += u32::from(record.whole);
+        }
     }
 
     fn prune(&mut self, now: Instant) {

@@ -4,6 +4,7 @@
 //! Whoever waits is a node of a queue; a bucket has a queue and a timer only while somebody waits.
 
 mod flow;
+mod keep;
 mod lanes;
 mod places;
 

@@ -12,8 +12,9 @@ use super::owner::Sorted;
 use super::waiting::Waiters;
 use crate::clock::{self, Instant};
 use crate::io::deadline::Alarm;
+use crate::io::guard::undivided;
 use crate::limit::{
-    Answer, Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Refusal, Ticket,
+    Answer, Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Refusal, Ticket,
 };
 
 /// One worker's end of the mesh.
@@ -71,16 +72,12 @@ impl Local {
     /// Asks whether `request` may go upstream.
     pub fn ask(self: &Rc<Self>, now: Instant, request: Request) -> Asked {
         let ask = self.next_ask(request);
-        let mut outputs = self.outputs.take();
-        let asked = match self.mesh.limiter.acquire(now, &ask, &mut outputs) {
+        self.limiter_call(|mesh, out| match mesh.limiter.acquire(now, &ask, out) {
             Decision::Go(permit) => Asked::Go(self.grant(permit)),
             Decision::Refuse(refusal) => Asked::Refuse(refusal),
             // Before anything is delivered: the permit may be among the outputs already.
             Decision::Wait => Asked::Wait(self.wait(&ask)),
-        };
-        self.deliver(&mut outputs);
-        self.outputs.replace(outputs);
-        asked
+        })
     }
 
     fn next_ask(&self, request: Request) -> Ask {
@@ -122,12 +119,14 @@ impl Local {
     /// Does what is due: reads the mailbox and ticks this worker's shard. Returns when to come
     /// again.
     pub fn turn(self: &Rc<Self>, now: Instant) -> Option<Instant> {
-        let mut mail = std::mem::take(&mut self.sorted.borrow_mut().own);
-        self.mesh.mailboxes[self.worker].take(&mut mail);
-        for message in mail.drain(..) {
-            self.act(message);
-        }
-        self.sorted.borrow_mut().own = mail;
+        undivided(|| {
+            let mut mail = std::mem::take(&mut self.sorted.borrow_mut().own);
+            self.mesh.mailboxes[self.worker].take(&mut mail);
+            for message in mail.drain(..) {
+                self.act(message);
+            }
+            self.sorted.borrow_mut().own = mail;
+        });
         self.limiter_call(|mesh, out| {
             mesh.limiter.tick(now, self.worker, out);
             let released = out
@@ -142,6 +141,14 @@ impl Local {
     /// Lets other threads wake `waker` by mail; true if there is mail already.
     pub fn wake_by(&self, waker: &Waker) -> bool {
         self.mesh.mailboxes[self.worker].wake_by(waker)
+    }
+
+    /// Refuses every request of this worker that waits, and those that would have to.
+    pub fn refuse_waiting(&self, retry_after: Duration) {
+        self.waiters.borrow_mut().close(Refusal {
+            reason: Reason::Draining,
+            retry_after,
+        });
     }
 
     /// Called when the worker's thread ends.
@@ -165,11 +172,14 @@ impl Local {
 
     /// Calls the limiter and passes on what comes out of it.
     fn limiter_call<R>(self: &Rc<Self>, call: impl FnOnce(&Mesh, &mut Outputs) -> R) -> R {
-        let mut outputs = self.outputs.take();
-        let result = call(&self.mesh, &mut outputs);
-        self.deliver(&mut outputs);
-        self.outputs.replace(outputs);
-        result
+        // Outputs that were lost would be permits of requests that then wait for ever.
+        undivided(|| {
+            let mut outputs = self.outputs.take();
+            let result = call(&self.mesh, &mut outputs);
+            self.deliver(&mut outputs);
+            self.outputs.replace(outputs);
+            result
+        })
     }
 
     /// Passes outputs to whom they are for: own ones are acted on, the others' go into their
@@ -220,7 +230,7 @@ pub struct Waiting {
     local: Rc<Local>,
     ticket: Ticket,
     key: BucketKey,
-    /// The verdict was taken, so the limiter does not know the ticket any more.
+    /// The limiter's verdict was taken, so it does not know the ticket any more.
     heard: bool,
 }
 
@@ -239,7 +249,8 @@ impl Waiting {
             match verdict {
                 None => Poll::Pending,
                 Some(verdict) => {
-                    self.heard = true;
+                    self.heard =
+                        !matches!(&verdict, Err(refusal) if refusal.reason == Reason::Draining);
                     Poll::Ready(verdict.map(|permit| self.local.grant(permit)))
                 }
             }
@@ -253,10 +264,10 @@ impl Drop for Waiting {
         let untaken = self.local.waiters.borrow_mut().remove(self.ticket);
         match untaken {
             Some(Ok(permit)) => drop(self.local.grant(permit)),
-            Some(Err(_)) => {}
+            Some(Err(refusal)) if refusal.reason != Reason::Draining => {}
             None if self.heard => {}
             // A permit may be on its way to the mailbox: it will find nobody and go to the next.
-            None => self.local.limiter_call(|mesh, out| {
+            None | Some(Err(_)) => self.local.limiter_call(|mesh, out| {
                 mesh.limiter
                     .cancel(clock::now(), &self.key, self.ticket, out);
             }),
@@ -322,15 +333,11 @@ impl Grant {
         let permit = self.permit.take()?;
         let local = self.local.clone();
         let ask = local.next_ask(request);
-        let mut outputs = local.outputs.take();
-        local
-            .mesh
-            .limiter
-            .requeue(clock::now(), permit, answer, &ask, &mut outputs);
-        let waiting = local.wait(&ask);
-        local.deliver(&mut outputs);
-        local.outputs.replace(outputs);
-        Some(waiting)
+        Some(local.limiter_call(|mesh, out| {
+            mesh.limiter
+                .requeue(clock::now(), permit, answer, &ask, out);
+            local.wait(&ask)
+        }))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mailbox::Mailbox;
 use crate::clock::Instant;
+use crate::io::guard::undivided;
 use crate::limit::{Census, Latch, Latches, Limiter, Output, Settings};
 
 /// A shard's lock, on cache lines of its own.
@@ -23,9 +24,14 @@ impl<T> Latch<T> for Locked<T> {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // A panic under the lock is contained at its task's edge. The shard's state is plain
-        // counters and lists that are sound between any two statements, so it stays in use.
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A panic in here does not leave: the lock is never poisoned, nor taken for ever.
+        undivided(|| {
+            let result = f(&mut value);
+            #[cfg(feature = "planted-panics")]
+            crate::io::planted::in_shard();
+            result
+        })
     }
 }
 
@@ -42,6 +48,11 @@ impl Mesh {
             limiter: Limiter::new(settings, workers),
             mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
         })
+    }
+
+    /// What has been learned, for whoever keeps it.
+    pub fn limiter(&self) -> &Limiter<Locks> {
+        &self.limiter
     }
 
     /// Permits handed between workers so far, and how many messages woke a core.

@@ -18,6 +18,8 @@ pub struct Waiters {
     entries: Slab<Entry>,
     /// Counts tickets, so that a slab key used again is never mistaken for its predecessor.
     generation: u32,
+    /// What whoever waits from now on is told at once.
+    closed: Option<Refusal>,
 }
 
 struct Entry {
@@ -44,15 +46,29 @@ impl Waiters {
         self.generation = generation.wrapping_add(1);
         self.entries.insert(Entry {
             generation,
-            verdict: None,
+            verdict: self.closed.map(Err),
             waker: None,
         });
+    }
+
+    /// Refuses all that wait and will wait. The limiter does not know of it.
+    pub fn close(&mut self, refusal: Refusal) {
+        self.closed = Some(refusal);
+        for (_, entry) in &mut self.entries {
+            if entry.verdict.is_none() {
+                entry.verdict = Some(Err(refusal));
+            }
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Gives the verdict to its request; returns it if the request is gone.
     pub fn deliver(&mut self, ticket: Ticket, verdict: Verdict) -> Option<Verdict> {
         match self.entries.get_mut(ticket.slot as usize) {
-            Some(entry) if entry.generation == ticket.generation => {
+            // Who was refused already does not take it.
+            Some(entry) if entry.generation == ticket.generation && entry.verdict.is_none() => {
                 entry.verdict = Some(verdict);
                 if let Some(waker) = entry.waker.take() {
                     waker.wake();

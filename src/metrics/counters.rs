@@ -3,6 +3,7 @@
 use crate::error::{self, Side};
 
 use super::text::{Family, Kind, Seconds};
+use super::tls::Tls;
 
 /// Why weir refused a request instead of sending it. Each variant is the `reason` label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,11 +30,13 @@ pub enum Refusal {
     Draining,
     /// `malformed`: it is not HTTP as weir accepts it.
     Malformed,
+    /// `address`: a connection from outside `ALLOW_FROM`.
+    Address,
 }
 
 impl Refusal {
     /// All, by their labels in the order of declaration.
-    const LABELS: [&'static str; 11] = [
+    const LABELS: [&'static str; 12] = [
         "bucket_full",
         "waiting_full",
         "buckets_full",
@@ -45,6 +48,7 @@ impl Refusal {
         "breaker",
         "draining",
         "malformed",
+        "address",
     ];
 }
 
@@ -68,7 +72,7 @@ impl Scope {
 }
 
 const _: () = {
-    assert!(Refusal::Malformed as usize + 1 == Refusal::LABELS.len());
+    assert!(Refusal::Address as usize + 1 == Refusal::LABELS.len());
     assert!(Scope::None as usize + 1 == Scope::LABELS.len());
 };
 
@@ -104,6 +108,8 @@ pub struct Counters {
     pub upstream_closed: u64,
     /// Permits that the owner of a bucket sent to another worker.
     pub permits_handed: u64,
+    /// TLS on the listening side.
+    pub tls: Tls,
     pub(super) refused: [u64; Refusal::LABELS.len()],
     pub(super) upstream_429: [u64; Scope::LABELS.len()],
     pub(super) invalid: [u64; INVALID.len()],
@@ -160,6 +166,7 @@ impl Counters {
             upstream_stale,
             upstream_closed,
             permits_handed,
+            tls,
             refused,
             upstream_429,
             invalid,
@@ -181,6 +188,7 @@ impl Counters {
         ] {
             *ours += theirs;
         }
+        tls.merge(&other.tls);
         add(refused, &other.refused);
         add(upstream_429, &other.upstream_429);
         add(invalid, &other.invalid);
@@ -211,6 +219,7 @@ impl Counters {
             family.sample(out, "", &[], value.max(0));
         }
         self.encode_plain(out);
+        self.tls.encode(out);
         by(
             out,
             (

@@ -26,10 +26,12 @@ mod counters;
 mod gauge;
 mod requests;
 mod text;
+mod tls;
 
 pub use counters::{Counters, Refusal, Scope};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use requests::{SERIES_MAX, SeriesKey};
+pub use tls::{HandshakeFailure, Tls};
 
 use std::time::Duration;
 

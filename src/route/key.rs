@@ -87,6 +87,12 @@ impl Keys {
         }
     }
 
+    /// What these keys make of something known. Keys that were made elsewhere mean something here only
+    /// if this is the same there.
+    pub fn probe(&self) -> u64 {
+        self.of(Domain::Label, [b"weir keeps its state", b"\x01"])
+    }
+
     /// The key of a route's label alone, whatever its class and method: for metrics.
     pub fn label_key(&self, label: &str) -> u64 {
         self.of(Domain::Label, [label.as_bytes()])

@@ -133,6 +133,24 @@ fn what_discord_changes_without_a_word_costs_no_more_than_it_must() {
 }
 
 #[test]
+fn a_restart_costs_429s_only_if_nothing_is_remembered() {
+    let (mut kept, mut forgotten) = (0, 0);
+    for seed in 0..SURPRISE_SEEDS {
+        let shown = |kept| {
+            let setup = surprise::restarted(kept, &mut seed::Seed::new(seed));
+            let report = run::run(&setup, Limiter::Weir).0;
+            assert_at_rest(seed, &report);
+            report.shown.limited()
+        };
+        kept += shown(true);
+        forgotten += shown(false);
+    }
+    println!("429s over {SURPRISE_SEEDS} restarts: {kept} remembered, {forgotten} forgotten");
+    assert_eq!(kept, 0);
+    assert!(forgotten >= SURPRISE_SEEDS, "the test can fail");
+}
+
+#[test]
 fn a_refusal_tells_when_its_patient_twin_goes() {
     for wait in WAITS.iter().filter(|wait| wait.least > 0) {
         let runs = (0..TRUTH_SEEDS).filter_map(|seed| Some((truth(wait, seed)?, seed)));

@@ -4,6 +4,7 @@
 use super::api::{Request, Route, Rule, Token, Trouble};
 use super::run::Limiter;
 use super::seed::Seed;
+use super::subject::Restart;
 use super::world::Network;
 use crate::clock::Instant;
 use crate::limit::Settings;
@@ -26,6 +27,7 @@ pub(super) struct Setup {
     pub(super) horizon: Instant,
     /// The seed of the network's and the model's chance.
     pub(super) chance: u64,
+    pub(super) restart: Option<Restart>,
 }
 
 impl Setup {
@@ -45,6 +47,7 @@ impl Setup {
             asks: Vec::new(),
             horizon: START + Duration::from_secs(seconds),
             chance: seed.next(),
+            restart: None,
         }
     }
 

@@ -14,6 +14,16 @@ pub(super) struct Asked {
     pub(super) sends: u32,
 }
 
+/// The limiter's process ends and starts again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restart {
+    pub(super) at: Instant,
+    /// From the last answer to the first request.
+    pub(super) down: Duration,
+    /// What was learned is written down and read again.
+    pub(super) kept: bool,
+}
+
 /// What a limiter wants done, in this order.
 #[derive(Debug)]
 pub(super) enum Action {
@@ -50,6 +60,8 @@ pub(super) trait Subject {
     /// What [`Action::Confirm`] asked for.
     fn confirmed(&mut self, _now: Instant, _bot: u64, _valid: bool) {}
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>);
+    /// Its process ends, with nobody waiting and nothing under way, and another one starts `down` later.
+    fn restart(&mut self, _now: Instant, _restart: &Restart) {}
     /// When to tick; after a tick it lies ahead.
     fn deadline(&self) -> Option<Instant>;
     /// What it holds, if it can tell.

@@ -5,6 +5,7 @@ use super::report::Report;
 use super::run::{Limiter, run};
 use super::scenario::{START, Setup};
 use super::seed::Seed;
+use super::subject::Restart;
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -269,6 +270,12 @@ pub const SURPRISES: &[Surprise] = &[
         },
     },
     Surprise {
+        name: "weir restarts under load, and remembers",
+        // As long as without a restart, for one of the limits is asked for more than it gives.
+        most: cost(0, seconds(80)),
+        setup: |seed| restarted(true, seed),
+    },
+    Surprise {
         name: "interactions counted for their bot, as its token came along",
         // They are said to be exempt, and want as much as the bot has: what is beyond is refused.
         most: cost(1_500, seconds(60)),
@@ -283,6 +290,24 @@ pub const SURPRISES: &[Surprise] = &[
         },
     },
 ];
+
+/// More than the global limit of two bots over buckets of all kinds, most of them exhausted when weir
+/// restarts in the middle; `kept`: with a state file.
+pub(super) fn restarted(kept: bool, seed: &mut Seed) -> Setup {
+    let routes = vec![
+        Route::new(Rule::sliding(5, 5_000), 1).serial(),
+        Route::new(Rule::fixed(5, 8_000), 2),
+        Route::new(Rule::sliding(10, 4_000), 3),
+        Route::new(Rule::Free, 4),
+    ];
+    let mut setup = Setup::new(routes, 90, seed).stream(90.0, 2, 15, seed);
+    setup.restart = Some(Restart {
+        at: START + Duration::from_millis(seed.range(40_000, 50_000)),
+        down: Duration::from_millis(seed.range(20, 900)),
+        kept,
+    });
+    setup
+}
 
 /// A bucket that is used up for a day, beside one that is not; `bare`: its 429s do not name it.
 fn used_up_for_a_day(bare: bool, seed: &mut Seed) -> Setup {

@@ -2,8 +2,9 @@
 //! deadline per shard.
 
 use super::api::{Request, Token};
-use super::subject::{Action, Asked, Fate, Subject};
+use super::subject::{Action, Asked, Fate, Restart, Subject};
 use crate::clock::Instant;
+use crate::limit::snapshot::{Copying, Seal, Snapshot};
 use crate::limit::{
     Answer, Ask, BucketKey, Census, ClientClass, Decision, Limiter, Output, Outputs, Permit,
     Reason, Refusal, Settings, Ticket, Unlocked, Verdict,
@@ -22,6 +23,9 @@ pub(super) struct Weir {
     retries_max: u32,
     /// Makes keys differ from run to run.
     salt: u64,
+    settings: Settings,
+    /// What the process's clock shows beyond the world's, nanoseconds: each process has its own.
+    ahead: i64,
 }
 
 impl Weir {
@@ -33,7 +37,33 @@ impl Weir {
             armed: vec![Instant::FAR; shards],
             retries_max: 1,
             salt,
+            settings: settings.clone(),
+            ahead: 0,
         }
+    }
+
+    /// The time by the process's clock.
+    const fn ours(&self, now: Instant) -> Instant {
+        Instant::from_nanos(now.as_nanos().saturating_add_signed(self.ahead))
+    }
+
+    /// The time by the world's.
+    const fn theirs(&self, at: Instant) -> Instant {
+        Instant::from_nanos(at.as_nanos().saturating_add_signed(-self.ahead))
+    }
+
+    /// What was learned, written down.
+    fn saved(&mut self, now: Instant) -> Vec<u8> {
+        let seal = Seal {
+            seeds: [self.salt; 4],
+            probe: self.salt,
+            saved_unix_ms: now.as_nanos() / 1_000_000,
+            complete: true,
+        };
+        let mut bytes = Vec::new();
+        let mut copying = Copying::begin(self.ours(now), &seal, &mut bytes);
+        while copying.next(&self.limiter, &mut bytes) {}
+        bytes
     }
 
     fn ask_of(&self, asked: &Asked) -> Ask {
@@ -87,6 +117,7 @@ impl Weir {
                     actions.push(Action::Refuse(id(ticket), told(&refusal)));
                 }
                 Output::Deadline { shard, at } => {
+                    let at = self.theirs(at);
                     self.armed[shard] = self.armed[shard].min(at.max(now));
                 }
                 Output::Confirm { identity, key } => {
@@ -109,7 +140,7 @@ impl Subject for Weir {
         let Request { id, .. } = asked.request;
         match self
             .limiter
-            .acquire(now, &self.ask_of(asked), &mut self.out)
+            .acquire(self.ours(now), &self.ask_of(asked), &mut self.out)
         {
             Decision::Go(permit) => self.send(id, permit, actions),
             Decision::Wait => {}
@@ -133,9 +164,10 @@ impl Subject for Weir {
         if absorbed {
             let ask = self.ask_of(asked);
             self.limiter
-                .requeue(now, permit, answer, &ask, &mut self.out);
+                .requeue(self.ours(now), permit, answer, &ask, &mut self.out);
         } else {
-            self.limiter.report(now, permit, answer, &mut self.out);
+            self.limiter
+                .report(self.ours(now), permit, answer, &mut self.out);
         }
         self.drain(now, actions);
         if absorbed { Fate::Again } else { Fate::Client }
@@ -143,26 +175,46 @@ impl Subject for Weir {
 
     fn lost(&mut self, now: Instant, asked: &Asked, actions: &mut Vec<Action>) {
         let permit = self.give_back(asked.request.id);
-        self.limiter.no_answer(now, permit, true, &mut self.out);
+        self.limiter
+            .no_answer(self.ours(now), permit, true, &mut self.out);
         self.drain(now, actions);
     }
 
     fn leaves(&mut self, now: Instant, asked: &Asked, actions: &mut Vec<Action>) {
         let ask = self.ask_of(asked);
         self.limiter
-            .cancel(now, &ask.key, ask.ticket, &mut self.out);
+            .cancel(self.ours(now), &ask.key, ask.ticket, &mut self.out);
         self.drain(now, actions);
     }
 
     fn confirmed(&mut self, now: Instant, bot: u64, valid: bool) {
-        self.limiter.confirmed(now, self.salt ^ bot, valid);
+        self.limiter
+            .confirmed(self.ours(now), self.salt ^ bot, valid);
+    }
+
+    fn restart(&mut self, now: Instant, restart: &Restart) {
+        const HOUR_NS: i64 = 3_600_000_000_000;
+        assert!(self.permits.is_empty(), "nothing is under way");
+        let saved = self.saved(now);
+        // Another number of workers, another clock.
+        let shards = self.armed.len() + 1;
+        self.limiter = Limiter::new(&self.settings, shards);
+        self.armed = vec![Instant::FAR; shards];
+        self.out = Outputs::new();
+        let then = now + restart.down;
+        self.ahead = HOUR_NS - then.as_nanos() as i64;
+        if restart.kept {
+            let snapshot = Snapshot::open(&saved, |[salt, ..]| salt).expect("what was written");
+            let unix_ms = then.as_nanos() / 1_000_000;
+            snapshot.restore(&self.limiter, self.ours(then), unix_ms);
+        }
     }
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for shard in 0..self.armed.len() {
             if self.armed[shard] <= now {
-                self.limiter.tick(now, shard, &mut self.out);
-                let next = self.limiter.next_deadline(shard);
+                self.limiter.tick(self.ours(now), shard, &mut self.out);
+                let next = self.limiter.next_deadline(shard).map(|at| self.theirs(at));
                 assert!(
                     next.is_none_or(|at| at > now),
                     "after a tick the next deadline lies ahead"
@@ -179,6 +231,6 @@ impl Subject for Weir {
     }
 
     fn census(&self, now: Instant) -> Option<Census> {
-        Some(self.limiter.census(now))
+        Some(self.limiter.census(self.ours(now)))
     }
 }

@@ -14,7 +14,7 @@ use super::api::{Place, Refusal, Request};
 use super::discord::Discord;
 use super::report::Report;
 use super::scenario::Setup;
-use super::subject::{Action, Asked, Subject};
+use super::subject::{Action, Asked, Restart, Subject};
 use crate::clock::Instant;
 use crate::limit::Answer;
 use client::Client;
@@ -52,6 +52,9 @@ pub(super) struct World<S> {
     /// The last request that changes something and that arrived.
     last_counted: HashMap<Place, u64>,
     history: VecDeque<(Instant, Request, &'static str, Option<Answer>)>,
+    restart: Option<Restart>,
+    /// Whoever asks before waits at the door until then.
+    closed_until: Instant,
 }
 
 impl<S: Subject> World<S> {
@@ -78,7 +81,12 @@ impl<S: Subject> World<S> {
             last_sent: HashMap::new(),
             last_counted: HashMap::new(),
             history: VecDeque::new(),
+            restart: setup.restart,
+            closed_until: Instant::ZERO,
         };
+        if let Some(restart) = setup.restart {
+            world.schedule(restart.at, Event::Drains);
+        }
         for &(at, request, patience) in &setup.asks {
             world.client(at, request, patience);
         }
@@ -141,6 +149,13 @@ impl<S: Subject> World<S> {
             Event::Confirmed(bot) => {
                 let valid = !self.discord.trouble.is_dead(now, bot);
                 self.subject.confirmed(now, bot, valid);
+            }
+            Event::Drains => self.drains(),
+            Event::Restarts => {
+                self.send_away();
+                if let Some(restart) = self.restart {
+                    self.subject.restart(now, &restart);
+                }
             }
             Event::Tick => {
                 if self.armed <= now {

@@ -12,10 +12,10 @@ use std::rc::Rc;
 use monoio::io::{OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::TcpStream;
 
-use super::tls::{Handshake, Session};
 use crate::error::{Error, Kind};
 use crate::io::Buf;
 use crate::io::socket::{Peek, peek, read_some, write_all};
+use crate::tls::{ClientSession, Handshake};
 
 /// Room asked for before a read. Small, because a read takes all the spare room there is; a larger
 /// demand would make the buffer grow when a nearly complete record lies in it.
@@ -27,7 +27,7 @@ pub struct Connection {
     reader: OwnedReadHalf<TcpStream>,
     writer: OwnedWriteHalf<TcpStream>,
     /// `None` when the upstream speaks plain HTTP.
-    session: Option<RefCell<Session>>,
+    session: Option<RefCell<ClientSession>>,
     /// Bytes from the socket that are not decrypted yet; unused without TLS.
     incoming: Buf,
     /// Decrypted bytes that nobody has taken yet.
@@ -39,13 +39,15 @@ pub struct Connection {
     /// A write was begun and has not ended: if its future was dropped, part of it may be on the
     /// wire, and the connection must not carry another request.
     writing: Cell<bool>,
-    /// Counts connections that were closed.
-    closed: Rc<Cell<u64>>,
+    /// Counts connections that were closed; `None` until this one counts as opened.
+    closed: Option<Rc<Cell<u64>>>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.closed.set(self.closed.get() + 1);
+        if let Some(closed) = &self.closed {
+            closed.set(closed.get() + 1);
+        }
     }
 }
 
@@ -57,8 +59,7 @@ impl AsRawFd for Connection {
 
 impl Connection {
     /// A connection over `stream`; with a session, [`Connection::handshake`] comes next.
-    /// `closed` is counted up when it ends.
-    pub fn new(stream: TcpStream, session: Option<Session>, closed: Rc<Cell<u64>>) -> Self {
+    pub fn new(stream: TcpStream, session: Option<ClientSession>) -> Self {
         let fd = stream.as_raw_fd();
         let (reader, writer) = stream.into_split();
         Self {
@@ -71,8 +72,13 @@ impl Connection {
             outgoing: Buf::new(),
             owed: RefCell::new(Buf::new()),
             writing: Cell::new(false),
-            closed,
+            closed: None,
         }
+    }
+
+    /// It is open: `closed` is counted up when it ends. One whose handshake failed never was.
+    pub fn opened(&mut self, closed: Rc<Cell<u64>>) {
+        self.closed = Some(closed);
     }
 
     /// Shakes hands; returns whether an earlier session was resumed.
@@ -85,7 +91,8 @@ impl Connection {
         };
         let session = session.get_mut();
         loop {
-            match session.handshake(&mut self.incoming, &mut self.outgoing)? {
+            let step = session.handshake(&mut self.incoming, &mut self.plain, &mut self.outgoing);
+            match step.map_err(handshake_error)? {
                 Handshake::Send => write_all(&mut self.writer, &mut self.outgoing)
                     .await
                     .map_err(|error| Error::with(Kind::TlsHandshake, error))?,
@@ -99,6 +106,10 @@ impl Connection {
                             io::ErrorKind::UnexpectedEof.into(),
                         ));
                     }
+                }
+                // Nobody is answered before asking.
+                Handshake::Done if !self.plain.is_empty() => {
+                    return Err(Error::new(Kind::TlsHandshake));
                 }
                 Handshake::Done => return Ok(session.resumed()),
             }
@@ -168,7 +179,7 @@ impl Connection {
 pub struct Sender<'c> {
     fd: RawFd,
     half: &'c mut OwnedWriteHalf<TcpStream>,
-    session: Option<&'c RefCell<Session>>,
+    session: Option<&'c RefCell<ClientSession>>,
     outgoing: &'c mut Buf,
     owed: &'c RefCell<Buf>,
     writing: &'c Cell<bool>,
@@ -202,7 +213,8 @@ impl Sender<'_> {
             owed.clear();
             owed.release();
         }
-        session.borrow_mut().encrypt(plain, self.outgoing)
+        let sealed = session.borrow_mut().encrypt(plain, self.outgoing);
+        sealed.map_err(record_error)
     }
 
     /// Sends what was queued.
@@ -221,7 +233,7 @@ impl Sender<'_> {
 pub struct Receiver<'c> {
     fd: RawFd,
     half: &'c mut OwnedReadHalf<TcpStream>,
-    session: Option<&'c RefCell<Session>>,
+    session: Option<&'c RefCell<ClientSession>>,
     incoming: &'c mut Buf,
     plain: &'c mut Buf,
     owed: &'c RefCell<Buf>,
@@ -249,7 +261,8 @@ impl Receiver<'_> {
         let before = self.plain.len();
         session
             .borrow_mut()
-            .decrypt(self.incoming, self.plain, &mut self.owed.borrow_mut())?;
+            .decrypt(self.incoming, self.plain, &mut self.owed.borrow_mut())
+            .map_err(record_error)?;
         if session.borrow().peer_closed() && self.plain.len() == before {
             return Ok(0);
         }
@@ -267,4 +280,17 @@ impl Receiver<'_> {
     pub fn plain(&mut self) -> &mut Buf {
         self.plain
     }
+}
+
+/// What a failed handshake was.
+pub(super) fn handshake_error(error: rustls::Error) -> Error {
+    let kind = match error {
+        rustls::Error::InvalidCertificate(_) => Kind::TlsCertificate,
+        _ => Kind::TlsHandshake,
+    };
+    Error::with(kind, io::Error::other(error))
+}
+
+fn record_error(error: rustls::Error) -> Error {
+    Error::with(Kind::GarbageAnswer, io::Error::other(error))
 }

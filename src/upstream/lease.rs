@@ -24,16 +24,16 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
 
-use super::connection::Connection;
+use super::connection::{Connection, handshake_error};
 use super::dial;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::slots::{Slot, Slots};
-use super::tls::Session;
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::io::Deadlines;
 use crate::io::socket::{Half, shut};
+use crate::tls::ClientSession;
 
 /// The name that a certificate must carry, and how it is checked.
 pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
@@ -255,16 +255,20 @@ impl Upstream {
         let (stream, address) = dial::dial(&addresses, outbound, until, &self.deadlines).await?;
         self.preferred.set(Some(address));
         let session = match &self.target.tls {
-            Some((name, config)) => Some(Session::new(config.clone(), name.clone())?),
+            Some((name, config)) => {
+                let session = ClientSession::connect(config.clone(), name.clone());
+                Some(session.map_err(handshake_error)?)
+            }
             None => None,
         };
-        let mut connection = Box::new(Connection::new(stream, session, self.closed.clone()));
+        let mut connection = Box::new(Connection::new(stream, session));
         let deadline = self.deadlines.arm(&*connection, Half::Both, until);
         let shaken = connection.handshake().await;
         if deadline.expired() {
             return Err(Error::new(Kind::ConnectTimeout));
         }
         let resumed = shaken?;
+        connection.opened(self.closed.clone());
         self.count(|counts| {
             counts.opened += 1;
             counts.resumed += u64::from(resumed);

@@ -12,15 +12,11 @@ pub mod dial;
 pub mod lease;
 pub mod pool;
 #[cfg(feature = "io")]
-mod records;
-#[cfg(feature = "io")]
 pub mod resolve;
 #[cfg(feature = "io")]
 mod sessions;
 #[cfg(feature = "io")]
 pub mod slots;
-#[cfg(feature = "io")]
-pub mod tls;
 #[cfg(feature = "io")]
 pub mod trust;
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,6 +15,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Worker;
 use super::conn::{self, Client};
+use super::secure;
+use crate::clock;
 use crate::http1::Reply;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
@@ -70,7 +72,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: CancelHandle) {
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((stream, _)) => admit(&worker, stream),
+            Ok((stream, from)) => admit(&worker, stream, from.ip()),
             Err(_) if worker.process.is_draining() => break,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -83,7 +85,9 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: Cance
             break;
         }
     }
-    take_queued(&worker, &listener);
+    if !worker.process.inherited {
+        take_queued(&worker, &listener);
+    }
 }
 
 /// Closing a listener resets what is queued on it, so that is taken in first.
@@ -93,37 +97,59 @@ fn take_queued(worker: &Rc<Worker>, listener: &TcpListener) {
     if socket.set_nonblocking(true).is_err() {
         return;
     }
-    while let Ok((queued, _)) = socket.accept() {
+    while let Ok((queued, from)) = socket.accept() {
+        let Some(from) = from.as_socket() else {
+            continue;
+        };
         let legacy = monoio::utils::is_legacy();
         let stream = queued
             .set_nonblocking(legacy)
             .and_then(|()| TcpStream::from_std(queued.into()));
         if let Ok(stream) = stream {
-            admit(worker, stream);
+            admit(worker, stream, from.ip());
         }
     }
 }
 
-fn admit(worker: &Rc<Worker>, stream: TcpStream) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
+    if !worker.process.config.allow_from.allows(from) {
+        worker.metrics().own.refuse(Refusal::Address);
+        if let Some(unsaid) = worker.strangers.happened(clock::now()) {
+            tracing::warn!(%from, unsaid, "refused a connection: its address is not in ALLOW_FROM");
+        }
+        return;
+    }
     let Some(admitted) = worker.process.admit() else {
         worker.metrics().own.refuse(Refusal::ConnectionsFull);
-        refuse(&stream);
+        // Whom TLS is spoken with understands nothing before the handshake.
+        if worker.process.tls.is_none() {
+            refuse(&stream);
+        }
         return;
     };
     if stream.set_nodelay(true).is_err() {
         // The client is gone already.
         return;
     }
-    let worker = worker.clone();
     {
         let mut metrics = worker.metrics();
         metrics.own.clients += 1;
         metrics.own.clients_accepted += 1;
     }
-    let served = Contained::new(conn::serve(worker.clone(), Client::new(&worker, stream)));
+    let client = Client::new(worker, stream);
+    match &worker.process.tls {
+        None => spawn(worker, admitted, conn::serve(worker.clone(), client)),
+        Some(credentials) => {
+            let served = secure::serve(worker.clone(), client, credentials.current());
+            spawn(worker, admitted, served);
+        }
+    }
+}
+
+fn spawn(worker: &Rc<Worker>, admitted: Admitted, served: impl Future<Output = ()> + 'static) {
     monoio::spawn(Served {
-        served,
-        worker,
+        served: Contained::new(served),
+        worker: worker.clone(),
         _admitted: admitted,
     });
 }

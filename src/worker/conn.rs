@@ -3,6 +3,7 @@
 //! Requests of one connection are taken one after the other, as HTTP/1.1 has them answered; what a
 //! pipelining client sends ahead stays in the socket and the buffer until its turn.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use monoio::net::TcpStream;
 use super::proxy;
 use super::registry::Registered;
 use super::request::Request;
+use super::secure::Secured;
 use super::{Worker, reply};
 use crate::clock;
 use crate::error::Kind;
@@ -29,9 +31,11 @@ const READ_ROOM: usize = 1024;
 /// fit (discord.py's: 0.4 KiB); the rest of what has come, a body mostly, is taken after it.
 const FIRST_BYTES: usize = 512;
 
-/// How long a connection may stay without a request while weir drains: as long as one takes that
-/// was sent before its client could see the connection end.
-const DRAINING_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a connection may stay without a request while weir drains. One that is in use sees its
+/// next request within this time, is answered, and told to close: nothing is lost on it. Of the
+/// others hardly one sends in the very moment in which its connection ends; that one is lost, as
+/// with every server that closes (RFC 9112 9.5).
+pub(super) const DRAINING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bytes and time granted to a client that still sends when its connection is to be closed: a
 /// close with unread bytes would reset it, and it could lose the answer that says why (RFC 9112
@@ -44,6 +48,8 @@ pub(super) struct Client {
     /// Before the socket, since it is dropped in this order.
     registered: Registered,
     pub(super) stream: TcpStream,
+    /// What is between the socket and the buffers; `None` for plain HTTP.
+    pub(super) tls: Option<Box<Secured>>,
     /// Where the first bytes of a request are read to; empty but for that moment.
     first: Vec<u8>,
     /// Read and not yet taken.
@@ -69,9 +75,10 @@ pub(super) async fn serve(worker: Rc<Worker>, mut client: Client) {
     while await_request(&worker, &mut client).await {
         match worker.busy.run((worker.clone(), client)).await {
             Some(rested) => client = rested,
-            None => break,
+            None => return,
         }
     }
+    client.farewell();
 }
 
 /// Serves what a client sends until it has nothing more to say for now, and returns it then, its
@@ -82,7 +89,10 @@ pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<C
             // What it sent ahead is served at once.
             Next::Request if !client.inbuf.is_empty() => {}
             Next::Request => break,
-            Next::Close => return None,
+            Next::Close => {
+                client.farewell();
+                return None;
+            }
             Next::Linger => {
                 Box::pin(linger(&worker, &mut client)).await;
                 return None;
@@ -91,6 +101,9 @@ pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<C
     }
     client.inbuf.release();
     client.outbuf.release();
+    if let Some(tls) = &mut client.tls {
+        tls.rest();
+    }
     Some(client)
 }
 
@@ -210,7 +223,7 @@ async fn read_request(
         seen = bytes.len();
         let until = *deadline.get_or_insert_with(|| clock::now() + config.client_header_timeout);
         let armed = worker.deadlines.arm(&client.stream, Half::Read, until);
-        let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
+        let count = client.read(READ_ROOM).await;
         if armed.expired() {
             tracing::debug!("a client did not finish its request head in time");
             return Err(Unread::Slow);
@@ -224,28 +237,33 @@ async fn read_request(
 
 /// Waits, holding no pooled buffer, until the client says something. False if it does not.
 async fn await_request(worker: &Worker, client: &mut Client) -> bool {
-    let patience = if client.registered.set_idle(true) {
-        worker.process.config.client_idle_timeout
-    } else {
-        // Draining: a request that is on its way already is still served.
-        DRAINING_PATIENCE
-    };
-    let armed = worker
-        .deadlines
-        .arm_after(&client.stream, Half::Read, patience);
-    let waiting = std::mem::take(&mut client.first);
-    let (read, first) = client.stream.read(waiting).await;
-    client.first = first;
-    client.registered.set_idle(false);
-    let came = !armed.expired() && matches!(read, Ok(1..));
-    if came {
-        client.inbuf.push(&client.first);
-        if client.first.len() == client.first.capacity() {
-            read_now(&client.stream, &mut client.inbuf);
-        }
-        client.first.clear();
+    if client.has_begun() {
+        return true;
     }
-    came
+    loop {
+        let patience = if client.registered.set_idle(true) {
+            worker.process.config.client_idle_timeout
+        } else {
+            // Draining: a request that is on its way already is still served.
+            DRAINING_PATIENCE
+        };
+        let armed = worker
+            .deadlines
+            .arm_after(&client.stream, Half::Read, patience);
+        let waiting = std::mem::take(&mut client.first);
+        let (read, first) = client.stream.read(waiting).await;
+        client.first = first;
+        client.registered.set_idle(false);
+        if armed.expired() || !matches!(read, Ok(1..)) {
+            return false;
+        }
+        match client.take_first() {
+            Ok(()) if client.has_begun() => return true,
+            // Under TLS there is more to be said than requests.
+            Ok(()) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 fn is_health(method: Method, target: &[u8]) -> bool {
@@ -254,7 +272,8 @@ fn is_health(method: Method, target: &[u8]) -> bool {
 }
 
 /// Lets the client finish sending, within bounds, after the answer that ends its connection.
-async fn linger(worker: &Worker, client: &mut Client) {
+pub(super) async fn linger(worker: &Worker, client: &mut Client) {
+    client.farewell();
     shut(&client.stream, Half::Write);
     let deadline = worker
         .deadlines
@@ -276,17 +295,90 @@ impl Client {
         Self {
             registered: worker.registry.enter(&stream),
             stream,
+            tls: None,
             first: Vec::with_capacity(FIRST_BYTES),
             inbuf: Buf::new(),
             outbuf: Buf::new(),
         }
     }
 
+    /// Whether there is something of a request: behind the last one or TLS' handshake, or just read.
+    fn has_begun(&self) -> bool {
+        !self.inbuf.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.is_at_rest())
+    }
+
+    /// Takes what the first read of a request brought.
+    ///
+    /// # Errors
+    /// Under TLS, the client has ended its stream, or what came is not authentic.
+    fn take_first(&mut self) -> io::Result<()> {
+        let into = match &mut self.tls {
+            None => &mut self.inbuf,
+            Some(tls) => &mut tls.incoming,
+        };
+        into.push(&self.first);
+        if self.first.len() == self.first.capacity() {
+            read_now(&self.stream, into);
+        }
+        self.first.clear();
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => {
+                let goes_on = tls.open(&mut self.inbuf)?;
+                tls.rest();
+                if goes_on {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
+            }
+        }
+    }
+
+    /// Reads once, or until there is something to be read under TLS, appending to `inbuf`; says how many
+    /// bytes came. 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// Whatever the socket says, or what came is not authentic.
+    pub(super) async fn read(&mut self, room: usize) -> io::Result<usize> {
+        loop {
+            let into = match &mut self.tls {
+                None => &mut self.inbuf,
+                Some(tls) if tls.has_ended() => return Ok(0),
+                Some(tls) => &mut tls.incoming,
+            };
+            let count = read_some(&mut self.stream, into, room).await?;
+            let Some(tls) = &mut self.tls else {
+                return Ok(count);
+            };
+            let before = self.inbuf.len();
+            tls.open(&mut self.inbuf)?;
+            let opened = self.inbuf.len() - before;
+            if opened > 0 || count == 0 {
+                return Ok(opened);
+            }
+        }
+    }
+
+    /// Tells a client under TLS, before its connection is closed, that nothing was cut off.
+    fn farewell(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.farewell(&self.stream);
+        }
+    }
+
     /// Sends what is in `outbuf`; a client that takes nothing for the idle timeout is given up.
-    pub(super) async fn flush(&mut self, worker: &Worker) -> std::io::Result<()> {
+    pub(super) async fn flush(&mut self, worker: &Worker) -> io::Result<()> {
         let stall = worker.process.config.client_idle_timeout;
         let armed = worker.deadlines.arm_after(&self.stream, Half::Both, stall);
-        let result = write_all(&mut self.stream, &mut self.outbuf).await;
+        let sealed = match &mut self.tls {
+            None => Ok(&mut self.outbuf),
+            Some(tls) => tls.seal(&mut self.outbuf).map(|()| &mut tls.outgoing),
+        };
+        let result = match sealed {
+            Ok(bytes) => write_all(&mut self.stream, bytes).await,
+            Err(error) => Err(error),
+        };
         let too_slow = armed.expired();
         if result.is_err() {
             worker.count_lost_client(too_slow);

@@ -237,7 +237,7 @@ impl<'r> Exchange<'r> {
             && self.retries.take(&head.answer, self.request.ask.max_wait)
         {
             lease.connection.split().1.plain().consume(whole);
-            if head.keep_alive() {
+            if head.keep_alive() && !self.request.may_be_followed_by_its_body() {
                 worker.upstream.give_back(lease);
             }
             return Err(match grant.requeue(&head.answer, self.request.ask) {
@@ -264,7 +264,8 @@ impl<'r> Exchange<'r> {
         let Ok(clean) = relayed else {
             return Ok((outcome, Next::Close));
         };
-        if clean && sent_whole && head.keep_alive() {
+        let reusable = head.keep_alive() && !self.request.may_be_followed_by_its_body();
+        if clean && sent_whole && reusable {
             worker.upstream.give_back(lease);
         }
         let next = match (clean && goes_on, sent_whole) {

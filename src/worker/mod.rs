@@ -16,6 +16,7 @@ mod registry;
 mod relay;
 mod reply;
 mod request;
+mod secure;
 mod upload;
 mod wait;
 
@@ -34,9 +35,9 @@ use monoio::net::TcpListener;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
-use crate::io::Recycler;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
+use crate::io::{Recycler, Seldom};
 use crate::limit::{self, Answer, Limited, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
@@ -72,10 +73,14 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
+    /// Connections refused for their address, and handshakes that came to nothing, as far as they are
+    /// told of.
+    strangers: Seldom,
+    unshaken: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     accepting: RefCell<Canceller>,
-    drained: Cell<bool>,
+    drain: Cell<Drain>,
     /// The ticker is to end.
     ending: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
@@ -96,7 +101,7 @@ pub(crate) struct Worker {
 pub fn run(
     index: usize,
     process: Arc<Process>,
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     driver: Chosen,
     ready: impl FnOnce(()),
 ) -> io::Result<()> {
@@ -104,12 +109,21 @@ pub fn run(
     let mut runtime = WorkerRuntime::build(driver)?;
     ready(());
     runtime.block_on(async move {
-        listener.set_nonblocking(driver == Chosen::Epoll)?;
-        let listener = TcpListener::from_std(listener)?;
+        let mut sockets = Vec::new();
+        for listener in listeners {
+            listener.set_nonblocking(driver == Chosen::Epoll)?;
+            sockets.push(TcpListener::from_std(listener)?);
+        }
         let worker = Worker::new(index, process);
         let ticker = monoio::spawn(tick(worker.clone()));
-        let cancel = worker.accepting.borrow().handle();
-        accept::run(worker.clone(), listener, cancel).await;
+        let accept = |socket| {
+            let cancel = worker.accepting.borrow().handle();
+            monoio::spawn(accept::run(worker.clone(), socket, cancel))
+        };
+        let accepting: Vec<_> = sockets.into_iter().map(accept).collect();
+        for socket in accepting {
+            socket.await;
+        }
         worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
@@ -139,9 +153,11 @@ impl Worker {
             deadlines,
             alarm,
             registry: Rc::default(),
+            strangers: Seldom::default(),
+            unshaken: Seldom::default(),
             busy: Recycler::new(conn::busy),
             accepting: RefCell::default(),
-            drained: Cell::new(false),
+            drain: Cell::new(Drain::NotYet),
             ending: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
@@ -196,6 +212,10 @@ impl Worker {
             Reason::Unauthorized => Refusal::TokenLocked,
             Reason::DeadWebhook => Refusal::WebhookDead,
             Reason::Breaker => Refusal::Breaker,
+            Reason::Draining => {
+                self.process.unserved.fetch_add(1, Ordering::Relaxed);
+                Refusal::Draining
+            }
             Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
         });
     }
@@ -244,12 +264,32 @@ impl Worker {
         self.process.is_draining()
     }
 
-    /// Stops accepting and ends the connections that idle; those under way finish.
-    fn drain(&self) {
-        if !self.drained.replace(true) {
+    /// Stops accepting; a while later ends the connections that still idle, at last refuses those
+    /// that still wait. What is under way finishes.
+    fn drain(&self, now: Instant) {
+        let refusing = self.process.is_refusing();
+        if self.drain.get() == Drain::NotYet {
             let canceller = self.accepting.take();
             self.accepting.replace(canceller.cancel());
             self.registry.drain();
+            self.drain.set(Drain::Idle(now + conn::DRAINING_PATIENCE));
+        }
+        if matches!(self.drain.get(), Drain::Idle(until) if refusing || until <= now) {
+            self.registry.end_idle();
+            self.drain.set(Drain::Waiting);
+        }
+        if refusing && self.drain.get() == Drain::Waiting {
+            self.local.refuse_waiting(reply::RESTART);
+            self.drain.set(Drain::Refused);
+        }
+    }
+
+    /// Whether [`Self::drain`] has to be called at once.
+    fn has_to_drain(&self) -> bool {
+        match self.drain.get() {
+            Drain::NotYet => self.process.is_draining(),
+            Drain::Idle(_) | Drain::Waiting => self.process.is_refusing(),
+            Drain::Refused => false,
         }
     }
 
@@ -269,12 +309,14 @@ impl Worker {
 
     /// Ends the connections that are left, and gives their tasks a moment to notice.
     async fn cut(&self) {
-        if self.registry.len() > 0 {
+        let busy = self.registry.busy();
+        if busy > 0 {
             tracing::warn!(
                 worker = self.index,
-                connections = self.registry.len(),
+                connections = busy,
                 "the shutdown deadline passed; connections are cut"
             );
+            self.process.unserved.fetch_add(busy, Ordering::Relaxed);
         }
         for _ in 0..CUT_CHECKS {
             self.registry.cut();
@@ -298,6 +340,18 @@ impl Worker {
     }
 }
 
+/// How far a worker's end has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    NotYet,
+    /// It accepts nobody; connections that idle may stay until then.
+    Idle(Instant),
+    /// They have ended; those who wait may still be served.
+    Waiting,
+    /// Nobody waits any more.
+    Refused,
+}
+
 /// How often a draining worker looks whether it can end.
 const END_CHECK: Duration = Duration::from_millis(10);
 
@@ -313,16 +367,18 @@ async fn tick(worker: Rc<Worker>) {
         let shard = worker.local.turn(now);
         // After the mailbox was read, so that the nudge that announces the end is not lost.
         if worker.process.is_draining() {
-            worker.drain();
+            worker.drain(now);
         }
         worker.publish(&mut worker.metrics());
-        let next = [worker.deadlines.next(), idle, shard]
+        let drain = match worker.drain.get() {
+            Drain::Idle(until) => Some(until),
+            Drain::NotYet | Drain::Waiting | Drain::Refused => None,
+        };
+        let next = [worker.deadlines.next(), idle, shard, drain]
             .into_iter()
             .flatten()
             .min();
-        let has_work = |waker: &Waker| {
-            worker.local.wake_by(waker) || worker.process.is_draining() && !worker.drained.get()
-        };
+        let has_work = |waker: &Waker| worker.local.wake_by(waker) || worker.has_to_drain();
         worker.alarm.sleep_until(next, has_work).await;
     }
     worker.alarm.forget();

@@ -37,6 +37,8 @@ pub(super) async fn serve(
     // A request that waits holds its head and no buffer beside.
     client.inbuf.release();
     own::detect(worker, request, &flight);
+    #[cfg(feature = "planted-panics")]
+    crate::io::planted::meet(flight.as_slice());
     let (outcome, next) = answer(worker, client, request, flight).await;
     open.close(outcome);
     next
@@ -132,7 +134,7 @@ async fn lease(
     }
     grant.delayed();
     // Boxed: few requests come here, and its state would be part of every connection's task.
-    let leased = wait::beside(&client.stream, worker.upstream.lease(fresh));
+    let leased = wait::beside(client, worker.upstream.lease(fresh));
     let (leased, left) = Box::pin(leased).await;
     let lease = leased?;
     if left {
@@ -172,11 +174,11 @@ async fn in_time(
     waiting: Waiting,
 ) -> Result<Grant, NoPermit> {
     let Some(allowed) = request.ask.max_wait else {
-        return wait::turn(&client.stream, waiting).await;
+        return wait::turn(client, waiting).await;
     };
     let until = request.began + allowed + allowed / 20 + FORETOLD_WITHIN;
     let left = until.saturating_duration_since(clock::now());
-    let turn = wait::turn(&client.stream, waiting);
+    let turn = wait::turn(client, waiting);
     match wait::first(turn, monoio::time::sleep(left)).await {
         First::Left(permit) => permit,
         First::Right(()) => {
@@ -188,7 +190,7 @@ async fn in_time(
             match worker.local.ask(clock::now(), ask) {
                 Asked::Go(grant) => Ok(grant),
                 Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
-                Asked::Wait(waiting) => wait::turn(&client.stream, waiting).await,
+                Asked::Wait(waiting) => wait::turn(client, waiting).await,
             }
         }
     }

@@ -38,7 +38,7 @@ impl Registry {
     pub(super) fn enter(self: &Rc<Self>, socket: &impl AsRawFd) -> Registered {
         let entry = Rc::new(Entry {
             fd: socket.as_raw_fd(),
-            idle: Cell::new(false),
+            idle: Cell::new(true),
         });
         let key = self.entries.borrow_mut().insert(entry.clone());
         Registered {
@@ -48,9 +48,13 @@ impl Registry {
         }
     }
 
-    /// Ends the connections that idle now, and those that would idle from now on.
+    /// Connections that would idle from now on should end soon.
     pub(super) fn drain(&self) {
         self.draining.set(true);
+    }
+
+    /// Ends the connections that idle now.
+    pub(super) fn end_idle(&self) {
         for (_, entry) in self.entries.borrow().iter() {
             if entry.idle.get() {
                 shut(&**entry, Half::Read);
@@ -63,6 +67,12 @@ impl Registry {
         for (_, entry) in &*self.entries.borrow() {
             shut(&**entry, Half::Both);
         }
+    }
+
+    /// How many connections are not idle.
+    pub(super) fn busy(&self) -> usize {
+        let entries = self.entries.borrow();
+        entries.iter().filter(|(_, e)| !e.idle.get()).count()
     }
 
     /// How many connections are open.

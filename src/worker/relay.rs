@@ -24,8 +24,8 @@ use crate::upstream::connection::Receiver;
 /// than the headers how long to wait and what was wrong. Discord's are below 1 KiB.
 const ERROR_BODY_BYTES_MAX: u64 = 8 * 1024;
 
-/// Interim answers kept for a client that cannot be written to yet; an upstream that sends more has
-/// lost its way.
+/// Interim answers (1xx) to one request, all together; some are kept for a client that cannot be
+/// written to yet. Early hints are one or two; an upstream that sends more has lost its way.
 const INTERIM_BYTES_MAX: usize = 16 * 1024;
 
 /// What stays known of an answer's head; the head itself is still at the front of
@@ -64,8 +64,15 @@ pub(super) async fn head(
     request: &Request,
     came: &mut Option<Head>,
 ) -> Result<(), Attempt> {
+    let mut interim_bytes = 0;
     loop {
-        look(&mut client.outbuf, receiver, request, came)?;
+        look(
+            &mut client.outbuf,
+            &mut interim_bytes,
+            receiver,
+            request,
+            came,
+        )?;
         if came.is_some() {
             return Ok(());
         }
@@ -83,8 +90,9 @@ pub(super) async fn head_into(
     request: &Request,
     came: &mut Option<Head>,
 ) -> Result<(), Attempt> {
+    let mut interim_bytes = 0;
     loop {
-        look(interim, receiver, request, came)?;
+        look(interim, &mut interim_bytes, receiver, request, came)?;
         if came.is_some() {
             return Ok(());
         }
@@ -100,9 +108,10 @@ async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
 }
 
 /// Fills `came` with the head, if it and what must be read of its body has come. Half a KiB, so it
-/// is written where it stays.
+/// is written where it stays. `interim_bytes` counts those of the interim answers before it.
 fn look(
     interim: &mut Buf,
+    interim_bytes: &mut usize,
     receiver: &mut Receiver<'_>,
     request: &Request,
     came: &mut Option<Head>,
@@ -119,11 +128,12 @@ fn look(
             Parse::Invalid(_) => return Err(Error::new(Kind::GarbageAnswer)),
         };
         if head.is_interim() {
+            *interim_bytes += head.len;
+            if *interim_bytes > INTERIM_BYTES_MAX {
+                return Err(Error::new(Kind::GarbageAnswer));
+            }
             // 100 answers an expectation that weir has already met itself.
             if head.status != 100 && request.version == Version::Http11 {
-                if interim.len() > INTERIM_BYTES_MAX {
-                    return Err(Error::new(Kind::GarbageAnswer));
-                }
                 let side = ClientSide {
                     version: request.version,
                     keep_alive: true,
@@ -264,9 +274,12 @@ pub(super) async fn answer(
 
 /// Counts a cut-off answer and makes it look like one: a client that only the end of the connection
 /// tells the end of the body must see it break, not end.
-fn cut(worker: &Worker, client: &Client, relay: Relay, head: &Head) {
+fn cut(worker: &Worker, client: &mut Client, relay: Relay, head: &Head) {
     tracing::debug!("the upstream broke off its answer");
     worker.metrics().own.fail(Kind::BodyTruncated);
+    if let Some(tls) = &mut client.tls {
+        tls.cut();
+    }
     if relay.dechunk || !head.can_keep_alive() {
         let socket = borrow(&client.stream);
         // With no time to linger, closing resets (SO_LINGER, socket(7)).

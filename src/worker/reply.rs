@@ -1,10 +1,11 @@
 //! Sending the answers that weir makes itself.
 
 use std::io;
+use std::time::Duration;
 
 use super::Worker;
 use super::conn::Client;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::http1::{Reply, Scope};
 use crate::limit::{Reason, Refusal};
 
@@ -38,6 +39,7 @@ pub(super) fn refused(refusal: Refusal) -> Reply<'static> {
         Reason::TooManyTracked => {
             Reply::error(503, "too many rate limits are in use (MAX_BUCKETS)").retry_after(wait)
         }
+        Reason::Draining => Reply::error(503, Kind::Draining.as_str()).retry_after(wait),
         Reason::Unauthorized => Reply::error(
             401,
             "Discord refused this token; it is asked again when the lock expires",
@@ -65,5 +67,12 @@ pub(super) fn refused(refusal: Refusal) -> Reply<'static> {
 
 /// What a client is told when the upstream gave no answer.
 pub(super) fn failed(error: &Error) -> Reply<'static> {
-    Reply::error(error.status().unwrap_or(502), error.kind.as_str())
+    let reply = Reply::error(error.status().unwrap_or(502), error.kind.as_str());
+    match error.kind {
+        Kind::Draining => reply.retry_after(RESTART),
+        _ => reply,
+    }
 }
+
+/// When to try again at a weir that ends: restarted, it serves within a second.
+pub(super) const RESTART: Duration = Duration::from_secs(1);

@@ -77,6 +77,16 @@ impl Request {
         }
     }
 
+    /// Whether it has a body that its method gives no meaning to (RFC 9110 9.3), so that an upstream
+    /// may leave it unread and take it for the next request: none of ours must follow it then.
+    pub(super) fn may_be_followed_by_its_body(&self) -> bool {
+        let meaningless = match self.method {
+            Method::Get | Method::Head | Method::Delete | Method::Options | Method::Trace => true,
+            Method::Post | Method::Put | Method::Patch | Method::Connect | Method::Other => false,
+        };
+        meaningless && !matches!(self.framing, Framing::None | Framing::Length(0))
+    }
+
     /// Whether its answer has a head only.
     pub(super) fn wants_head_only(&self) -> bool {
         self.method == Method::Head

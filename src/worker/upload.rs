@@ -9,7 +9,7 @@ use super::conn::Client;
 use super::exchange::Attempt;
 use crate::error::{Error, Kind};
 use crate::http1::BodyTracker;
-use crate::io::socket::{Half, read_some};
+use crate::io::socket::Half;
 use crate::upstream::connection::Sender;
 
 /// How long an upstream that stopped taking the body is given to say why.
@@ -57,7 +57,7 @@ pub(super) async fn read(worker: &Worker, client: &mut Client) -> bool {
     let armed = worker
         .deadlines
         .arm_after(&client.stream, Half::Read, patience);
-    let count = read_some(&mut client.stream, &mut client.inbuf, READ_ROOM).await;
+    let count = client.read(READ_ROOM).await;
     let too_slow = armed.expired();
     let more = matches!(count, Ok(1..));
     if !more {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 
+use super::conn::Client;
 use crate::clock;
 use crate::io::socket::{Peek, peek};
 use crate::limit::Refusal;
@@ -33,13 +34,17 @@ pub(super) enum NoPermit {
     Refused(Refusal),
 }
 
+/// Pause between looks at a client that has said something under TLS: its hang-up begins with a record,
+/// behind which the FIN cannot be waited for. Doubled after each look.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Waits until `waiting` is granted, refused, or its client has left.
-pub(super) async fn turn(stream: &TcpStream, mut waiting: Waiting) -> Result<Grant, NoPermit> {
-    let Some((verdict, half_closed)) = watched(stream, pin!(waiting.verdict())).await else {
+pub(super) async fn turn(client: &Client, mut waiting: Waiting) -> Result<Grant, NoPermit> {
+    let Some((verdict, half_closed)) = watched(client, pin!(waiting.verdict())).await else {
         return Err(NoPermit::Left);
     };
     let grant = verdict.map_err(NoPermit::Refused)?;
-    if !half_closed && has_ended(stream).unwrap_or(true) {
+    if !half_closed && has_ended(&client.stream).unwrap_or(true) {
         return Err(NoPermit::Left);
     }
     Ok(grant)
@@ -48,12 +53,12 @@ pub(super) async fn turn(stream: &TcpStream, mut waiting: Waiting) -> Result<Gra
 /// Runs `work` to its end, and says whether the client left meanwhile: what the work made is then
 /// for others. A stream that had ended before, or behind bytes that are still to be read, is a
 /// half-closed one.
-pub(super) async fn beside<F: Future>(stream: &TcpStream, work: F) -> (F::Output, bool) {
+pub(super) async fn beside<F: Future>(client: &Client, work: F) -> (F::Output, bool) {
     let mut work = pin!(work);
-    if has_ended(stream).unwrap_or(false) {
+    if has_ended(&client.stream).unwrap_or(false) {
         return (work.await, false);
     }
-    match watched(stream, work.as_mut()).await {
+    match watched(client, work.as_mut()).await {
         Some((output, _)) => (output, false),
         None => (work.await, true),
     }
@@ -61,30 +66,40 @@ pub(super) async fn beside<F: Future>(stream: &TcpStream, work: F) -> (F::Output
 
 /// Runs `work` while the client is there; `None` when it leaves. Beside the output: whether it
 /// closed its half of the stream.
-async fn watched<F: Future>(
-    stream: &TcpStream,
-    mut work: Pin<&mut F>,
-) -> Option<(F::Output, bool)> {
+async fn watched<F: Future>(client: &Client, mut work: Pin<&mut F>) -> Option<(F::Output, bool)> {
+    let stream = &client.stream;
     let since = clock::now();
+    let late = || clock::now().saturating_duration_since(since) > HALF_CLOSE_GRACE;
     loop {
         let half_closed = match first(work.as_mut(), stream.readable(false)).await {
             First::Left(output) => return Some((output, false)),
             First::Right(Err(_)) => return None,
             First::Right(Ok(())) => match peek(stream) {
                 Peek::Quiet => continue,
+                Peek::Bytes if client.tls.is_some() => {
+                    match first(work.as_mut(), ended(stream)).await {
+                        First::Left(output) => return Some((output, false)),
+                        First::Right(()) if late() => return None,
+                        First::Right(()) => true,
+                    }
+                }
                 // The next request, or this one's body: a FIN may come behind it.
                 Peek::Bytes => false,
                 Peek::Broken => return None,
-                Peek::Ended => {
-                    let waited = clock::now().saturating_duration_since(since);
-                    if waited > HALF_CLOSE_GRACE {
-                        return None;
-                    }
-                    true
-                }
+                Peek::Ended if late() => return None,
+                Peek::Ended => true,
             },
         };
         return Some((work.await, half_closed));
+    }
+}
+
+/// Looks now and then, ever less often, until the peer has ended its stream.
+async fn ended(stream: &TcpStream) {
+    let mut pause = LOOK;
+    while !has_ended(stream).unwrap_or(true) {
+        monoio::time::sleep(pause).await;
+        pause *= 2;
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn python() -> &'static Interpreter {
     })
 }
 
-/// Node with @discordjs/rest.
+/// Node with @discordjs/rest and Eris.
 pub(super) fn node() -> &'static Interpreter {
     static NODE: OnceLock<Interpreter> = OnceLock::new();
     NODE.get_or_init(|| {
@@ -74,7 +74,7 @@ pub(super) fn node() -> &'static Interpreter {
             }
             run(
                 Command::new("npm")
-                    .args(["ci", "--no-audit", "--no-fund"])
+                    .args(["ci", "--omit=optional", "--no-audit", "--no-fund"])
                     .current_dir(home),
                 "node, npm and a registry of Node packages",
             );

@@ -41,6 +41,13 @@ mod tests {
     }
 
     #[test]
+    fn eris_is_served_over_tls_by_two_workers() {
+        let stage = Stage::secure(2, IoDriver::Auto);
+        stage.play(install::node().script("eris_client.mjs"));
+        stage.verdict();
+    }
+
+    #[test]
     fn twilight_is_served_by_one_worker_on_epoll() {
         let stage = Stage::start(1, IoDriver::Epoll);
         twilight::play(stage.proxy());

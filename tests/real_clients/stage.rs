@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use loadtest::mock::tls::{Identity, Tls};
 use loadtest::mock::{self, MockConfig, MockHandle};
 use weir::config::{IoDriver, UpstreamUrl};
 
@@ -27,16 +28,40 @@ pub(super) struct Stage {
     mock: MockHandle,
     weir: weir::Handle,
     ca_file: PathBuf,
+    /// The authority of weir's own certificate, if it speaks TLS with its clients.
+    own_ca_file: Option<PathBuf>,
 }
 
 impl Stage {
+    /// Clients speak plain HTTP.
     pub(super) fn start(workers: usize, io_driver: IoDriver) -> Self {
+        Self::with(workers, io_driver, None)
+    }
+
+    /// Clients speak HTTPS.
+    pub(super) fn secure(workers: usize, io_driver: IoDriver) -> Self {
+        Self::with(workers, io_driver, Identity::make(Tls::Valid).unwrap())
+    }
+
+    fn with(workers: usize, io_driver: IoDriver, identity: Option<Identity>) -> Self {
         static STAGES: AtomicU32 = AtomicU32::new(0);
         let mock = mock::start(MockConfig::default()).unwrap();
         let number = STAGES.fetch_add(1, Ordering::Relaxed);
         let ca_file = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("real-clients-{}-{number}.pem", process::id()));
         fs::write(&ca_file, &mock.ca_pem).unwrap();
+        let own = identity.map(|identity| {
+            [
+                ("ca", identity.ca_pem),
+                ("cert", identity.cert_pem),
+                ("key", identity.key_pem),
+            ]
+            .map(|(name, pem)| {
+                let file = ca_file.with_extension(format!("{name}.pem"));
+                fs::write(&file, pem).unwrap();
+                file
+            })
+        });
         let weir = weir::start(weir::Config {
             bind_ip: [127, 0, 0, 1].into(),
             port: 0,
@@ -49,6 +74,8 @@ impl Stage {
                 port: mock.addr.port(),
             },
             upstream_ca_file: Some(ca_file.clone()),
+            tls_cert_file: own.as_ref().map(|[_, cert, _]| cert.clone()),
+            tls_key_file: own.as_ref().map(|[_, _, key]| key.clone()),
             ..weir::Config::default()
         })
         .unwrap();
@@ -56,6 +83,7 @@ impl Stage {
             mock,
             weir,
             ca_file,
+            own_ca_file: own.map(|[ca, ..]| ca),
         }
     }
 
@@ -65,8 +93,15 @@ impl Stage {
 
     /// Runs a client's script against the proxy; what it printed is shown if it fails.
     pub(super) fn play(&self, mut script: Command) {
+        let url = match &self.own_ca_file {
+            None => format!("http://{}", self.proxy()),
+            Some(ca) => {
+                script.env("NODE_EXTRA_CA_CERTS", ca);
+                format!("https://localhost:{}", self.proxy().port())
+            }
+        };
         script
-            .env("WEIR_URL", format!("http://{}", self.proxy()))
+            .env("WEIR_URL", url)
             .env("BOT_TOKEN", BOT_TOKEN)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

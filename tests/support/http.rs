@@ -3,11 +3,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection};
 
 /// A connection to weir.
 pub struct Client {
     pub stream: TcpStream,
+    /// The session on it, if it is not plain HTTP.
+    pub tls: Option<Box<ClientConnection>>,
     buffer: Vec<u8>,
 }
 
@@ -45,14 +50,64 @@ impl Client {
         stream.set_nodelay(true).expect("no delay");
         Self {
             stream,
+            tls: None,
             buffer: Vec::new(),
         }
     }
 
+    /// A connection under TLS to whoever `config` believes to be `localhost`. The handshake comes with
+    /// the first bytes.
+    pub fn secure(addr: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let name = "localhost".try_into().expect("a name");
+        let session = ClientConnection::new(config.clone(), name).expect("a configuration");
+        Self {
+            tls: Some(Box::new(session)),
+            ..Self::connect(addr)
+        }
+    }
+
+    /// Shakes hands.
+    pub fn shake(&mut self) -> std::io::Result<()> {
+        let session = self.tls.as_mut().expect("a connection under TLS");
+        while session.is_handshaking() {
+            session.complete_io(&mut self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// A connection, if it is not refused.
+    pub fn try_connect(addr: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            tls: None,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Sends a request and reads its answer; `None` if the connection ends before that is whole.
+    pub fn try_ask(&mut self, request: &str) -> Option<Answer> {
+        self.stream.write_all(request.as_bytes()).ok()?;
+        self.try_answer(request.starts_with("HEAD "))
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream
-            .write_all(bytes.as_ref())
-            .expect("weir takes the bytes");
+        let bytes = bytes.as_ref();
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(session) => rustls::Stream::new(&mut **session, &mut self.stream).write_all(bytes),
+        }
+        .expect("weir takes the bytes");
+    }
+
+    /// Reads what there is; 0 is the end, and under TLS one that weir has told of.
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(bytes),
+            Some(session) => rustls::Stream::new(&mut **session, &mut self.stream).read(bytes),
+        }
     }
 
     /// Sends a request and reads its answer.
@@ -111,7 +166,7 @@ impl Client {
             String::from_utf8_lossy(&self.buffer)
         );
         let mut byte = [0];
-        match self.stream.read(&mut byte) {
+        match self.read(&mut byte) {
             Ok(0) => true,
             Ok(_) => panic!("a byte after the last answer: {:?}", byte[0] as char),
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
@@ -192,13 +247,15 @@ impl Client {
 
     fn fill(&mut self) -> bool {
         let mut chunk = vec![0; 64 * 1024];
-        match self.stream.read(&mut chunk) {
+        match self.read(&mut chunk) {
             Ok(0) => false,
             Ok(count) => {
                 self.buffer.extend_from_slice(&chunk[..count]);
                 true
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            // Under TLS, an end that weir has not told of.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => false,
             Err(error) => panic!("reading: {error}"),
         }
     }

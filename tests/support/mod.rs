@@ -8,7 +8,9 @@
 
 pub mod http;
 pub mod program;
+pub mod tls;
 pub mod upstream;
+pub mod vectors;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -129,18 +131,20 @@ pub fn config(upstream: &str, ca_file: Option<PathBuf>) -> Config {
 
 /// The mock's authority in a file of its own; `None` if it speaks plain HTTP.
 pub fn ca_file(mock: &MockHandle) -> Option<PathBuf> {
+    (!mock.ca_pem.is_empty()).then(|| pem_file(&mock.ca_pem))
+}
+
+/// A file of its own with this in it.
+pub fn pem_file(pem: &str) -> PathBuf {
     static FILES: AtomicU64 = AtomicU64::new(0);
-    if mock.ca_pem.is_empty() {
-        return None;
-    }
     let name = format!(
         "ca-{}-{}.pem",
         std::process::id(),
         FILES.fetch_add(1, Ordering::Relaxed)
     );
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, &mock.ca_pem).expect("the CA file is written");
-    Some(path)
+    std::fs::write(&path, pem).expect("the CA file is written");
+    path
 }
 
 /// A request with the usual headers of a bot.

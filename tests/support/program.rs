@@ -94,7 +94,7 @@ impl Program {
                     panic!("weir did not say that it serves: {seen:#?}");
                 });
             if line.contains("weir serves") {
-                break (address(&line, "\"proxy\":"), address(&line, "\"metrics\":"));
+                break (address(&line, "proxy"), address(&line, "metrics"));
             }
             seen.push(line);
         };
@@ -185,12 +185,13 @@ impl Peak {
     }
 }
 
-/// The address behind `key` in a line of the JSON log.
+/// The address behind `key` in a line of the log, JSON or text.
 fn address(line: &str, key: &str) -> SocketAddr {
     let rest = line
-        .split(key)
-        .nth(1)
-        .unwrap_or_else(|| panic!("{key} in {line}"));
+        .split_once(&format!("\"{key}\":"))
+        .or_else(|| line.split_once(&format!("{key}=")))
+        .unwrap_or_else(|| panic!("{key} in {line}"))
+        .1;
     let text: String = rest
         .chars()
         .skip_while(|c| *c == '"')

@@ -8,6 +8,7 @@ mod mock;
 mod pictures;
 mod scale;
 mod sim;
+mod soak;
 
 use std::io;
 
@@ -37,6 +38,8 @@ enum Command {
     Scale(scale::Args),
     /// Measure deciding in place against pure messages between two workers.
     Handoff(handoff::Args),
+    /// Run weir under load, faults and churn, and look for anything wrong, lost, stuck or leaked.
+    Soak(soak::Args),
     /// Draw a run's pictures.
     Pictures(pictures::Args),
     #[command(hide = true)]
@@ -52,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Handoff(args) => handoff::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Pictures(args) => pictures::run(&args),
         Command::Part(args) => compare::run_part(&args),
     }

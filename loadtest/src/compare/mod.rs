@@ -24,6 +24,7 @@ mod traffic;
 pub mod upstream;
 
 pub use peers::Peer;
+pub(crate) use peers::find_weir;
 pub use report::{Report, folder as new_folder};
 
 use std::fs;
@@ -94,7 +95,7 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> io::Result<Report> {
             }
         }
     }
-    let weir = peers::find_weir(options.weir.as_deref())?;
+    let weir = find_weir(options.weir.as_deref())?;
     let scratch = Scratch::make()?;
     let (stage, mut upstream) = set_up(options.upstream, cores.clone(), weir, &scratch.0)?;
     host::pin(&[cores.load])?;

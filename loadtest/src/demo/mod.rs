@@ -9,6 +9,7 @@ mod proxy;
 mod tally;
 
 pub use bots::Bot;
+pub(crate) use bots::base64;
 pub use proxy::Proxy;
 pub use tally::{Tally, Tick};
 

@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 use super::http::Head;
 use super::limits::Cause;
 use super::objects::{self, MessageParts, Snowflakes, put};
-use super::route::{Method, is_id};
+use super::route::{Method, REQUEST_PARAM, is_id};
 use super::world::{Outcome, Reply};
 
 /// A body chosen with `/echo?bytes=N` is built in memory up to this size; `Download` streams.
@@ -94,7 +94,7 @@ impl Writer {
                 endpoint.status(cx.head.target())
             }
         };
-        self.start(out, cx.unix_ns, status);
+        self.start(out, cx, status);
         if let Some((view, bucket)) = &outcome.limit {
             put!(
                 out,
@@ -138,7 +138,7 @@ impl Writer {
     ) {
         self.body.clear();
         self.body.extend_from_slice(body.as_bytes());
-        self.start(out, cx.unix_ns, status);
+        self.start(out, cx, status);
         let typed = |name: &str| name.eq_ignore_ascii_case("content-type");
         for (name, value) in headers.iter().filter(|(name, _)| !typed(name)) {
             put!(out, "{name}: {value}\r\n");
@@ -160,11 +160,12 @@ impl Writer {
     pub fn write_control(&mut self, out: &mut Vec<u8>, cx: Context<'_>, status: u16, json: &[u8]) {
         self.body.clear();
         self.body.extend_from_slice(json);
-        self.start(out, cx.unix_ns, status);
+        self.start(out, cx, status);
         self.finish(out, cx, status, JSON, false);
     }
 
-    fn start(&mut self, out: &mut Vec<u8>, unix_ns: u64, status: u16) {
+    fn start(&mut self, out: &mut Vec<u8>, cx: Context<'_>, status: u16) {
+        let unix_ns = cx.unix_ns;
         let now_s = unix_ns / 1_000_000_000;
         if now_s != self.date_s {
             (self.date, self.date_s) = (http_date(now_s), now_s);
@@ -175,6 +176,9 @@ impl Writer {
             reason(status),
             self.date
         );
+        if let Some(number) = request_number(cx.head.target()) {
+            put!(out, "{REQUEST_HEADER}: {number}\r\n");
+        }
     }
 
     /// What shows that Discord answered, and not only its front.
@@ -233,7 +237,7 @@ impl Writer {
 
     /// The ban's answer: Cloudflare's alone, so without `Via`.
     fn write_ban(&mut self, out: &mut Vec<u8>, cx: Context<'_>, outcome: &Outcome, wait_ns: u64) {
-        self.start(out, cx.unix_ns, 429);
+        self.start(out, cx, 429);
         let ban = outcome.ban;
         if ban.retry_after {
             put!(out, "retry-after: {}\r\n", seconds(wait_ns));
@@ -326,6 +330,17 @@ impl Writer {
             Endpoint::NoContent | Endpoint::Download => {}
         }
     }
+}
+
+/// Says again what the sender called its request.
+pub const REQUEST_HEADER: &str = "x-mock-request";
+
+/// What a sender calls its request, in digits.
+fn request_number(target: &str) -> Option<&str> {
+    let query = target.split_once('?')?.1;
+    let mut pairs = query.split('&');
+    let number = pairs.find_map(|pair| pair.strip_prefix(REQUEST_PARAM)?.strip_prefix('='))?;
+    number.bytes().all(|b| b.is_ascii_digit()).then_some(number)
 }
 
 /// What Discord's own answers are.

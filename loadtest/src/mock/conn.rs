@@ -22,7 +22,7 @@ use super::world::Request;
 const STEP_BYTES: usize = 64 * PATTERN_PERIOD * 16;
 
 /// Period of the pattern that downloads are made of; a prime, so that no block size hides a gap.
-pub(super) const PATTERN_PERIOD: usize = 251;
+pub(crate) const PATTERN_PERIOD: usize = 251;
 
 /// Whether the connection goes on after a request.
 enum Next {

@@ -11,6 +11,9 @@ use super::route::Method;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
+    /// What the oracle counts it as; its action's kind when absent.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Only this method.
     #[serde(default)]
     pub method: Option<String>,
@@ -101,6 +104,24 @@ pub enum Action {
 }
 
 impl Action {
+    /// Its name, as settings have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CloseUnprocessed => "close_unprocessed",
+            Self::ResetUnprocessed => "reset_unprocessed",
+            Self::CloseAfter { .. } => "close_after",
+            Self::ResetAfter { .. } => "reset_after",
+            Self::Hang { .. } => "hang",
+            Self::Stall { .. } => "stall",
+            Self::CloseIdle => "close_idle",
+            Self::ConnectionClose => "connection_close",
+            Self::Raw { .. } => "raw",
+            Self::Garbage { .. } => "garbage",
+            Self::HalfHead => "half_head",
+            Self::Answer { .. } => "answer",
+        }
+    }
+
     /// Whether the request is processed (counted by the limits, taken as sent) all the same.
     pub fn is_processed(&self) -> bool {
         match self {
@@ -124,6 +145,7 @@ impl Action {
 impl From<Action> for Fault {
     fn from(action: Action) -> Self {
         Self {
+            name: None,
             method: None,
             target: None,
             token: None,
@@ -143,6 +165,29 @@ impl Fault {
             times: Some(n),
             ..self
         }
+    }
+
+    /// The same fault, counted under this name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            ..self
+        }
+    }
+
+    /// The same fault, striking by chance.
+    #[must_use]
+    pub fn likely(self, probability: f64) -> Self {
+        Self {
+            probability,
+            ..self
+        }
+    }
+
+    /// What the oracle counts it as.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.action.kind())
     }
 
     /// The same fault for targets that contain `part`.
@@ -191,7 +236,7 @@ impl Faults {
     }
 
     /// What strikes this request.
-    pub fn strike(&mut self, method: Method, target: &str, authorization: &str) -> Option<Action> {
+    pub fn strike(&mut self, method: Method, target: &str, authorization: &str) -> Option<&Fault> {
         for (fault, seen) in &mut self.list {
             let last = fault
                 .times
@@ -204,7 +249,7 @@ impl Faults {
             }
             *seen = seen.saturating_add(1);
             if *seen > fault.skip {
-                return Some(fault.action.clone());
+                return Some(fault);
             }
         }
         None

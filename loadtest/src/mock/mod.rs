@@ -40,6 +40,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
+pub(crate) use self::conn::PATTERN_PERIOD;
 use self::faults::Fault;
 use self::oracle::{Arrival, OracleReport};
 use self::server::{Command, Local, Shared};
@@ -63,6 +64,8 @@ pub struct MockConfig {
     pub driver: Driver,
     /// Decides chances of faults and jitter.
     pub seed: u64,
+    /// Whether [`MockHandle::lateness`] is watched, at the price of 200 wake-ups a second.
+    pub watched: bool,
     /// What can be changed later, too.
     pub settings: Settings,
 }
@@ -76,6 +79,7 @@ impl Default for MockConfig {
             threads: 1,
             driver: Driver::Auto,
             seed: 1,
+            watched: false,
             settings: Settings::default(),
         }
     }
@@ -100,7 +104,8 @@ pub struct MockHandle {
 pub fn start(config: MockConfig) -> io::Result<MockHandle> {
     let identity = Identity::make(config.tls)?;
     let (ca_pem, tls) = identity.map_or((String::new(), None), |i| (i.ca_pem, Some(i.config)));
-    let shared = Arc::new(Shared::new(tls, World::new(config.settings, config.seed)));
+    let world = World::new(config.settings, config.seed);
+    let shared = Arc::new(Shared::new(tls, world, config.watched));
     let count = config.threads.max(1);
     let first = server::bind(SocketAddr::new(config.ip, config.port), count > 1)?;
     let addr = first.local_addr()?;
@@ -156,6 +161,13 @@ impl MockHandle {
     /// What the oracle can tell now.
     pub fn oracle(&self) -> OracleReport {
         self.shared.report()
+    }
+
+    /// The longest that one of its threads was kept from its work since this was last asked for: a
+    /// machine that stood still, or too much to do. What arrives meanwhile is judged late. Zero
+    /// unless [`MockConfig::watched`].
+    pub fn lateness(&self) -> std::time::Duration {
+        self.shared.lateness()
     }
 
     /// Forgets what was seen, all counters and bans.
@@ -223,7 +235,7 @@ impl Drop for MockHandle {
 
 /// The SHA-256, in hexadecimal, of the `bytes` that a download of this size sends.
 pub fn download_sha256(bytes: u64) -> String {
-    let block: Vec<u8> = (0..conn::PATTERN_PERIOD).map(|i| i as u8).collect();
+    let block: Vec<u8> = (0..PATTERN_PERIOD).map(|i| i as u8).collect();
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     let mut left = bytes;
     while left > 0 {

@@ -20,6 +20,10 @@ const OLD_MS: u64 = 14 * 24 * 3600 * 1000;
 /// What every interaction token starts with: the base64 of `interaction:`.
 const INTERACTION_PREFIX: &str = "aW50ZXJhY3Rpb246";
 
+/// The query parameter by which a sender names a request: its answer says it again, and the oracle
+/// sees whether it is processed twice.
+pub const REQUEST_PARAM: &str = "request";
+
 /// A method that Discord knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[expect(missing_docs, reason = "the names are RFC 9110's")]
@@ -36,6 +40,11 @@ pub enum Method {
 impl Method {
     /// How many there are.
     pub const COUNT: usize = 7;
+
+    /// Whether it changes nothing, so that it can be sent twice (RFC 9110 9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options)
+    }
 
     /// The method of this name; names are case-sensitive.
     pub fn parse(name: &str) -> Option<Self> {

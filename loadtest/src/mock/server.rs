@@ -54,23 +54,33 @@ pub(super) struct Shared {
     /// Counts changes of the settings, so that threads notice them by one load.
     version: AtomicU64,
     connections: AtomicU64,
+    /// The longest that a thread was kept from its work since this was last asked for, in
+    /// microseconds; `None` unless it is watched.
+    late_us: Option<AtomicU64>,
     pipes: Mutex<Vec<UnixStream>>,
 }
 
 impl Shared {
-    pub(super) fn new(tls: Option<Arc<ServerConfig>>, world: World) -> Self {
+    pub(super) fn new(tls: Option<Arc<ServerConfig>>, world: World, watched: bool) -> Self {
         Self {
             clock: Clock::start(),
             tls,
             world: Mutex::new(world),
             version: AtomicU64::new(1),
             connections: AtomicU64::new(0),
+            late_us: watched.then(AtomicU64::default),
             pipes: Mutex::new(Vec::new()),
         }
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How late its threads have been since this was last asked for.
+    pub(super) fn lateness(&self) -> Duration {
+        let late_us = self.late_us.as_ref();
+        Duration::from_micros(late_us.map_or(0, |late| late.swap(0, Ordering::Relaxed)))
     }
 
     pub(super) fn report(&self) -> OracleReport {
@@ -228,6 +238,9 @@ pub(super) fn run(
             return;
         }
         monoio::spawn(obey_all(pipe, Rc::clone(&local)));
+        if local.shared.late_us.is_some() {
+            monoio::spawn(watch(Rc::clone(&local)));
+        }
         if let Some(control) = control.and_then(|c| {
             c.set_nonblocking(legacy).ok()?;
             TcpListener::from_std(c).ok()
@@ -248,6 +261,20 @@ pub(super) fn run(
             monoio::time::sleep(STOP_TURN).await;
         }
     });
+}
+
+/// Watches how late this thread does what is due.
+async fn watch(local: Rc<Local>) {
+    const TURN: Duration = Duration::from_millis(5);
+    while !local.stopping.get() {
+        let asleep = std::time::Instant::now();
+        monoio::time::sleep(TURN).await;
+        let late = asleep.elapsed().saturating_sub(TURN);
+        if let Some(longest) = &local.shared.late_us {
+            let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+            longest.fetch_max(late_us, Ordering::Relaxed);
+        }
+    }
 }
 
 async fn obey_all(pipe: UnixStream, local: Rc<Local>) {

@@ -247,6 +247,9 @@ impl World {
         let reply = match decision.refused {
             Some((cause, wait)) => Reply::Limited(cause, wait),
             None => {
+                if let Some(id) = path.number(route::REQUEST_PARAM) {
+                    self.oracle.once.record(id, request.method, request.target);
+                }
                 if let Some(tag) = Tag::find(path.query, request.json) {
                     self.oracle.order.record(lane, tag, request.target);
                 }
@@ -260,9 +263,14 @@ impl World {
 
     /// Which fault befalls a request.
     pub fn fault(&mut self, method: Method, target: &str, authorization: &str) -> Option<Action> {
-        let action = self.faults.strike(method, target, authorization);
-        self.oracle.faults += u64::from(action.is_some());
-        action
+        let fault = self.faults.strike(method, target, authorization)?;
+        self.oracle.faults += 1;
+        let label = fault.label();
+        match self.oracle.struck.get_mut(label) {
+            Some(count) => *count += 1,
+            None => drop(self.oracle.struck.insert(label.to_owned(), 1)),
+        }
+        Some(fault.action.clone())
     }
 
     fn conclude(

@@ -109,9 +109,15 @@ fn the_framing_table_holds_for_requests_and_responses() {
             "Transfer-Encoding: chunked\r\nContent-Length: x\r\n",
             Err(LengthAndCoding),
         ),
-        // Names that only look like framing are none of our business.
+        // Names that some readers take for these.
         (
             "Content-Length: 3\r\nTransfer_Encoding: chunked\r\n",
+            Err(BadFraming::LookAlike),
+        ),
+        ("content_length: 3\r\n", Err(BadFraming::LookAlike)),
+        // Names that only look like framing are none of our business.
+        (
+            "Content-Length: 3\r\nTransfer-Encodings: chunked\r\n",
             Ok(Framing::Length(3)),
         ),
     ] {

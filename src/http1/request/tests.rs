@@ -254,6 +254,9 @@ fn unknown_methods_pass_but_connect_and_look_alikes_do_not() {
         "CONNECT discord.com:443 HTTP/1.1\r\nHost: h\r\n\r\n",
         "connect / HTTP/1.1\r\nHost: h\r\n\r\n",
         "Head / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "trace / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "PRI / HTTP/1.1\r\nHost: h\r\n\r\n",
         &format!("M{longest}"),
         &"M".repeat(METHOD_BYTES_MAX + 1),
     ] {
@@ -352,6 +355,23 @@ fn connection_may_not_take_away_what_was_judged() {
 }
 
 #[test]
+fn no_other_expectation_than_continue_is_taken() {
+    for value in [
+        "",
+        "something",
+        "x 100-continue",
+        "100-continue, x",
+        "100-continue;x",
+    ] {
+        let head = with(&format!("Content-Length: 1\r\nExpect: {value}\r\n"));
+        assert_eq!(refused(&head), BadRequest::Expectation, "{value}");
+    }
+    let twice = "Expect: 100-continue\r\n".repeat(2);
+    assert_eq!(refused(&with(&twice)), BadRequest::Expectation);
+    assert_eq!(BadRequest::Expectation.status(), 417);
+}
+
+#[test]
 fn continue_is_expected_only_before_a_body() {
     for (version, line, expected) in [
         ("1.1", "Content-Length: 1\r\nExpect: 100-continue\r\n", true),
@@ -360,7 +380,6 @@ fn continue_is_expected_only_before_a_body() {
             "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n",
             true,
         ),
-        ("1.1", "Content-Length: 1\r\nExpect: something\r\n", false),
         (
             "1.1",
             "Content-Length: 0\r\nExpect: 100-continue\r\n",

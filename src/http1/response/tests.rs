@@ -34,6 +34,24 @@ fn a_response_says_what_weir_needs_to_know() {
 }
 
 #[test]
+fn an_interim_answer_that_announces_a_body_is_refused() {
+    for line in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        for status in [100, 102, 103] {
+            for method in [Method::Get, Method::Head, Method::Post] {
+                let buf = format!("HTTP/1.1 {status} X\r\n{line}\r\n\r\n");
+                assert!(
+                    matches!(
+                        parse_response(buf.as_bytes(), method),
+                        Parse::Invalid(BadResponse::InterimBody)
+                    ),
+                    "{method:?} {buf}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn method_and_status_decide_whether_a_body_follows() {
     use Framing::{Chunked, Length, None, UntilClose};
     const LENGTH: &str = "Content-Length: 5\r\n";
@@ -56,8 +74,7 @@ fn method_and_status_decide_whether_a_body_follows() {
         (Method::Delete, 204, CHUNKED, None, false),
         (Method::Head, 204, LENGTH, None, true),
         (Method::Post, 100, "", None, true),
-        (Method::Post, 103, LENGTH, None, false),
-        (Method::Head, 103, LENGTH, None, false),
+        (Method::Post, 103, EMPTY, None, true),
         (Method::Get, 205, "", UntilClose, false),
     ] {
         let buf = format!("HTTP/1.1 {status} X\r\n{lines}\r\n");

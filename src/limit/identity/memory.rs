@@ -30,13 +30,7 @@ impl Identities {
                 return None;
             }
         }
-        let overridden = self.settings.global_overrides.get(&permit.user_id);
-        let limit = overridden
-            .or_else(|| self.learned_limits.get(&key))
-            .copied();
-        let limit = limit.unwrap_or(self.settings.global_default);
-        let mut window = Window::new(now, limit);
-        window.set_limit(limit);
+        let window = self.window(now, key, permit.user_id);
         let number = self.arena.insert(Identity {
             key,
             window,
@@ -55,8 +49,21 @@ impl Identities {
             self.arena[number].bearer = self.bearers.push_back(&mut self.bearer_list, number);
         }
         self.map.insert(key, number);
+        self.revive(now, number);
         self.agenda.sweep_by(now + SWEEP_PAUSE, out);
         Some(number)
+    }
+
+    /// A window of which nothing is used.
+    pub(super) fn window(&self, now: Instant, key: u64, user_id: u64) -> Window {
+        let overridden = self.settings.global_overrides.get(&user_id);
+        let limit = overridden
+            .or_else(|| self.learned_limits.get(&key))
+            .copied();
+        let limit = limit.unwrap_or(self.settings.global_default);
+        let mut window = Window::new(now, limit);
+        window.set_limit(limit);
+        window
     }
 
     /// Forgets the bearer that was used least recently, of those that have nothing under way.

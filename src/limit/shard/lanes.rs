@@ -28,6 +28,11 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
+    /// All of them, to be written down.
+    pub(super) fn keep(&self) -> Vec<(u64, bool)> {
+        self.list.iter().map(|s| (s.name_key, s.shared)).collect()
+    }
+
     fn meet(&mut self, name_key: u64, shared: bool) {
         if let Some(suspect) = self.list.iter_mut().find(|s| s.name_key == name_key) {
             suspect.shared |= shared;

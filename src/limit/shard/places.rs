@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// Enters that the route of this key points to `bucket`, where it did not.
-    fn point(&mut self, route: u64, bucket: u32) {
+    pub(super) fn point(&mut self, route: u64, bucket: u32) {
         self.index.insert(route, bucket);
         let b = &mut self.buckets[bucket];
         if b.route_key == 0 {

@@ -65,6 +65,9 @@ impl<S: Subject> World<S> {
         if client.left {
             return;
         }
+        if self.now < self.closed_until {
+            return self.schedule(self.closed_until, Event::Ask(id));
+        }
         let place = client.asked.request.place();
         self.places.insert(place);
         self.channels.insert((place.0, place.1));
@@ -184,6 +187,31 @@ impl<S: Subject> World<S> {
             }
             State::Away => client.left = true,
             State::Sent { .. } | State::Done => {}
+        }
+    }
+
+    /// The limiter's process is to end: it takes nobody in, and what is under way comes back.
+    pub(super) fn drains(&mut self) {
+        let Some(restart) = self.restart else {
+            return;
+        };
+        let ended = self.now + self.network.delay_max * 2 + Duration::from_millis(1);
+        self.closed_until = ended + restart.down;
+        self.schedule(ended, Event::Restarts);
+        self.send_away();
+    }
+
+    /// Whoever waits is told to ask again when the next process serves.
+    pub(super) fn send_away(&mut self) {
+        for id in 0..self.clients.len() as u64 {
+            let client = &mut self.clients[id as usize];
+            if client.state == State::Waiting {
+                client.state = State::Away;
+                let asked = client.asked;
+                self.waiting -= 1;
+                self.subject.leaves(self.now, &asked, &mut self.actions);
+                self.schedule(self.closed_until, Event::Ask(id));
+            }
         }
     }
 

@@ -46,6 +46,10 @@ pub(super) enum Event {
     Leaves(u64),
     Tick,
     Confirmed(u64),
+    /// The limiter's process takes nobody in any more.
+    Drains,
+    /// It ends, and the next one starts.
+    Restarts,
 }
 
 pub(super) struct Scheduled(pub(super) Instant, pub(super) u64, pub(super) Event);

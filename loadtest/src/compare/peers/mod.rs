@@ -10,7 +10,7 @@ mod relay;
 mod weir;
 
 pub(super) use nginx::Upstream as NginxUpstream;
-pub(super) use weir::find as find_weir;
+pub(crate) use weir::find as find_weir;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

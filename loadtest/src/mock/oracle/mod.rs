@@ -5,9 +5,11 @@
 //! Recording costs a few additions; the report is made when asked for.
 
 mod log;
+mod once;
 mod order;
 
 pub use log::{Arrival, Log};
+pub use once::{Once, OnceReport};
 pub use order::{Disorder, Order, OrderReport, Tag};
 
 use std::collections::BTreeMap;
@@ -83,6 +85,10 @@ pub struct OracleReport {
     pub malformed: u64,
     /// Faults that struck.
     pub faults: u64,
+    /// Those that struck, by name.
+    pub struck: BTreeMap<String, u64>,
+    /// Which named requests were processed, and how often.
+    pub once: OnceReport,
     /// Order per lane.
     pub order: OrderReport,
     /// Connections.
@@ -121,6 +127,10 @@ pub struct Oracle {
     pub malformed: u64,
     /// Faults that struck.
     pub faults: u64,
+    /// Those, by name.
+    pub struck: BTreeMap<String, u64>,
+    /// Which named requests were processed.
+    pub once: Once,
     requests: u64,
     statuses: BTreeMap<u16, u64>,
     ops: Vec<TemplateReport>,
@@ -183,6 +193,8 @@ impl Oracle {
             banned_requests: self.banned_requests,
             malformed: self.malformed,
             faults: self.faults,
+            struck: self.struck.clone(),
+            once: self.once.report().clone(),
             order: self.order.report(),
             connections: self.connections.clone(),
             refused,

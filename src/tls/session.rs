@@ -1,27 +1,27 @@
-//! TLS to the upstream: rustls driven by hand over our own buffers.
+//! One session: rustls driven by hand over our own buffers.
 //!
 //! ```text
 //! socket ─▶ incoming: ├─ complete records ─┼─ half a record ─┤ ─▶ decrypt ─▶ plain
-//! socket ◀─ outgoing ◀─ encrypt ◀─ what the exchange sends
+//! socket ◀─ outgoing ◀─ encrypt ◀─ what is to be said
 //! ```
 //!
 //! The unbuffered API of rustls is used because it reads records where they lie: the connection
-//! holds no buffer of its own, so a pooled one that idles costs its keys and nothing else. When the
-//! handshake is done, the records of TLS 1.3 are ours (`records`).
-//! [`Session`] is the state machine, without a socket: bytes in, bytes out. The connection around
-//! it is [`super::connection::Connection`].
+//! holds no buffer of its own, so one that idles costs its keys and nothing else. When the handshake
+//! is done, the records of TLS 1.3 are ours (`records`). [`Session`] is the state machine, without a
+//! socket: bytes in, bytes out.
 
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
+use rustls::{ClientConfig, Error, HandshakeKind, PeerMisbehaved, ProtocolVersion, ServerConfig};
 
+use super::end::End;
 use super::records::{Opened, Records};
-use crate::error::{Error, Kind};
 use crate::io::Buf;
 
 /// Room tried first for a handshake flight; rustls says how much more it wants.
@@ -34,25 +34,34 @@ const RECORD_OVERHEAD: usize = 64;
 /// Plaintext of one record (RFC 8446 5.1).
 const RECORD_PLAIN_BYTES: usize = 16 * 1024;
 
-/// One TLS session, from the first flight to the last record.
-pub struct Session {
-    layer: Layer,
+/// One TLS session, from the first flight to the last record, at the end `E` of it.
+pub struct Session<E: End> {
+    layer: Layer<E>,
     /// The handshake resumed an earlier session.
     resumed: bool,
     /// The peer sent close_notify: no more plaintext will come.
     peer_closed: bool,
+    /// rustls points into `incoming`, at half a handshake message, and must be shown that and nothing
+    /// else.
+    pinned: bool,
 }
+
+/// The end that connects.
+pub type ClientSession = Session<UnbufferedClientConnection>;
+
+/// The end that accepts.
+pub type ServerSession = Session<UnbufferedServerConnection>;
 
 /// Who seals and opens records.
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one for each upstream connection, which is boxed as a whole"
+    reason = "there is one for each TLS connection, which is boxed as a whole"
 )]
-enum Layer {
+enum Layer<E: End> {
     /// rustls: during the handshake, and all along with TLS 1.2.
-    Rustls(UnbufferedClientConnection),
+    Rustls(E),
     /// We: TLS 1.3 after the handshake.
-    Ours(Records),
+    Ours(Records<E>),
     /// Nobody, since the one did not become the other.
     Broken,
 }
@@ -68,39 +77,64 @@ pub enum Handshake {
     Done,
 }
 
-impl Session {
-    /// A session that has said nothing yet.
+impl ClientSession {
+    /// A session that has said nothing yet, with the server of this name.
     ///
     /// # Errors
     /// rustls refuses the configuration.
-    pub fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
-        let tls = UnbufferedClientConnection::new(config, name).map_err(handshake_error)?;
-        Ok(Self {
+    pub fn connect(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
+        UnbufferedClientConnection::new(config, name).map(Self::new)
+    }
+}
+
+impl ServerSession {
+    /// A session that has heard nothing yet.
+    ///
+    /// # Errors
+    /// rustls refuses the configuration.
+    pub fn accept(config: Arc<ServerConfig>) -> Result<Self, Error> {
+        UnbufferedServerConnection::new(config).map(Self::new)
+    }
+}
+
+impl<E: End> Session<E> {
+    fn new(tls: E) -> Self {
+        Self {
             layer: Layer::Rustls(tls),
             resumed: false,
             peer_closed: false,
-        })
+            pinned: false,
+        }
     }
 
-    /// Takes the handshake as far as the bytes at hand allow.
+    /// Takes the handshake as far as the bytes at hand allow. What the peer said right behind it is
+    /// appended to `plain`.
     ///
     /// # Errors
-    /// The peer's certificate or protocol is not acceptable.
+    /// The peer's certificate or protocol is not acceptable; [`Session::complain`] says so to it.
     pub fn handshake(
         &mut self,
         incoming: &mut Buf,
+        plain: &mut Buf,
         outgoing: &mut Buf,
     ) -> Result<Handshake, Error> {
         let Layer::Rustls(tls) = &mut self.layer else {
             return Ok(Handshake::Done);
         };
         loop {
-            let UnbufferedStatus { discard, state } =
-                tls.process_tls_records(incoming.as_mut_slice());
-            let step = match state.map_err(handshake_error)? {
+            let UnbufferedStatus { mut discard, state } = tls.process(incoming.as_mut_slice());
+            let step = match state? {
                 ConnectionState::EncodeTlsData(mut flight) => {
                     append(outgoing, FLIGHT_BYTES, |room| flight.encode(room))
-                        .map_err(|_| Error::new(Kind::TlsHandshake))?;
+                        .map_err(|_| Error::EncryptError)?;
+                    None
+                }
+                ConnectionState::ReadTraffic(mut records) => {
+                    while let Some(record) = records.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        plain.push(record.payload);
+                    }
                     None
                 }
                 ConnectionState::TransmitTlsData(flight) => {
@@ -110,13 +144,15 @@ impl Session {
                 }
                 ConnectionState::BlockedHandshake => Some(Handshake::Receive),
                 ConnectionState::WriteTraffic(_) => Some(Handshake::Done),
-                _ => return Err(Error::new(Kind::TlsHandshake)),
+                // The peer is gone before it has said anything.
+                _ => return Err(Error::HandshakeNotComplete),
             };
             incoming.consume(discard);
+            self.pinned = begins_with_record(incoming);
             if let Some(step) = step {
                 if step == Handshake::Done {
-                    self.resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
-                    self.take_over(incoming).map_err(handshake_error)?;
+                    self.resumed = tls.common().handshake_kind() == Some(HandshakeKind::Resumed);
+                    self.take_over(incoming)?;
                 }
                 return Ok(step);
             }
@@ -125,13 +161,15 @@ impl Session {
 
     /// Makes the records ours, if the protocol is TLS 1.3. Done when nothing lies in `incoming`: else
     /// rustls may have opened a part of it.
-    fn take_over(&mut self, incoming: &Buf) -> Result<(), rustls::Error> {
+    fn take_over(&mut self, incoming: &Buf) -> Result<(), Error> {
         if !incoming.is_empty() {
             return Ok(());
         }
         self.layer = match std::mem::replace(&mut self.layer, Layer::Broken) {
-            Layer::Rustls(tls) if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
-                let (secrets, kernel) = tls.dangerous_into_kernel_connection()?;
+            Layer::Rustls(tls)
+                if tls.common().protocol_version() == Some(ProtocolVersion::TLSv1_3) =>
+            {
+                let (secrets, kernel) = tls.into_kernel()?;
                 Layer::Ours(Records::new(secrets, kernel)?)
             }
             other => other,
@@ -154,7 +192,7 @@ impl Session {
             Layer::Rustls(tls) => tls,
             Layer::Ours(records) => {
                 while !self.peer_closed {
-                    match records.open(incoming, plain).map_err(record_error)? {
+                    match records.open(incoming, plain)? {
                         Opened::Nothing => break,
                         Opened::Record => {}
                         Opened::End => self.peer_closed = true,
@@ -162,23 +200,22 @@ impl Session {
                 }
                 return Ok(());
             }
-            Layer::Broken => return Err(Error::new(Kind::GarbageAnswer)),
+            Layer::Broken => return Err(Error::HandshakeNotComplete),
         };
         loop {
-            let UnbufferedStatus { mut discard, state } =
-                tls.process_tls_records(incoming.as_mut_slice());
+            let UnbufferedStatus { mut discard, state } = tls.process(incoming.as_mut_slice());
             let mut more = true;
-            match state.map_err(record_error)? {
+            match state? {
                 ConnectionState::ReadTraffic(mut records) => {
                     while let Some(record) = records.next_record() {
-                        let record = record.map_err(record_error)?;
+                        let record = record?;
                         discard += record.discard;
                         plain.push(record.payload);
                     }
                 }
                 ConnectionState::EncodeTlsData(mut message) => {
                     append(outgoing, FLIGHT_BYTES, |room| message.encode(room))
-                        .map_err(|_| Error::new(Kind::GarbageAnswer))?;
+                        .map_err(|_| Error::EncryptError)?;
                 }
                 ConnectionState::TransmitTlsData(message) => message.done(),
                 ConnectionState::PeerClosed | ConnectionState::Closed => {
@@ -188,12 +225,14 @@ impl Session {
                 ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake => {
                     more = false;
                 }
-                _ => return Err(Error::new(Kind::GarbageAnswer)),
+                // The peer begins early data, which is never offered.
+                _ => return Err(Error::HandshakeNotComplete),
             }
             incoming.consume(discard);
             if !more {
+                self.pinned = begins_with_record(incoming);
                 if !self.peer_closed {
-                    self.take_over(incoming).map_err(record_error)?;
+                    self.take_over(incoming)?;
                 }
                 return Ok(());
             }
@@ -209,27 +248,65 @@ impl Session {
             return Ok(());
         }
         let tls = match &mut self.layer {
+            // What would have to be said in the middle of a message that is still to come.
+            Layer::Rustls(_) if self.pinned => {
+                return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
+            }
             Layer::Rustls(tls) => tls,
-            Layer::Ours(records) => return records.seal(plain, outgoing).map_err(record_error),
-            Layer::Broken => return Err(Error::new(Kind::ClosedBeforeAnswer)),
+            Layer::Ours(records) => return records.seal(plain, outgoing),
+            Layer::Broken => return Err(Error::HandshakeNotComplete),
         };
         loop {
-            let UnbufferedStatus { state, .. } = tls.process_tls_records(&mut []);
-            match state.map_err(record_error)? {
+            let UnbufferedStatus { state, .. } = tls.process(&mut []);
+            match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let records = plain.len() / RECORD_PLAIN_BYTES + 1;
                     let room = plain.len() + records * RECORD_OVERHEAD;
                     append(outgoing, room, |room| traffic.encrypt(plain, room))
-                        .map_err(|_| Error::new(Kind::ClosedBeforeAnswer))?;
+                        .map_err(|_| Error::EncryptError)?;
                     return Ok(());
                 }
                 ConnectionState::EncodeTlsData(mut message) => {
                     append(outgoing, FLIGHT_BYTES, |room| message.encode(room))
-                        .map_err(|_| Error::new(Kind::GarbageAnswer))?;
+                        .map_err(|_| Error::EncryptError)?;
                 }
                 ConnectionState::TransmitTlsData(message) => message.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
-                _ => return Err(Error::new(Kind::ClosedBeforeAnswer)),
+                _ => return Err(Error::HandshakeNotComplete),
+            }
+        }
+    }
+
+    /// Appends `close_notify` to `outgoing`: that nothing more will be said, and nothing was cut off.
+    /// Silent where there is no session to close.
+    pub fn close(&mut self, outgoing: &mut Buf) {
+        match &mut self.layer {
+            // The session ends whatever comes of it.
+            Layer::Ours(records) => drop(records.close(outgoing)),
+            Layer::Rustls(_) if self.pinned => {}
+            Layer::Rustls(tls) => {
+                let UnbufferedStatus { state, .. } = tls.process(&mut []);
+                if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+                    let close = |room: &mut [u8]| traffic.queue_close_notify(room);
+                    drop(append(outgoing, RECORD_OVERHEAD, close));
+                }
+            }
+            Layer::Broken => {}
+        }
+    }
+
+    /// Appends what TLS says to a peer whose handshake failed (RFC 8446 6.2).
+    pub fn complain(&mut self, outgoing: &mut Buf) {
+        let Layer::Rustls(tls) = &mut self.layer else {
+            return;
+        };
+        // What is to be sent comes before anything is looked at.
+        while tls.common().wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut alert)) = tls.process(&mut []).state else {
+                return;
+            };
+            if append(outgoing, FLIGHT_BYTES, |room| alert.encode(room)).is_err() {
+                return;
             }
         }
     }
@@ -242,6 +319,16 @@ impl Session {
     /// Whether the handshake resumed an earlier session.
     pub fn resumed(&self) -> bool {
         self.resumed
+    }
+}
+
+/// Whether the first record is whole. rustls leaves one only if it is a part of a handshake message.
+fn begins_with_record(incoming: &Buf) -> bool {
+    match incoming.as_slice() {
+        [_, _, _, high, low, rest @ ..] => {
+            rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
     }
 }
 
@@ -283,14 +370,5 @@ fn append<E: WantsRoom>(
     }
 }
 
-fn handshake_error(error: rustls::Error) -> Error {
-    let kind = match error {
-        rustls::Error::InvalidCertificate(_) => Kind::TlsCertificate,
-        _ => Kind::TlsHandshake,
-    };
-    Error::with(kind, std::io::Error::other(error))
-}
-
-fn record_error(error: rustls::Error) -> Error {
-    Error::with(Kind::GarbageAnswer, std::io::Error::other(error))
-}
+#[cfg(test)]
+mod tests;

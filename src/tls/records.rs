@@ -11,16 +11,16 @@
 //! opened in the one that was read into. TLS 1.2 stays with rustls.
 
 use ring::aead;
-use rustls::client::ClientConnectionData;
 use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, Iv, MessageDecrypter, Nonce, make_tls13_aad,
 };
 use rustls::kernel::KernelConnection;
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets,
-    HandshakeType, PeerMisbehaved, ProtocolVersion,
+    HandshakeType, PeerMisbehaved, ProtocolVersion, SupportedCipherSuite,
 };
 
+use super::end::End;
 use crate::io::Buf;
 
 /// Plaintext of one record (RFC 8446 5.1).
@@ -53,9 +53,12 @@ pub(super) enum Opened {
     End,
 }
 
-/// Both directions of one session.
-pub(super) struct Records {
-    kernel: KernelConnection<ClientConnectionData>,
+/// `close_notify` (RFC 8446 6.1).
+const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+
+/// Both directions of one session, at the end `E` of it.
+pub(super) struct Records<E: End> {
+    kernel: KernelConnection<E::Data>,
     sealing: Sealing,
     opening: Opening,
     /// Handshake messages of which more is to come.
@@ -79,19 +82,19 @@ struct Opening {
     seq: u64,
 }
 
-impl Records {
+impl<E: End> Records<E> {
     /// Takes over where rustls stopped.
     ///
     /// # Errors
     /// The session is none of TLS 1.3.
     pub(super) fn new(
         secrets: ExtractedSecrets,
-        kernel: KernelConnection<ClientConnectionData>,
+        kernel: KernelConnection<E::Data>,
     ) -> Result<Self, Error> {
         let (seq, tx) = secrets.tx;
         let sealing = Sealing::new(seq, tx)?;
         let (seq, rx) = secrets.rx;
-        let opening = Opening::new(&kernel, seq, rx)?;
+        let opening = Opening::new(kernel.negotiated_cipher_suite(), seq, rx)?;
         Ok(Self {
             kernel,
             sealing,
@@ -114,6 +117,26 @@ impl Records {
                 .seal(ContentType::ApplicationData, piece, outgoing)?;
         }
         Ok(())
+    }
+
+    /// Appends a record of another kind.
+    #[cfg(test)]
+    pub(super) fn seal_as(
+        &mut self,
+        kind: ContentType,
+        plain: &[u8],
+        outgoing: &mut Buf,
+    ) -> Result<(), Error> {
+        self.sealing.seal(kind, plain, outgoing)
+    }
+
+    /// Appends `close_notify`: the peer may believe that it has seen all there was.
+    ///
+    /// # Errors
+    /// The session is of no more use.
+    pub(super) fn close(&mut self, outgoing: &mut Buf) -> Result<(), Error> {
+        self.sealing
+            .seal(ContentType::Alert, &CLOSE_NOTIFY, outgoing)
     }
 
     /// Announces a new key under the old one and uses it from here on.
@@ -184,7 +207,7 @@ impl Records {
             };
             match (HandshakeType::from(*kind), body) {
                 (HandshakeType::NewSessionTicket, ticket) => {
-                    self.kernel.handle_new_session_ticket(ticket)?;
+                    E::keep_ticket(&mut self.kernel, ticket)?;
                 }
                 (HandshakeType::KeyUpdate, &[asked @ (0 | 1)]) => {
                     if rest.len() > len {
@@ -192,7 +215,8 @@ impl Records {
                     }
                     self.renewal_owed |= asked == 1;
                     let (seq, secrets) = self.kernel.update_rx_secret()?;
-                    self.opening = Opening::new(&self.kernel, seq, secrets)?;
+                    self.opening =
+                        Opening::new(self.kernel.negotiated_cipher_suite(), seq, secrets)?;
                 }
                 _ => return Err(rustls::InvalidMessage::UnexpectedMessage("handshake").into()),
             }
@@ -258,7 +282,7 @@ impl Sealing {
 
 impl Opening {
     fn new(
-        kernel: &KernelConnection<ClientConnectionData>,
+        suite: SupportedCipherSuite,
         seq: u64,
         secrets: ConnectionTrafficSecrets,
     ) -> Result<Self, Error> {
@@ -268,7 +292,7 @@ impl Opening {
             | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
             _ => return Err(Error::General("a cipher that is not known".into())),
         };
-        let suite = kernel.negotiated_cipher_suite().tls13();
+        let suite = suite.tls13();
         let suite = suite.ok_or_else(|| Error::General("no cipher of TLS 1.3".into()))?;
         Ok(Self {
             decrypter: suite.aead_alg.decrypter(key, iv),

@@ -1,0 +1,89 @@
+//! A shard's buckets over a restart: copied a few at a time, and taken back when they are asked for.
+
+use super::lanes::Suspects;
+use super::{IDLE, Shard};
+use crate::clock::Instant;
+use crate::limit::ask::Outputs;
+use crate::limit::bucket::{Bucket, Kind};
+use crate::limit::snapshot::{BucketRecord, More, Record, Times};
+
+impl Shard {
+    /// Copies what the places from `from` hold, `batch` of them; and where to go on.
+    pub(in crate::limit) fn copy(
+        &self,
+        base: Instant,
+        from: u32,
+        batch: u32,
+        into: &mut Vec<Record>,
+    ) -> Option<u32> {
+        let end = self.buckets.end().min(from.saturating_add(batch));
+        for place in from..end {
+            let Some(b) = self.buckets.get(place) else {
+                continue;
+            };
+            let Some(mut record) = b.keep(base) else {
+                continue;
+            };
+            let routes = if b.is(Bucket::MORE_ROUTES) {
+                self.index.more_routes(place).to_vec()
+            } else {
+                Vec::new()
+            };
+            let suspects = match b.kind() {
+                Kind::Lane => self.lanes.get(&place).map_or_else(Vec::new, Suspects::keep),
+                Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed | Kind::Sliding => {
+                    Vec::new()
+                }
+            };
+            if b.kind() == Kind::Lane && suspects.is_empty() && record.paused_left_us == 0 {
+                continue;
+            }
+            if !routes.is_empty() || !suspects.is_empty() {
+                record.more = Some(Box::new(More { routes, suspects }));
+            }
+            into.push(Record::Bucket(record));
+        }
+        (end < self.buckets.end()).then_some(end)
+    }
+
+    /// Makes the bucket of a record, unless answers have named one since that does as well.
+    pub(in crate::limit) fn adopt(
+        &mut self,
+        now: Instant,
+        record: &BucketRecord,
+        times: Times,
+        out: &mut Outputs,
+    ) {
+        let is_lane = record.kind.0 == Kind::Lane;
+        if is_lane && record.name_key != 0 {
+            return;
+        }
+        let known = |key: u64| self.index.get(key).is_some();
+        let superseded = if record.name_key == 0 {
+            record.routes().any(known)
+        } else {
+            known(record.name_key)
+        };
+        if superseded || !Bucket::is_worth_keeping(now, record, times, IDLE) {
+            return;
+        }
+        let Some(bucket) = self.create(now, Kind::Fresh, out) else {
+            return;
+        };
+        self.buckets[bucket] = Bucket::revive(now, record, times);
+        if record.name_key != 0 {
+            self.buckets[bucket].name_key = record.name_key;
+            self.index.insert(record.name_key, bucket);
+        }
+        for route in record.routes() {
+            if self.index.get(route).is_none() {
+                self.point(route, bucket);
+            }
+        }
+        if is_lane {
+            for &(name_key, shared) in record.suspects() {
+                self.meet(bucket, name_key, shared);
+            }
+        }
+    }
+}

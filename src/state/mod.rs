@@ -1,0 +1,228 @@
+//! `STATE_FILE`: what the limiter learned, kept over a restart.
+//!
+//! ```text
+//! start ── Kept::open ── seeds ──▶ keys ── Kept::restore ──▶ limiter
+//!                                                               │ every minute, a few buckets at a time
+//! end ◀── Keeper::finish: the last word ◀── Keeper's thread ◀───┘
+//! ```
+//!
+//! A file that cannot be used is never fatal and never half used: it is told of in one line and set
+//! aside. What is in it, and what it tells whoever reads it, stands in
+//! [`limit::snapshot`](crate::limit::snapshot).
+
+mod file;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+pub use file::StateFile;
+
+use crate::clock;
+use crate::error::StartError;
+use crate::limit::snapshot::{Copying, Seal, Snapshot};
+use crate::mesh::Mesh;
+use crate::route::Keys;
+
+/// How often the file is written while weir runs: a crash loses what was learned since, and asks
+/// each bucket anew.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// The pause between two bites while workers run, so that copying a million buckets takes no more
+/// than a tenth of a core: some 30 µs of copying, then this.
+const BREATH: Duration = Duration::from_micros(300);
+
+/// What an earlier process left.
+pub struct Kept {
+    file: StateFile,
+    snapshot: Option<Snapshot>,
+}
+
+impl Kept {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// No file can be written there.
+    pub fn open(path: &Path) -> Result<Self, StartError> {
+        let file = StateFile::at(path).map_err(|source| StartError::StateFile {
+            path: path.to_owned(),
+            source,
+        })?;
+        let snapshot = match file.read() {
+            Ok(None) => {
+                tracing::info!(file = ?path, "no STATE_FILE yet: everything is learned anew");
+                None
+            }
+            Ok(Some(bytes)) => {
+                match Snapshot::open(&bytes, |seeds| Keys::with_seeds(seeds).probe()) {
+                    Ok(snapshot) => Some(snapshot),
+                    Err(broken) => {
+                        tell_broken(&file, &broken);
+                        None
+                    }
+                }
+            }
+            Err(error) => {
+                tell_broken(&file, &error);
+                None
+            }
+        };
+        Ok(Self { file, snapshot })
+    }
+
+    /// The seeds under which the earlier process hashed, if anything of it is known.
+    pub fn seeds(&self) -> Option<[u64; 4]> {
+        Some(self.snapshot.as_ref()?.seal().seeds)
+    }
+
+    /// Teaches the limiter what is known, and gives back where it is to be kept.
+    pub fn restore(self, mesh: &Mesh) -> StateFile {
+        if let Some(snapshot) = self.snapshot {
+            let unix_ms = clock::unix_ms();
+            let counts = snapshot.restore(mesh.limiter(), clock::now(), unix_ms);
+            if counts.age == Duration::MAX {
+                tracing::warn!(
+                    "the clock was set back since STATE_FILE was written: what had a time in it is left out"
+                );
+            }
+            tracing::info!(
+                routes = counts.routes,
+                buckets = counts.buckets,
+                identities = counts.identities,
+                age = ?counts.age,
+                complete = counts.complete,
+                "restored from STATE_FILE"
+            );
+        }
+        self.file
+    }
+}
+
+/// One line of what is wrong and what became of the file.
+fn tell_broken(file: &StateFile, why: &dyn std::error::Error) {
+    match file.set_aside() {
+        Ok(aside) => tracing::warn!(
+            file = ?file.path(),
+            set_aside = ?aside,
+            "STATE_FILE cannot be used and is set aside, so that everything is learned anew: {why}; \
+             delete the one set aside, or start the weir that wrote it"
+        ),
+        Err(error) => tracing::warn!(
+            file = ?file.path(),
+            "STATE_FILE cannot be used, so that everything is learned anew: {why}; \
+             nor can it be set aside: {error}"
+        ),
+    }
+}
+
+/// Writes the file every minute, and once more at the end.
+pub struct Keeper {
+    book: Arc<Book>,
+    stop: mpsc::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(
+        file: StateFile,
+        mesh: Arc<Mesh>,
+        seeds: [u64; 4],
+        keys: &Keys,
+    ) -> Result<Self, StartError> {
+        let probe = keys.probe();
+        let book = Arc::new(Book {
+            file,
+            mesh,
+            seeds,
+            probe,
+        });
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("weir-state".to_owned())
+            .spawn({
+                let book = book.clone();
+                move || {
+                    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
+                        let breathe = || thread::sleep(BREATH);
+                        book.mesh.limiter().sweep_restored(clock::now(), breathe);
+                        book.write(false, breathe);
+                    }
+                }
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            book,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Writes the last word: nothing is sent any more.
+    pub fn finish(mut self) {
+        // The thread may have ended by a panic; then there is nothing to stop.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.book.write(true, || ());
+    }
+}
+
+/// What is written, and where to.
+struct Book {
+    file: StateFile,
+    mesh: Arc<Mesh>,
+    seeds: [u64; 4],
+    probe: u64,
+}
+
+impl Book {
+    fn write(&self, complete: bool, pause: impl Fn()) {
+        let began = clock::now();
+        match self.try_write(complete, pause) {
+            Ok(bytes) => {
+                let took = clock::now().saturating_duration_since(began);
+                tracing::debug!(bytes, ?took, complete, "STATE_FILE written");
+            }
+            Err(error) => tracing::warn!(
+                file = ?self.file.path(),
+                %error,
+                "STATE_FILE cannot be written: a restart would learn again what was learned since"
+            ),
+        }
+    }
+
+    fn try_write(&self, complete: bool, pause: impl Fn()) -> io::Result<usize> {
+        // In this order: what lies between the two readings makes waits longer and never shorter.
+        let base = clock::now();
+        let seal = Seal {
+            seeds: self.seeds,
+            probe: self.probe,
+            saved_unix_ms: clock::unix_ms(),
+            complete,
+        };
+        let mut bytes = 0;
+        self.file.replace(|file| {
+            let mut piece = Vec::new();
+            let mut copying = Copying::begin(base, &seal, &mut piece);
+            loop {
+                let more = copying.next(self.mesh.limiter(), &mut piece);
+                file.write_all(&piece)?;
+                bytes += piece.len();
+                piece.clear();
+                if !more {
+                    return Ok(());
+                }
+                pause();
+            }
+        })?;
+        Ok(bytes)
+    }
+}

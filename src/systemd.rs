@@ -1,0 +1,141 @@
+//! What systemd and its like do for a service: hold its listening sockets over a restart, and hear
+//! when it serves.
+//!
+//! A socket that somebody else holds is never closed by a restart: clients that connect meanwhile
+//! stand in its queue until the next weir takes them in. The names (`FileDescriptorName=`) say which
+//! socket is which: `metrics` is the metrics port's, `clients` the clients'. One without a name of its
+//! own is the clients' too; systemd calls it after its unit.
+//!
+//! All workers accept from the one queue. With io_uring the kernel wakes one worker a connection (its
+//! accept polls with `EPOLLEXCLUSIVE`), the one that has waited longest, so that they take turns when
+//! idle. With epoll all that sleep are woken, and one finds the connection. Of several sockets for
+//! clients, every worker accepts from each.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use socket2::{Domain, Socket, Type};
+
+use crate::error::StartError;
+
+/// Sockets handed to this process.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// For clients; none: `BIND_IP` and `PORT` say where.
+    pub clients: Vec<TcpListener>,
+    /// For `/metrics`; none: `BIND_IP` and `METRICS_PORT` say where.
+    pub metrics: Option<TcpListener>,
+}
+
+/// What systemd calls a socket that was given no name, beside the name of its unit.
+const NAMELESS: [&str; 3] = ["", "unknown", "connection"];
+
+/// Takes the sockets that were handed over (`LISTEN_FDS`, `LISTEN_FDNAMES`, sd_listen_fds(3)). To be
+/// called once, before anything else opens descriptors.
+///
+/// # Errors
+/// One of them is no listening TCP socket, or has a name that means nothing here.
+pub fn inherited() -> Result<Inherited, StartError> {
+    let handed_over = |source| StartError::System {
+        what: "take over the sockets of LISTEN_FDS",
+        source,
+    };
+    let mut sockets = Inherited::default();
+    for (fd, name) in sd_notify::listen_fds_with_names().map_err(handed_over)? {
+        let listener = listener(fd).map_err(handed_over)?;
+        match name.as_str() {
+            "metrics" if sockets.metrics.is_none() => sockets.metrics = Some(listener),
+            "clients" => sockets.clients.push(listener),
+            unit if NAMELESS.contains(&unit) || unit.ends_with(".socket") => {
+                sockets.clients.push(listener);
+            }
+            _ => {
+                return Err(handed_over(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{name:?} is none of clients and metrics (once)"),
+                )));
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn listener(fd: RawFd) -> io::Result<TcpListener> {
+    // SAFETY: whoever started this process left it the descriptors from 3 on to own, and this is
+    // called once, before others are opened; one that is not open fails at the first use.
+    let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let tcp = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6)
+        && socket.r#type()? == Type::STREAM
+        && socket.is_listener()?;
+    if tcp {
+        Ok(socket.into())
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("descriptor {fd} is no listening TCP socket"),
+        ))
+    }
+}
+
+impl Inherited {
+    /// All sockets for clients, for each worker: all accept from all. None if there are none.
+    ///
+    /// # Errors
+    /// No more descriptors are to be had.
+    pub fn for_workers(&self, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+        if self.clients.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all = || self.clients.iter().map(TcpListener::try_clone).collect();
+        (0..workers).map(|_| all()).collect()
+    }
+}
+
+/// Says that weir serves.
+pub fn ready(proxy: SocketAddr) {
+    tell(&[
+        NotifyState::Ready,
+        NotifyState::Status(&format!("serving at {proxy}")),
+    ]);
+}
+
+/// Says that weir ends, and how long that may take.
+pub fn stopping(patience: Duration) {
+    let micros = (patience + ENDING).as_micros();
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::ExtendTimeoutUsec(u32::try_from(micros).unwrap_or(u32::MAX)),
+        NotifyState::Status("draining: requests under way and waiting finish"),
+    ]);
+}
+
+/// What the end itself may take beyond `SHUTDOWN_TIMEOUT`: connections that are cut, and the state
+/// file of a large fleet on a slow disk.
+const ENDING: Duration = Duration::from_secs(10);
+
+fn tell(state: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Says what becomes of connections that arrive while weir restarts, since nobody else holds its
+/// sockets.
+///
+/// With `net.ipv4.tcp_migrate_req` (kernel 5.14) the kernel hands connections that are queued on a
+/// closing listener to another one of the same port. That spares those of a worker that ends before
+/// the others; behind the last one there is nobody to hand to.
+pub fn hint_at_restarts() {
+    const SETTING: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+    let setting = std::fs::read_to_string(SETTING);
+    let tcp_migrate_req = setting.as_deref().map_or("unknown", str::trim);
+    tracing::info!(
+        tcp_migrate_req,
+        "connections are refused while weir restarts, since it opened its port itself; \
+         socket activation (LISTEN_FDS) lets them wait instead"
+    );
+}
