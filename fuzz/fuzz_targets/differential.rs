@@ -157,13 +157,16 @@ fn refused_by_weir(bad: &Bad, message: &[u8]) -> bool {
             | BadRequest::AuthorizationRepeated
             | BadRequest::Connection,
         ) => true,
+        // Whether a body comes has to be certain, too; the other parser looks at no expectation.
+        Bad::Head(BadRequest::Expectation) => true,
         // Two framings, or one that readers understand in two ways (RFC 9112 6.3).
         Bad::Head(BadRequest::Framing(
             BadFraming::LengthAndCoding
             | BadFraming::LengthRepeated
             | BadFraming::LengthInvalid
             | BadFraming::CodingUnsupported
-            | BadFraming::CodingInHttp10,
+            | BadFraming::CodingInHttp10
+            | BadFraming::LookAlike,
         )) => true,
         // It takes LF for a line end (RFC 9112 2.2 lets a reader do so).
         Bad::Head(BadRequest::LineEnding) => odd_start || bare_line_feed(head),
