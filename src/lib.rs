@@ -43,6 +43,8 @@ pub mod limit;
 pub mod mesh;
 pub mod metrics;
 #[cfg(feature = "io")]
+pub mod places;
+#[cfg(feature = "io")]
 pub mod process;
 pub mod route;
 #[cfg(feature = "io")]

@@ -53,20 +53,13 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
         })?;
     // The workers' threads inherit the mask, so that a signal never interrupts a ring.
     let masked = Masked::new();
-    let descriptors = descriptors::raise_limit();
-    let connections_max = config.max_connections as u64;
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     let handle = server::start_on(config, sockets)?;
     systemd::ready(handle.proxy_addr());
     if own_port {
         systemd::hint_at_restarts();
-    }
-    match descriptors {
-        Ok(limit) if limit < connections_max => tracing::info!(
-            limit,
-            "open files are limited below MAX_CONNECTIONS; LimitNOFILE or ulimit -Hn allows more"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
     let interrupter = handle.interrupter();
     thread::Builder::new()

@@ -9,6 +9,7 @@ use ahash::AHashSet;
 use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::metrics;
+use crate::places::Places;
 use crate::route::key::Keys;
 use crate::tls::Credentials;
 use crate::upstream::Target;
@@ -31,8 +32,11 @@ pub struct Process {
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
     /// then.
     pub metrics: Box<[Table]>,
-    /// Client connections of all workers.
-    pub connections: AtomicUsize,
+    /// The places of client connections, of all workers.
+    pub places: Arc<Places>,
+    /// Upstream connections of each worker: `UPSTREAM_MAX_CONNECTIONS`, as far as descriptors are
+    /// there.
+    pub upstream_connections_max: usize,
     /// Workers that accept connections.
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
@@ -98,15 +102,6 @@ impl Process {
         bots.insert(identity)
     }
 
-    /// Takes a place among the client connections, if one is free.
-    pub fn admit(self: &Arc<Self>) -> Option<Admitted> {
-        let count = self.connections.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted {
-            process: self.clone(),
-        };
-        (count < self.config.max_connections).then_some(admitted)
-    }
-
     /// All workers' metrics in one, as Prometheus' text.
     pub fn metrics_text(&self) -> String {
         let mut text = String::new();
@@ -126,16 +121,5 @@ impl Process {
         requests.encode(&mut text);
         own.encode(&mut text);
         text
-    }
-}
-
-/// A place among the client connections, given back when dropped.
-pub struct Admitted {
-    process: Arc<Process>,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.process.connections.fetch_sub(1, Ordering::Release);
     }
 }

@@ -18,9 +18,11 @@ use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::config::{Config, Wrong};
 use crate::error::StartError;
+use crate::io::descriptors::{self, Shares, Wanted};
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
+use crate::places::Places;
 use crate::process::{Process, Table};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
@@ -121,6 +123,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     };
     // After the ports: they show that no other weir, whose file it is, runs here.
     let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
+    let shares = shares(&config, workers);
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let key_seeds = kept.as_ref().and_then(Kept::seeds);
@@ -137,7 +140,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         },
         tls,
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
-        connections: AtomicUsize::new(0),
+        places: Places::new(shares.clients, config.max_connections_per_client),
+        upstream_connections_max: shares.upstream,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
         inherited,
@@ -354,6 +358,35 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
         .map_err(|_| StartError::UpstreamName { host })?;
     let client = trust::client_config(config.upstream_ca_file.as_deref())?;
     Ok(Some((name, client)))
+}
+
+/// Divides the descriptors, and says so where there are fewer than was asked for.
+fn shares(config: &Config, workers: usize) -> Shares {
+    let wanted = Wanted {
+        clients: config.max_connections,
+        upstream: config.upstream_max_connections,
+        workers,
+    };
+    // Where the limit cannot be read, it is not known to be too low.
+    let limit = descriptors::limit().unwrap_or(u64::MAX);
+    let shares = Shares::of(limit, descriptors::open(), wanted);
+    if shares.upstream < wanted.upstream {
+        tracing::warn!(
+            limit,
+            upstream_connections_of_each_worker = shares.upstream,
+            wanted = wanted.upstream,
+            "open files are limited too low for UPSTREAM_MAX_CONNECTIONS; LimitNOFILE or ulimit -Hn allows more"
+        );
+    }
+    if shares.clients < wanted.clients {
+        tracing::info!(
+            limit,
+            client_connections = shares.clients,
+            wanted = wanted.clients,
+            "open files are limited below MAX_CONNECTIONS and what weir sets aside for its own; LimitNOFILE or ulimit -Hn allows more"
+        );
+    }
+    shares
 }
 
 /// The limiter's settings. Its caps hold for each shard, the configuration's for the process.

@@ -6,10 +6,11 @@
 //! socket is which: `metrics` is the metrics port's, `clients` the clients'. One without a name of its
 //! own is the clients' too; systemd calls it after its unit.
 //!
-//! All workers accept from the one queue. With io_uring the kernel wakes one worker a connection (its
-//! accept polls with `EPOLLEXCLUSIVE`), the one that has waited longest, so that they take turns when
-//! idle. With epoll all that sleep are woken, and one finds the connection. Of several sockets for
-//! clients, every worker accepts from each.
+//! All workers accept from the one queue. With io_uring the kernel wakes one worker a connection, since
+//! its accept polls with `EPOLLEXCLUSIVE`; with epoll all that sleep are woken, and one finds the
+//! connection. Seen with two workers and 400 connections one by one: 124 and 273 wakes with io_uring, 393
+//! and 232 with epoll. So the spread is not as even as that of one listener a worker, which a socket
+//! that outlives its process cannot be. Of several sockets for clients, every worker accepts from each.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

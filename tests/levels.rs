@@ -37,8 +37,8 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "egress", "process", "admin", "state",
-            "systemd",
+            "io", "tls", "upstream", "mesh", "cluster", "egress", "places", "process", "admin",
+            "state", "systemd",
         ],
     ),
     (Kind::Shell, &["worker"]),

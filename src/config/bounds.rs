@@ -16,6 +16,11 @@ pub const CLIENT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default of `CLIENT_IDLE_TIMEOUT`: 75 s, as nginx, longer than what client libraries keep a
 /// connection for, so that it is they who close.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Default of `CLIENT_MIN_RATE`, bytes a second: a quarter of what GPRS carried, so that no link that
+/// people use is too slow, and 25 MiB take seven hours at the most.
+pub const CLIENT_MIN_RATE: u64 = 1_024;
+/// Upper end of `CLIENT_MIN_RATE`: 1 GiB a second, as fast as any client's network.
+pub const CLIENT_MIN_RATE_MAX: u64 = 1 << 30;
 /// Default of `UPSTREAM_IDLE_TIMEOUT`: 60 s, well below the minutes after which Cloudflare closes,
 /// so that it is weir that closes.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -101,6 +106,7 @@ const _: () = {
     );
     assert!(BUCKETS <= BUCKETS_MAX && BEARERS <= BEARERS_MAX);
     assert!(CONNECTIONS <= CONNECTIONS_MAX);
+    assert!(CLIENT_MIN_RATE <= CLIENT_MIN_RATE_MAX);
     assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);
     assert!(BEARERS_MAX <= BUCKETS_MAX, "a bearer has a bucket");
     assert!(

@@ -74,12 +74,21 @@ pub struct Config {
     /// a limit is not in it.
     pub request_timeout: Duration,
 
-    /// `CLIENT_HEADER_TIMEOUT`: from the first byte of a request to the end of its head.
+    /// `CLIENT_HEADER_TIMEOUT`: from the first byte of a request to the end of its head; and from
+    /// the connection's beginning to the first byte.
     pub client_header_timeout: Duration,
     /// `CLIENT_IDLE_TIMEOUT`: how long a client's connection may be silent between requests.
     pub client_idle_timeout: Duration,
-    /// `MAX_CONNECTIONS`: client connections of the process.
+    /// `CLIENT_MIN_RATE`: bytes a second that a client sends of a body, and takes of an answer, at
+    /// the least. Every so many win back a second of `client_idle_timeout`, which waiting for the
+    /// client uses up; 0 wins all of it back with each byte.
+    pub client_min_rate: u64,
+    /// `MAX_CONNECTIONS`: client connections of the process; fewer where the limit of open files
+    /// leaves no room for as many.
     pub max_connections: usize,
+    /// `MAX_CONNECTIONS_PER_CLIENT`: client connections from one IPv4 address or one IPv6 /64;
+    /// `None` for no bound.
+    pub max_connections_per_client: Option<usize>,
     /// `SHUTDOWN_TIMEOUT`: how long exchanges under way may take once weir was told to stop.
     pub shutdown_timeout: Duration,
 
@@ -144,7 +153,9 @@ impl Default for Config {
             request_timeout: bounds::REQUEST_TIMEOUT,
             client_header_timeout: bounds::CLIENT_HEADER_TIMEOUT,
             client_idle_timeout: bounds::CLIENT_IDLE_TIMEOUT,
+            client_min_rate: bounds::CLIENT_MIN_RATE,
             max_connections: bounds::CONNECTIONS,
+            max_connections_per_client: None,
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
             core_dumps: false,
             state_file: None,

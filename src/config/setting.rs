@@ -128,18 +128,38 @@ const LISTENING: &[Setting] = &[
         }),
     },
     Setting {
+        name: "MAX_CONNECTIONS_PER_CLIENT",
+        help: "Client connections from one address (of IPv6, one /64); more are refused; 0 for no bound",
+        default: "0",
+        allowed: "a number 0 to 1048576",
+        effect: Effect::Sets(|c, v| {
+            let most = count(v, 0..=bounds::CONNECTIONS_MAX)?;
+            set(
+                &mut c.max_connections_per_client,
+                Some((most > 0).then_some(most)),
+            )
+        }),
+    },
+    Setting {
         name: "CLIENT_HEADER_TIMEOUT",
-        help: "Milliseconds a client has to send a request's head",
+        help: "Milliseconds a client has to send a request's head, and to begin its first one",
         default: "10000",
         allowed: TIMEOUT_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.client_header_timeout, millis(v, TIMEOUT_MS))),
     },
     Setting {
         name: "CLIENT_IDLE_TIMEOUT",
-        help: "Milliseconds a client's connection may be silent between requests",
+        help: "Milliseconds a client's connection may be silent between requests, or a body make no progress",
         default: "75000",
         allowed: TIMEOUT_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.client_idle_timeout, millis(v, TIMEOUT_MS))),
+    },
+    Setting {
+        name: "CLIENT_MIN_RATE",
+        help: "Bytes a second that a client sends of a body and takes of an answer at the least; who falls behind by CLIENT_IDLE_TIMEOUT is cut off; 0 for no bound",
+        default: "1024",
+        allowed: "a number 0 to 1073741824",
+        effect: Effect::Sets(|c, v| set(&mut c.client_min_rate, rate(v))),
     },
 ];
 
@@ -463,6 +483,10 @@ fn boolean(value: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
+}
+
+fn rate(value: &str) -> Option<u64> {
+    number(value).filter(|rate| *rate <= bounds::CLIENT_MIN_RATE_MAX)
 }
 
 fn retries(value: &str) -> Option<u32> {

@@ -59,6 +59,10 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("ENABLE_METRICS", "false", |c| c.enable_metrics = false),
         ("METRICS_PORT", "65535", |c| c.metrics_port = 65_535),
         ("MAX_CONNECTIONS", "7", |c| c.max_connections = 7),
+        ("MAX_CONNECTIONS_PER_CLIENT", "7", |c| {
+            c.max_connections_per_client = Some(7);
+        }),
+        ("CLIENT_MIN_RATE", "7", |c| c.client_min_rate = 7),
         ("CLIENT_HEADER_TIMEOUT", "7", |c| {
             c.client_header_timeout = Duration::from_millis(7);
         }),
@@ -164,6 +168,8 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("ENABLE_METRICS", "yes", BOOL),
         ("MAX_CONNECTIONS", "0", "a number 1 to 1048576"),
         ("MAX_CONNECTIONS", "1048577", "a number 1 to 1048576"),
+        ("MAX_CONNECTIONS_PER_CLIENT", "-1", "a number 0 to 1048576"),
+        ("CLIENT_MIN_RATE", "1K", "a number 0 to 1073741824"),
         ("CLIENT_HEADER_TIMEOUT", "10s", MS),
         ("CLIENT_IDLE_TIMEOUT", "3600001", MS),
         (
@@ -514,6 +520,11 @@ fn help_shows_every_setting_with_its_variable_and_default() {
 fn the_allowed_ranges_named_in_messages_are_the_bounds() {
     for (name, last) in [
         ("MAX_CONNECTIONS", bounds::CONNECTIONS_MAX),
+        ("MAX_CONNECTIONS_PER_CLIENT", bounds::CONNECTIONS_MAX),
+        (
+            "CLIENT_MIN_RATE",
+            usize::try_from(bounds::CLIENT_MIN_RATE_MAX).unwrap(),
+        ),
         ("UPSTREAM_MAX_CONNECTIONS", bounds::UPSTREAM_CONNECTIONS_MAX),
         ("MAX_WAITING", bounds::WAITING_MAX),
         ("MAX_WAITING_PER_BUCKET", bounds::WAITING_MAX),

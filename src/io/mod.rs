@@ -17,8 +17,10 @@ pub mod recycled;
 pub mod runtime;
 pub mod seldom;
 pub mod socket;
+pub mod turn;
 
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;
 pub use seldom::Seldom;
+pub use turn::Turn;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
@@ -141,6 +142,15 @@ pub(super) unsafe fn shut_raw(fd: RawFd, half: Half) {
     };
     // The only failure is that the peer is gone already, which is as good.
     let _ = SockRef::from(&socket).shutdown(how);
+}
+
+/// Makes closing the socket reset its connection, and the kernel forget what it still had to send:
+/// to somebody who does not take it, it would keep that for minutes.
+pub fn reset_at_close(socket: &impl AsRawFd) {
+    let socket = borrow(socket);
+    // With no time to linger, closing resets (SO_LINGER, socket(7)). A refusal leaves an ordinary
+    // close.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Borrows a socket for `SockRef` and its like.

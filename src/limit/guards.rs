@@ -77,15 +77,29 @@ impl Guards {
         !self.breaker.is_open() || !self.dead.is_empty() || self.level(now) > Level::Calm
     }
 
-    /// What they know, to be written down.
-    pub(super) fn keep(&mut self, base: Instant, into: &mut Vec<Record>) {
-        into.extend(self.breaker.keep(base));
-        self.invalid.keep(base, into);
-        into.extend(self.dead.iter().map(|(&identity, &until)| {
+    /// Writes down what they know, from the `from`-th of both tables on, `batch` of each; and where to
+    /// go on. What changes between two bites may be left out, or come twice.
+    pub(super) fn keep(
+        &mut self,
+        base: Instant,
+        from: u32,
+        batch: u32,
+        into: &mut Vec<Record>,
+    ) -> Option<u32> {
+        if from == 0 {
+            into.extend(self.breaker.keep(base));
+            self.invalid.keep(base, into);
+        }
+        let (skipped, taken) = (from as usize, batch as usize);
+        let dead = self.dead.iter().skip(skipped).take(taken);
+        into.extend(dead.map(|(&identity, &until)| {
             let left_us = left(base, until);
             Record::DeadWebhook { identity, left_us }
         }));
-        self.offenders.keep(base, into);
+        let offences = self.offenders.keep(base);
+        into.extend(offences.skip(skipped).take(taken));
+        let end = self.dead.len().max(self.offenders.len());
+        (skipped + taken < end).then_some(from + batch)
     }
 
     /// Takes in what was written down; `true`: requests must ask from now on.

@@ -206,8 +206,9 @@ impl Hints {
     }
 
     /// All of them, to be written down.
-    pub(super) fn keep(&self, into: &mut Vec<Record>) {
-        into.extend(self.routes.iter().map(|(&key, hint)| {
+    pub(super) fn keep(&self, from: u32, batch: u32, into: &mut Vec<Record>) -> Option<u32> {
+        let bite = self.routes.iter().skip(from as usize).take(batch as usize);
+        into.extend(bite.map(|(&key, hint)| {
             Record::Hint(HintRecord {
                 key,
                 name: hint.name,
@@ -215,6 +216,7 @@ impl Hints {
                 alone: hint.alone,
             })
         }));
+        (((from + batch) as usize) < self.routes.len()).then_some(from + batch)
     }
 
     /// Takes in one that was written down.

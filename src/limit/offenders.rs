@@ -241,8 +241,8 @@ impl Offenders {
     }
 
     /// All of them, to be written down.
-    pub(super) fn keep(&self, base: Instant, into: &mut Vec<Record>) {
-        into.extend(self.offences.iter().map(|(&key, offence)| {
+    pub(super) fn keep(&self, base: Instant) -> impl Iterator<Item = Record> {
+        self.offences.iter().map(move |(&key, offence)| {
             Record::Offence(OffenceRecord {
                 key,
                 weight: offence.weight,
@@ -252,7 +252,12 @@ impl Offenders {
                 at_ago_us: ago(base, offence.at),
                 since_ago_us: ago(base, offence.since),
             })
-        }));
+        })
+    }
+
+    /// Offences remembered.
+    pub(super) fn len(&self) -> usize {
+        self.offences.len()
     }
 
     /// Takes in one that was written down.

@@ -16,6 +16,8 @@ pub enum Refusal {
     BucketsFull,
     /// `connections_full`: `MAX_CONNECTIONS` are open.
     ConnectionsFull,
+    /// `client_full`: `MAX_CONNECTIONS_PER_CLIENT` of this client are open.
+    ClientFull,
     /// `wait_too_long`: it would have waited longer than it was given.
     WaitTooLong,
     /// `token_locked`: Discord refused its token.
@@ -36,11 +38,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// All, by their labels in the order of declaration.
-    const LABELS: [&'static str; 12] = [
+    const LABELS: [&'static str; 13] = [
         "bucket_full",
         "waiting_full",
         "buckets_full",
         "connections_full",
+        "client_full",
         "wait_too_long",
         "token_locked",
         "webhook_dead",

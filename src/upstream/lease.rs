@@ -169,6 +169,11 @@ impl Upstream {
         self.target.authority.as_bytes()
     }
 
+    /// Whether all connections are in use, so that the next request must wait for one.
+    pub fn is_full(&self) -> bool {
+        self.slots.is_full()
+    }
+
     /// A pooled connection for one exchange, if one can be lent at once.
     pub async fn at_hand(&self) -> Option<Lease> {
         let slot = self.slots.try_acquire()?;

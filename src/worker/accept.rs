@@ -13,19 +13,31 @@ use monoio::net::{TcpListener, TcpStream};
 use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Worker;
 use super::conn::{self, Client};
-use super::secure;
+use super::full::Troubles;
+use super::{Worker, full, secure};
 use crate::clock;
-use crate::http1::Reply;
+use crate::config::bounds;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
+use crate::io::turn::{self, Turn};
 use crate::metrics::Refusal;
-use crate::process::Admitted;
+use crate::places::Place;
 
 /// Connections that the kernel may hold for a worker that is busy: a fleet's reconnect after a
 /// restart comes at once, and `net.core.somaxconn` (4096 by default) caps it anyway.
 const BACKLOG: i32 = 4096;
+
+/// Bytes that the kernel keeps for a client that does not take them, beside what is on its way: so
+/// that 20,000 readers who never read hold 2.5 GB of kernel memory and not 80 (`net.ipv4.tcp_wmem`
+/// allows 4 MiB each), and that one that reads slowly is seen to read. The kernel has a writer go on
+/// when half of it is free, which a client at `CLIENT_MIN_RATE` reaches within `CLIENT_IDLE_TIMEOUT`.
+/// Connections inherit it from their listener.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+const _: () = assert!(
+    UNSENT_BYTES_MAX as u64 / 2 <= bounds::CLIENT_MIN_RATE * bounds::CLIENT_IDLE_TIMEOUT.as_secs()
+);
 
 /// Pause after the process ran out of descriptors or memory, so that it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -64,23 +76,29 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     // Without it, connections in TIME_WAIT of a process just ended would hold the port.
     socket.set_reuse_address(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(socket)
 }
 
 /// Accepts until cancelled, serving each connection in a task of its own. A pending
 /// accept is cancelled and awaited, never dropped: it may have taken a client in.
 pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: CancelHandle) {
+    let mut troubles = Troubles::default();
+    let mut turn = Turn::default();
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
             Ok((stream, from)) => admit(&worker, stream, from.ip()),
             Err(_) if worker.process.is_draining() => break,
+            // A client that left before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                troubles.failed(clock::now(), &error);
                 if worker.pause(PAUSE).await {
                     break;
                 }
             }
         }
+        turn.round().await;
         if worker.process.is_draining() {
             break;
         }
@@ -119,13 +137,9 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
         }
         return;
     }
-    let Some(admitted) = worker.process.admit() else {
-        worker.metrics().own.refuse(Refusal::ConnectionsFull);
-        // Whom TLS is spoken with understands nothing before the handshake.
-        if worker.process.tls.is_none() {
-            refuse(&stream);
-        }
-        return;
+    let place = match worker.process.places.take(from) {
+        Ok(place) => place,
+        Err(full) => return full::turn_away(worker, stream, full),
     };
     if stream.set_nodelay(true).is_err() {
         // The client is gone already.
@@ -138,19 +152,19 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
     }
     let client = Client::new(worker, stream);
     match &worker.process.tls {
-        None => spawn(worker, admitted, conn::serve(worker.clone(), client)),
+        None => spawn(worker, place, conn::serve(worker.clone(), client)),
         Some(credentials) => {
             let served = secure::serve(worker.clone(), client, credentials.current());
-            spawn(worker, admitted, served);
+            spawn(worker, place, served);
         }
     }
 }
 
-fn spawn(worker: &Rc<Worker>, admitted: Admitted, served: impl Future<Output = ()> + 'static) {
+fn spawn(worker: &Rc<Worker>, place: Place, served: impl Future<Output = ()> + 'static) {
     monoio::spawn(Served {
         served: Contained::new(served),
         worker: worker.clone(),
-        _admitted: admitted,
+        _place: place,
     });
 }
 
@@ -160,7 +174,7 @@ pin_project! {
         #[pin]
         served: Contained<F>,
         worker: Rc<Worker>,
-        _admitted: Admitted,
+        _place: Place,
     }
 }
 
@@ -168,6 +182,7 @@ impl<F: Future<Output = ()>> Future for Served<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        turn::taken_up();
         let this = self.project();
         let served = ready!(this.served.poll(cx));
         let mut metrics = this.worker.metrics();
@@ -179,13 +194,4 @@ impl<F: Future<Output = ()>> Future for Served<F> {
         }
         Poll::Ready(())
     }
-}
-
-/// Tells a client beyond the connection cap so, as far as that goes without waiting.
-fn refuse(stream: &TcpStream) {
-    let mut reply = Vec::new();
-    Reply::error(503, "weir has reached MAX_CONNECTIONS").encode(false, &mut reply);
-    let borrowed = borrow(stream);
-    let _ =
-        SockRef::from(&borrowed).send_with_flags(&reply, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
 }

@@ -4,12 +4,14 @@
 //! pipelining client sends ahead stays in the socket and the buffer until its turn.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 
+use super::pace::Pace;
 use super::proxy;
 use super::registry::Registered;
 use super::request::Request;
@@ -20,8 +22,8 @@ use crate::error::Kind;
 use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
 };
-use crate::io::Buf;
-use crate::io::socket::{Half, read_now, read_some, shut, write_all};
+use crate::io::socket::{Half, read_now, read_some, reset_at_close, shut, write_all};
+use crate::io::{Buf, Turn};
 use crate::metrics::Refusal;
 
 /// Room asked for before a read of a head: most heads are below 1 KiB.
@@ -50,6 +52,9 @@ pub(super) struct Client {
     pub(super) stream: TcpStream,
     /// What is between the socket and the buffers; `None` for plain HTTP.
     pub(super) tls: Option<Box<Secured>>,
+    /// Whether it has said anything yet.
+    spoke: bool,
+    turn: Turn,
     /// Where the first bytes of a request are read to; empty but for that moment.
     first: Vec<u8>,
     /// Read and not yet taken.
@@ -77,6 +82,7 @@ pub(super) async fn serve(worker: Rc<Worker>, mut client: Client) {
             Some(rested) => client = rested,
             None => return,
         }
+        client.turn.round().await;
     }
     client.farewell();
 }
@@ -87,7 +93,7 @@ pub(super) async fn busy((worker, mut client): (Rc<Worker>, Client)) -> Option<C
     loop {
         match requests(&worker, &mut client).await {
             // What it sent ahead is served at once.
-            Next::Request if !client.inbuf.is_empty() => {}
+            Next::Request if !client.inbuf.is_empty() => client.turn.round().await,
             Next::Request => break,
             Next::Close => {
                 client.farewell();
@@ -241,11 +247,12 @@ async fn await_request(worker: &Worker, client: &mut Client) -> bool {
         return true;
     }
     loop {
-        let patience = if client.registered.set_idle(true) {
-            worker.process.config.client_idle_timeout
-        } else {
+        let config = &worker.process.config;
+        let patience = match (client.registered.set_idle(true), client.spoke) {
+            (true, true) => config.client_idle_timeout,
+            (true, false) => config.client_header_timeout,
             // Draining: a request that is on its way already is still served.
-            DRAINING_PATIENCE
+            (false, _) => DRAINING_PATIENCE,
         };
         let armed = worker
             .deadlines
@@ -257,6 +264,7 @@ async fn await_request(worker: &Worker, client: &mut Client) -> bool {
         if armed.expired() || !matches!(read, Ok(1..)) {
             return false;
         }
+        client.spoke = true;
         match client.take_first() {
             Ok(()) if client.has_begun() => return true,
             // Under TLS there is more to be said than requests.
@@ -296,6 +304,8 @@ impl Client {
             registered: worker.registry.enter(&stream),
             stream,
             tls: None,
+            spoke: false,
+            turn: Turn::default(),
             first: Vec::with_capacity(FIRST_BYTES),
             inbuf: Buf::new(),
             outbuf: Buf::new(),
@@ -367,22 +377,45 @@ impl Client {
         }
     }
 
+    /// Sends what is in `outbuf` of a longer answer, at the client's `pace`.
+    pub(super) async fn flush_at(&mut self, worker: &Worker, pace: &mut Pace) -> io::Result<()> {
+        let (client, bytes) = (self.stream.as_raw_fd(), self.outbuf.len());
+        let (result, too_slow) = pace.wait(worker, client, Half::Both, self.write()).await;
+        match &result {
+            Ok(()) => pace.moved(bytes),
+            Err(_) => self.lost(worker, too_slow),
+        }
+        result
+    }
+
     /// Sends what is in `outbuf`; a client that takes nothing for the idle timeout is given up.
     pub(super) async fn flush(&mut self, worker: &Worker) -> io::Result<()> {
         let stall = worker.process.config.client_idle_timeout;
         let armed = worker.deadlines.arm_after(&self.stream, Half::Both, stall);
-        let sealed = match &mut self.tls {
-            None => Ok(&mut self.outbuf),
-            Some(tls) => tls.seal(&mut self.outbuf).map(|()| &mut tls.outgoing),
-        };
-        let result = match sealed {
-            Ok(bytes) => write_all(&mut self.stream, bytes).await,
-            Err(error) => Err(error),
-        };
+        let result = self.write().await;
         let too_slow = armed.expired();
         if result.is_err() {
-            worker.count_lost_client(too_slow);
+            self.lost(worker, too_slow);
         }
         result
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let bytes = match &mut self.tls {
+            None => &mut self.outbuf,
+            Some(tls) => {
+                tls.seal(&mut self.outbuf)?;
+                &mut tls.outgoing
+            }
+        };
+        write_all(&mut self.stream, bytes).await
+    }
+
+    /// The client did not take what it was sent.
+    fn lost(&self, worker: &Worker, too_slow: bool) {
+        worker.count_lost_client(too_slow);
+        if too_slow {
+            reset_at_close(&self.stream);
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
+use super::pace::Pace;
 use super::proxy::Outcome;
 use super::relay::{self, Head};
 use super::request::Request;
@@ -25,9 +26,9 @@ use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, CONTINUE};
-use crate::io::Buf;
 use crate::io::deadline::Armed;
 use crate::io::socket::Half;
+use crate::io::{Buf, Turn};
 use crate::limit::{Answer, Verdict};
 use crate::mesh::{Grant, Waiting};
 use crate::upstream::Lease;
@@ -167,8 +168,11 @@ impl<'r> Exchange<'r> {
                 .await
                 .map_err(|_| Failure::Client)?;
         }
+        let mut pace = Pace::new(&worker.process.config);
+        let mut turn = Turn::default();
         while !self.body.done() && room(self) > 0 {
-            if !upload::read(worker, client).await {
+            turn.round().await;
+            if !upload::read(worker, client, &mut pace).await {
                 return Err(Failure::Client);
             }
             self.take_body(client)?;
@@ -267,6 +271,12 @@ impl<'r> Exchange<'r> {
         let reusable = head.keep_alive() && !self.request.may_be_followed_by_its_body();
         if clean && sent_whole && reusable {
             worker.upstream.give_back(lease);
+        } else {
+            drop(lease);
+        }
+        // The end of the answer: others have the connection before the client has it.
+        if !client.outbuf.is_empty() && client.flush(worker).await.is_err() {
+            return Ok((outcome, Next::Close));
         }
         let next = match (clean && goes_on, sent_whole) {
             (true, _) => Next::Request,

@@ -10,7 +10,9 @@
 pub mod accept;
 mod conn;
 mod exchange;
+mod full;
 mod own;
+mod pace;
 mod proxy;
 mod registry;
 mod relay;
@@ -32,6 +34,7 @@ use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
+use self::pace::Laggards;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
@@ -79,6 +82,10 @@ pub(crate) struct Worker {
     unshaken: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
+    /// Clients that hold up a connection to the upstream.
+    laggards: Laggards,
+    /// Held once by each client that is being told that there is no place.
+    turned_away: Rc<()>,
     accepting: RefCell<Canceller>,
     drain: Cell<Drain>,
     /// The ticker is to end.
@@ -116,6 +123,8 @@ pub fn run(
         }
         let worker = Worker::new(index, process);
         let ticker = monoio::spawn(tick(worker.clone()));
+        // Tasks of their own, which can let others have their turn; this one is polled again and again
+        // before any other if it wakes itself.
         let accept = |socket| {
             let cancel = worker.accepting.borrow().handle();
             monoio::spawn(accept::run(worker.clone(), socket, cancel))
@@ -142,7 +151,7 @@ impl Worker {
         let alarm = Rc::new(Alarm::default());
         let deadlines = Deadlines::new(now, alarm.clone());
         let bounds = Bounds {
-            connections_max: process.config.upstream_max_connections,
+            connections_max: process.upstream_connections_max,
             idle_timeout: process.config.upstream_idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
         };
@@ -156,6 +165,8 @@ impl Worker {
             strangers: Seldom::default(),
             unshaken: Seldom::default(),
             busy: Recycler::new(conn::busy),
+            laggards: Laggards::default(),
+            turned_away: Rc::default(),
             accepting: RefCell::default(),
             drain: Cell::new(Drain::NotYet),
             ending: Cell::new(false),
@@ -297,9 +308,7 @@ impl Worker {
     /// anywhere, or can still come in, this worker's shard may be what it waits for.
     async fn ended(&self) {
         let process = &self.process;
-        while process.accepting.load(Ordering::Acquire) > 0
-            || process.connections.load(Ordering::Acquire) > 0
-        {
+        while process.accepting.load(Ordering::Acquire) > 0 || process.places.taken() > 0 {
             if process.aborting.load(Ordering::Relaxed) {
                 return self.cut().await;
             }

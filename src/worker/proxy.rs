@@ -10,6 +10,7 @@
 //! Whatever takes time between the permit and the first byte (the rest of a body to be kept, a place
 //! among the connections, a dial) is told to the limiter, which times the permit by its departure.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -134,7 +135,7 @@ async fn lease(
     }
     grant.delayed();
     // Boxed: few requests come here, and its state would be part of every connection's task.
-    let leased = wait::beside(client, worker.upstream.lease(fresh));
+    let leased = wait::beside(client, lease_soon(worker, fresh));
     let (leased, left) = Box::pin(leased).await;
     let lease = leased?;
     if left {
@@ -142,6 +143,23 @@ async fn lease(
         return Ok(None);
     }
     Ok(Some(lease))
+}
+
+/// How often clients that hold up connections are looked for while a request waits for one.
+const PRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// A connection; if all are in use, at the cost of clients that hold one up.
+async fn lease_soon(worker: &Rc<Worker>, fresh: bool) -> Result<Lease, Error> {
+    let mut lease = pin!(worker.upstream.lease(fresh));
+    while worker.upstream.is_full() {
+        let full = worker.process.config.client_idle_timeout;
+        worker.laggards.press(clock::now(), full);
+        match wait::first(lease.as_mut(), monoio::time::sleep(PRESS_EVERY)).await {
+            First::Left(lease) => return lease,
+            First::Right(()) => {}
+        }
+    }
+    lease.await
 }
 
 /// The permit, after the wait for it if there is one.

@@ -2,21 +2,19 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
-
-use socket2::SockRef;
 
 use super::Worker;
 use super::conn::Client;
 use super::exchange::Attempt;
+use super::pace::Pace;
 use super::request::Request;
 use crate::error::{Error, Kind};
 use crate::http1::{
     BodyTracker, ClientSide, ContentCoding, Framing, Parse, Relay, ResponseHead, ResponseOutline,
     Version, parse_response,
 };
-use crate::io::Buf;
-use crate::io::socket::{Half, borrow};
+use crate::io::socket::{Half, reset_at_close};
+use crate::io::{Buf, Turn};
 use crate::limit::{Answer, Scope};
 use crate::upstream::connection::Receiver;
 
@@ -207,8 +205,9 @@ fn error_body(framing: Framing, bytes: &[u8]) -> ErrorBody {
     }
 }
 
-/// Sends the answer that begins at the front of the receiver's bytes to the client. True if the
-/// body has come whole and both connections can go on as they were told to.
+/// Sends the answer that begins at the front of the receiver's bytes to the client, but for its end,
+/// which stays in [`Client::outbuf`]. True if the body has come whole and both connections can go on
+/// as they were told to.
 ///
 /// # Errors
 /// The client is gone. An upstream that broke off is no error here: the client sees its connection
@@ -231,6 +230,8 @@ pub(super) async fn answer(
     receiver.plain().consume(len);
     let mut body = BodyTracker::new(head.outline.framing);
     let stall = worker.process.config.request_timeout;
+    let mut pace = None;
+    let mut turn = Turn::default();
     loop {
         let plain = receiver.plain();
         let bytes = plain.as_slice();
@@ -245,13 +246,15 @@ pub(super) async fn answer(
         if let Ok(progress) = taken {
             plain.consume(progress.consumed);
         }
-        client.flush(worker).await?;
+        if body.done() && !broken {
+            return Ok(relay.keep_alive == goes_on);
+        }
+        let pace = pace.get_or_insert_with(|| Pace::holding(&worker.process.config));
+        client.flush_at(worker, pace).await?;
+        turn.round().await;
         if broken {
             cut(worker, client, relay, head);
             return Ok(false);
-        }
-        if body.done() {
-            return Ok(relay.keep_alive == goes_on);
         }
         let armed = worker.deadlines.arm_after(receiver, Half::Both, stall);
         let received = receiver.receive().await;
@@ -281,8 +284,6 @@ fn cut(worker: &Worker, client: &mut Client, relay: Relay, head: &Head) {
         tls.cut();
     }
     if relay.dechunk || !head.can_keep_alive() {
-        let socket = borrow(&client.stream);
-        // With no time to linger, closing resets (SO_LINGER, socket(7)).
-        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        reset_at_close(&client.stream);
     }
 }

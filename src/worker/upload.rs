@@ -1,14 +1,17 @@
 //! Streaming a request's body: read what the client sends, send it on, never more than a buffer
 //! ahead.
 
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Worker;
 use super::conn::Client;
 use super::exchange::Attempt;
+use super::pace::Pace;
 use crate::error::{Error, Kind};
 use crate::http1::BodyTracker;
+use crate::io::Turn;
 use crate::io::socket::Half;
 use crate::upstream::connection::Sender;
 
@@ -29,8 +32,10 @@ pub(super) async fn pump(
     mut sender: Sender<'_>,
 ) -> Result<(), Attempt> {
     let config = &worker.process.config;
+    let mut pace = Pace::holding(config);
+    let mut turn = Turn::default();
     while !body.done() {
-        if client.inbuf.is_empty() && !read(worker, client).await {
+        if client.inbuf.is_empty() && !read(worker, client, &mut pace).await {
             return Err(Attempt::Client);
         }
         let Ok(progress) = body.take(client.inbuf.as_slice()) else {
@@ -47,21 +52,20 @@ pub(super) async fn pump(
             return Err(Error::new(Kind::AnswerTimeout).into());
         }
         flushed.map_err(Error::exchanging)?;
+        turn.round().await;
     }
     Ok(())
 }
 
-/// Reads once more of the body; false if the client has gone or stalls, which is counted.
-pub(super) async fn read(worker: &Worker, client: &mut Client) -> bool {
-    let patience = worker.process.config.client_idle_timeout;
-    let armed = worker
-        .deadlines
-        .arm_after(&client.stream, Half::Read, patience);
-    let count = client.read(READ_ROOM).await;
-    let too_slow = armed.expired();
-    let more = matches!(count, Ok(1..));
-    if !more {
+/// Reads once more of the body; false if the client has gone or is too slow, which is counted.
+pub(super) async fn read(worker: &Worker, client: &mut Client, pace: &mut Pace) -> bool {
+    let socket = client.stream.as_raw_fd();
+    let read = client.read(READ_ROOM);
+    let (count, too_slow) = pace.wait(worker, socket, Half::Read, read).await;
+    let Ok(count @ 1..) = count else {
         worker.count_lost_client(too_slow);
-    }
-    more
+        return false;
+    };
+    pace.moved(count);
+    true
 }

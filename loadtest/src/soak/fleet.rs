@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mock::faults::Rng;
+use crate::mock::route::REQUEST_PARAM;
 
 /// Bots that live at a time.
 const BOTS: usize = 12;
@@ -300,15 +301,16 @@ impl Fleet {
     fn request(
         &self,
         method: &'static str,
-        target: String,
+        mut target: String,
         authorization: &str,
         body: Vec<u8>,
     ) -> Request {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        target.push_str(&format!("{REQUEST_PARAM}={number}"));
         Request {
             number,
             method,
-            target: format!("{target}request={number}"),
+            target,
             authorization: authorization.to_owned(),
             body,
             chunked: false,

@@ -16,9 +16,16 @@ pub(super) struct Restored {
 
 impl Identities {
     /// Copies the limits that were found out.
-    pub(in crate::limit) fn copy_limits(&self, into: &mut Vec<Record>) {
+    pub(in crate::limit) fn copy_limits(
+        &self,
+        from: u32,
+        batch: u32,
+        into: &mut Vec<Record>,
+    ) -> Option<u32> {
         let limits = self.learned_limits.iter();
-        into.extend(limits.map(|(&identity, &limit)| Record::Limit { identity, limit }));
+        let bite = limits.skip(from as usize).take(batch as usize);
+        into.extend(bite.map(|(&identity, &limit)| Record::Limit { identity, limit }));
+        (((from + batch) as usize) < self.learned_limits.len()).then_some(from + batch)
     }
 
     /// Copies what the places from `from` hold, `batch` of them; and where to go on.
