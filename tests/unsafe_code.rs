@@ -100,6 +100,16 @@ const ALLOWED: &[(&str, usize, &str)] = &[
         "an allocator that counts, before the system's; gettid",
     ),
     (
+        "tests/faults.rs",
+        1,
+        "pre_exec: a child with few descriptors",
+    ),
+    (
+        "tests/greedy.rs",
+        3,
+        "prlimit of another process, and pre_exec: a child with few descriptors",
+    ),
+    (
         "tests/limiter_memory.rs",
         5,
         "an allocator that counts, before the system's",
