@@ -149,23 +149,31 @@ fn model(head: &[u8], version: Version) -> Result<Option<Framing>, BadFraming> {
         fields
             .filter_map(|line| line.split_once(':'))
             .filter(|(name, _)| name.eq_ignore_ascii_case(wanted))
-            .map(|(_, value)| value.trim_matches([' ', '\t']).to_owned())
+            .map(|(_, value)| value.to_owned())
             .collect()
     };
     let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
+    let look_alikes = ["content_length", "transfer_encoding"];
+    if look_alikes.iter().any(|name| !values(name).is_empty()) {
+        return Err(BadFraming::LookAlike);
+    }
     match (&lengths[..], &codings[..]) {
         ([], []) => Ok(None),
         ([length], []) => {
+            let length = length.trim_matches([' ', '\t']);
             let number = length.parse::<i64>().ok();
             number
-                .filter(|number| number.to_string() == *length && *number >= 0)
+                .filter(|number| number.to_string() == length && *number >= 0)
                 .map(|number| Some(Framing::Length(number.unsigned_abs())))
                 .ok_or(BadFraming::LengthInvalid)
         }
         (_, []) => Err(BadFraming::LengthRepeated),
         ([_, ..], [_, ..]) => Err(BadFraming::LengthAndCoding),
         ([], _) if version == Version::Http10 => Err(BadFraming::CodingInHttp10),
-        ([], [coding]) if coding.to_ascii_lowercase() == "chunked" => Ok(Some(Framing::Chunked)),
+        // A tab beside it is more than every reader takes.
+        ([], [coding]) if coding.trim_matches(' ').eq_ignore_ascii_case("chunked") => {
+            Ok(Some(Framing::Chunked))
+        }
         ([], _) => Err(BadFraming::CodingUnsupported),
     }
 }

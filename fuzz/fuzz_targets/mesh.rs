@@ -7,6 +7,7 @@
 //! - A worker with mail has been woken, and when it sleeps it sleeps to its shard's deadline.
 //! - Driven by these wakes alone, every request that waits gets its verdict, on whatever worker.
 //! - Of requests of one key that change something, one at a time goes, whichever worker sends it.
+//! - Nobody waits on a worker that drains.
 //! - No refusal names a wait beyond [`WAIT_MAX`].
 //! - When all is given back nobody waits and nothing is under way: a permit whose client left
 //!   while it was in the mail is not lost.
@@ -45,6 +46,13 @@ mod clock {
 
 /// Stands for `weir::io` in the mesh's source.
 mod io {
+    pub(crate) mod guard {
+        /// A panic ends the fuzzer itself.
+        pub(crate) fn undivided<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+    }
+
     pub(crate) mod deadline {
         use crate::clock::Instant;
         use std::cell::Cell;
@@ -127,6 +135,8 @@ enum Op {
     Confirmed(usize, usize, bool),
     /// `g`, worker, identity, limit
     GlobalLimit(usize, usize, usize),
+    /// `e`, worker: it drains, and refuses all that wait there and will wait
+    RefuseWaiting(usize),
 }
 
 impl Arbitrary<'_> for Op {
@@ -140,6 +150,7 @@ impl Arbitrary<'_> for Op {
             11 => Self::Turn(u.digit(2)?),
             6 => Self::Confirmed(u.digit(2)?, u.digit(6)?, u.digit(2)? > 0),
             7 => Self::GlobalLimit(u.digit(2)?, u.digit(6)?, u.digit(8)?),
+            5 => Self::RefuseWaiting(u.digit(2)?),
             14 => Self::Drop(u.digit(12)?),
             15 => Self::Departs(u.digit(12)?, u.digit(4)?),
             0 => Self::Requeue(u.digit(12)?, Reply::arbitrary(u)?),
@@ -279,6 +290,7 @@ struct World {
     /// By number, so oldest first.
     queued: BTreeMap<u32, Queued>,
     under_way: BTreeMap<u32, (usize, Request, Grant)>,
+    draining: [bool; WORKERS],
 }
 
 impl World {
@@ -302,6 +314,7 @@ impl World {
             asked: 0,
             queued: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            draining: [false; WORKERS],
         }
     }
 
@@ -359,6 +372,11 @@ impl World {
                     .local
                     .set_global_limit(identity, limit);
             }
+            Op::RefuseWaiting(worker) => {
+                let retry_after = Duration::from_secs(1);
+                self.workers[*worker].local.refuse_waiting(retry_after);
+                self.draining[*worker] = true;
+            }
         }
     }
 
@@ -405,6 +423,8 @@ impl World {
         };
         self.queued.insert(self.asked, queued);
         self.look(self.asked);
+        let waits = self.queued.contains_key(&self.asked);
+        assert!(!waits || !self.draining[worker], "it drains");
     }
 
     fn look(&mut self, number: u32) {
@@ -473,7 +493,7 @@ impl World {
             self.workers[worker].turn();
         }
         assert!(self.queued.is_empty(), "nobody waits for ever");
-        let census = self.mesh.census(clock::now());
+        let census = self.mesh.limiter().census(clock::now());
         let waiting = (census.waiting_for_bucket, census.waiting_for_global);
         assert_eq!((waiting, census.under_way), ((0, 0), 0));
     }

@@ -9,12 +9,15 @@
 //! | one or more           | one or more         | 400           | refused                  |
 //! | none                  | `chunked`           | chunked       | chunked                  |
 //! | none                  | anything else       | 501           | refused                  |
+//! | none                  | a tab beside it     | 501           | refused                  |
 //! | none                  | any, in HTTP/1.0    | 400           | refused                  |
 //! | spelt with `_`        | spelt with `_`      | 400           | refused                  |
 //!
 //! An answer to HEAD and one with 1xx, 204 or 304 has no body whatever it declares; what it
 //! declares has to be sound nevertheless. RFC 9110 8.6 would let equal lengths be merged: a sender
-//! that repeats them is broken or lying, and Discord does neither, so they are refused.
+//! that repeats them is broken or lying, and Discord does neither, so they are refused. A tab may
+//! stand where a blank may (RFC 9110 5.6.3), but there are readers that take `chunked` with a tab
+//! behind it for no coding at all, and see no body.
 
 use std::fmt;
 use std::ops::Range;
@@ -53,7 +56,7 @@ pub enum BadFraming {
     /// A `Content-Length` that is not a plain decimal number below 2^63. Leading zeros count as
     /// wrong: some readers take them for octal.
     LengthInvalid,
-    /// A transfer coding other than `chunked`, once.
+    /// A transfer coding other than `chunked`, once, with no blanks around it but spaces.
     CodingUnsupported,
     /// `Transfer-Encoding` in an HTTP/1.0 message, which has no such thing.
     CodingInHttp10,
@@ -97,7 +100,7 @@ pub(super) fn declared(
             }
             Role::TransferEncoding => {
                 codings += 1;
-                coding = Some(fields.value(at));
+                coding = Some(at);
             }
             Role::FramingLookAlike => return Err(BadFraming::LookAlike),
             Role::EndToEnd
@@ -118,11 +121,15 @@ pub(super) fn declared(
             .map(|n| Some(Framing::Length(n)))
             .ok_or(BadFraming::LengthInvalid),
         (None, Some(_)) if version == Version::Http10 => Err(BadFraming::CodingInHttp10),
-        (None, Some(value)) if codings == 1 && value.eq_ignore_ascii_case(b"chunked") => {
-            Ok(Some(Framing::Chunked))
-        }
+        (None, Some(at)) if codings == 1 && is_chunked(fields, at) => Ok(Some(Framing::Chunked)),
         (None, Some(_)) => Err(BadFraming::CodingUnsupported),
     }
+}
+
+/// Whether line `at` says `chunked`, to every reader.
+fn is_chunked(fields: &Fields<'_>, at: usize) -> bool {
+    let line = fields.raw(fields.line_at(at), fields.line_at(at + 1));
+    fields.value(at).eq_ignore_ascii_case(b"chunked") && !line.contains(&b'\t')
 }
 
 fn parse_length(value: &[u8]) -> Option<u64> {

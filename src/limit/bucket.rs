@@ -56,6 +56,9 @@ const UNNAMED_MAX: u16 = 8;
 
 /// See [`tick`].
 const TICK_BITS: u32 = 16;
+/// Stands for a route where more than one is meant. One that has this number is taken for several,
+/// which only costs a wait.
+const SEVERAL_ROUTES: u32 = u32::MAX;
 
 /// How a bucket's headers are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,7 +110,8 @@ pub(super) struct Bucket {
     newest: u32,
     /// When the bucket was last asked or answered.
     used_ms: u32,
-    /// Low half of the route that the newest answer was for; in a lane, that went last.
+    /// Low half of the route that the newest answer was for; in a lane, that is
+    /// under way, or [`SEVERAL_ROUTES`].
     newest_route: u32,
     /// The queue of those that wait here, or `u32::MAX`.
     pub(super) active: u32,
@@ -279,13 +283,20 @@ impl Bucket {
 
     /// In a lane: the route that goes.
     pub(super) fn take_unknown(&mut self, route: u64) {
-        self.newest_route = route as u32;
+        let route = route as u32;
+        self.newest_route = if self.in_flight == 0 || self.newest_route == route {
+            route
+        } else {
+            SEVERAL_ROUTES
+        };
     }
 
     /// Whether a request of `route` may be under way from here; `false` is certain.
     pub(super) fn may_have_under_way(&self, route: u64) -> bool {
-        let other = self.kind == Kind::Lane && self.newest_route != route as u32;
-        self.in_flight > 1 || self.in_flight == 1 && !other
+        let others = self.kind == Kind::Lane
+            && self.newest_route != route as u32
+            && self.newest_route != SEVERAL_ROUTES;
+        self.in_flight > 0 && !others
     }
 
     /// A request came back, one way or the other.

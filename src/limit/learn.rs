@@ -59,7 +59,16 @@ const fn mix(identity: u64, major: u64, tail: u64, domain: u64) -> u64 {
         scope.rotate_left(32) ^ domain,
     );
     // Zero says that there is no key.
-    if key == 0 { 1 } else { key }
+    let key = key & !LANE;
+    if key == 0 { 2 } else { key }
+}
+
+/// Tells the keys of lanes from all others, so that what a state file says can be judged.
+const LANE: u64 = 1;
+
+/// Whether this is the key of a lane.
+pub(super) const fn is_lane_key(key: u64) -> bool {
+    key & LANE != 0
 }
 
 /// Where a request looks for its bucket.
@@ -74,7 +83,7 @@ pub(super) const fn name_key(key: &BucketKey, name: u64) -> u64 {
 
 /// The lane of unknown routes of an identity and major parameter.
 pub(super) const fn lane_key(key: &BucketKey) -> u64 {
-    mix(key.identity, key.major, 0, 0xa407_6a07_0d1a_f3e9)
+    mix(key.identity, key.major, 0, 0xa407_6a07_0d1a_f3e9) | LANE
 }
 
 /// Spreads keys over shards. Route and bucket name take no part: what may turn out to be one bucket

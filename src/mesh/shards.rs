@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::mailbox::Mailbox;
 use crate::clock::Instant;
 use crate::io::guard::undivided;
-use crate::limit::{Census, Latch, Latches, Limiter, Output, Settings};
+use crate::limit::{Latch, Latches, Limiter, Output, Settings};
 
 /// A shard's lock, on cache lines of its own.
 #[repr(align(128))]
@@ -61,11 +61,6 @@ impl Mesh {
             .iter()
             .map(Mailbox::counts)
             .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
-    }
-
-    /// Who waits and what is tracked, over all shards.
-    pub fn census(&self, now: Instant) -> Census {
-        self.limiter.census(now)
     }
 
     /// Wakes a worker, whatever it sleeps on.

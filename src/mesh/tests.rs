@@ -55,7 +55,7 @@ fn wait(asked: Asked) -> Waiting {
 }
 
 fn census(mesh: &Mesh, now: Instant) -> (usize, usize) {
-    let census = mesh.census(now);
+    let census = mesh.limiter.census(now);
     let waiting = census.waiting_for_bucket + census.waiting_for_global;
     (waiting, census.under_way)
 }

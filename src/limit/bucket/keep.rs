@@ -69,7 +69,13 @@ impl Bucket {
             kind @ (Kind::Fixed | Kind::Sliding) => kind,
             Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful => Kind::Careful,
         };
-        b.flags = record.flags & KEPT;
+        // A lane belongs to no route, so no answer is its own.
+        b.flags = match b.kind {
+            Kind::Lane => 0,
+            Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed | Kind::Sliding => {
+                record.flags & KEPT
+            }
+        };
         if b.kind == Kind::Fresh || !times.complete() && b.may_have_changed(now) {
             b.ask_anew();
         }

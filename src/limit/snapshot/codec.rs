@@ -198,6 +198,7 @@ pub(super) fn records(mut bytes: &[u8], mut each: impl FnMut(Record)) -> Result<
         match record {
             Record::End { records } if records == count && bytes.is_empty() => return Ok(()),
             Record::End { .. } => return Err(Broken::Malformed),
+            Record::Bucket(bucket) if !bucket.is_sound() => return Err(Broken::Malformed),
             record => {
                 count += 1;
                 each(record);

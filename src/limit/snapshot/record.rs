@@ -5,6 +5,7 @@
 //! [`VERSION`](super::codec::VERSION).
 
 use crate::limit::bucket::Kind;
+use crate::limit::learn::is_lane_key;
 use serde::{Deserialize, Serialize};
 
 /// One thing that was learned.
@@ -135,6 +136,22 @@ impl BucketRecord {
         let more = self.more.as_deref().map(|more| more.routes.as_slice());
         let all = std::iter::once(self.route_key).chain(more.unwrap_or_default().iter().copied());
         all.filter(|&key| key != 0)
+    }
+
+    /// Whether weir could have written it: a lane has its own key alone and suspects others, and a
+    /// bucket has keys of routes and a name.
+    pub(in crate::limit) fn is_sound(&self) -> bool {
+        let more = self.more.as_deref();
+        match self.kind.0 {
+            Kind::Lane => {
+                let alone = self.name_key == 0 && more.is_none_or(|more| more.routes.is_empty());
+                let mut suspects = self.suspects().iter().map(|&(name, _)| name);
+                alone && is_lane_key(self.route_key) && !suspects.any(is_lane_key)
+            }
+            Kind::Fresh | Kind::Free | Kind::Careful | Kind::Fixed | Kind::Sliding => {
+                self.suspects().is_empty() && !self.keys().any(is_lane_key)
+            }
+        }
     }
 
     /// All its keys.

@@ -324,9 +324,16 @@ prop_compose! {
         routes in prop::collection::vec(any::<u64>(), 0..4),
         suspects in prop::collection::vec(any::<(u64, bool)>(), 0..4),
     ) -> BucketRecord {
+        let is_lane = kind.0 == Kind::Lane;
+        let plain = |key: u64| key & !1;
+        let suspects = suspects.into_iter().filter(|_| is_lane);
+        let more = More {
+            routes: routes.into_iter().filter(|_| !is_lane).map(plain).collect(),
+            suspects: suspects.map(|(name, shared)| (plain(name), shared)).collect(),
+        };
         BucketRecord {
-            name_key: keys.0,
-            route_key: keys.1,
+            name_key: if is_lane { 0 } else { plain(keys.0) },
+            route_key: plain(keys.1) | u64::from(is_lane),
             reset_left_us: left.0,
             paused_left_us: left.1,
             used_ago_us: left.2,
@@ -340,7 +347,7 @@ prop_compose! {
             kind,
             hinted,
             flags,
-            more: Some(Box::new(More { routes, suspects })),
+            more: Some(Box::new(more)),
         }
     }
 }
@@ -407,6 +414,40 @@ fn written(records: &[Record]) -> Vec<u8> {
     assert!(encoder.add(records.iter().cloned(), &mut bytes));
     encoder.end(&mut bytes);
     bytes
+}
+
+#[test]
+fn a_bucket_that_poses_as_a_lane_or_a_lane_as_a_bucket_is_malformed() {
+    let limiter = exhausted();
+    let lane = learn::lane_key(&ask(7, 1).key);
+    let mut all = Vec::new();
+    records(open(&saved(&limiter, at(1_000), true)).unwrap().1, |r| {
+        all.push(r)
+    })
+    .unwrap();
+    let at_bucket = all
+        .iter()
+        .position(|r| matches!(r, Record::Bucket(b) if b.kind.0 != Kind::Lane))
+        .unwrap();
+    let changes: [fn(&mut BucketRecord, u64); 5] = [
+        |b, _| b.kind = Code(Kind::Lane),
+        |b, lane| b.route_key = lane,
+        |b, lane| b.name_key = lane,
+        |b, lane| b.more.get_or_insert_default().routes.push(lane),
+        |b, _| b.more.get_or_insert_default().suspects.push((2, true)),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut all = all.clone();
+        if let Record::Bucket(bucket) = &mut all[at_bucket] {
+            change(bucket, lane);
+        }
+        assert_eq!(
+            snapshot(&written(&all)).err(),
+            Some(Broken::Malformed),
+            "{number}"
+        );
+    }
+    assert!(snapshot(&written(&all)).is_ok());
 }
 
 proptest! {

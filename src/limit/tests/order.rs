@@ -1,5 +1,5 @@
-//! In what order the requests of a bucket go that come back to it from the line for the global
-//! window.
+//! Requests of one route go in the order in which they asked, and changes one after the other,
+//! also when they come back from the line for the global window or their bucket is found late.
 
 use super::*;
 
@@ -13,7 +13,10 @@ fn of(global_default: u32, default_bucket: u16) -> (Local, Outputs) {
 }
 
 fn waits(decision: Decision) {
-    assert!(matches!(decision, Decision::Wait), "{decision:?}");
+    match decision {
+        Decision::Wait => {}
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A 429 that is over in a millisecond.
@@ -75,4 +78,24 @@ fn one_that_is_put_back_takes_along_who_asked_later() {
     let order = order(&limiter, ms(1000), &mut out);
     let of_route: Vec<u32> = order.into_iter().filter(|&slot| slot != 1).collect();
     assert_eq!(of_route, [2, 3, 4]);
+}
+
+#[test]
+fn a_change_waits_for_one_of_its_route_that_went_unknown_beside_another_route() {
+    let (limiter, mut out) = of(50, 3);
+    let change = |slot| Ask {
+        serial: true,
+        ..ask(slot, 1)
+    };
+    let first = go(limiter.acquire(ms(1000), &change(1), &mut out));
+    let other = go(limiter.acquire(ms(1000), &ask(2, 2), &mut out));
+    limiter.no_answer(ms(1010), other, false, &mut out);
+    // Meanwhile another bot learns the route's bucket.
+    let mut elsewhere = ask(3, 1);
+    elsewhere.key.identity = 2;
+    let elsewhere = go(limiter.acquire(ms(1010), &elsewhere, &mut out));
+    limiter.report(ms(1020), elsewhere, &answer(5, 4, 5_006.0, 5.0), &mut out);
+    waits(limiter.acquire(ms(1030), &change(4), &mut out));
+    limiter.no_answer(ms(1040), first, true, &mut out);
+    assert_eq!(goes(&mut out).len(), 1);
 }
