@@ -336,7 +336,7 @@ fn a_client_beyond_max_connections_is_told_503_and_served_when_others_have_left(
     let upstream = answering();
     for driver in DRIVERS {
         let weir = before(&upstream.url(), driver, |config| {
-            config.max_connections = 10
+            config.max_connections = 10;
         });
         let connect = |_| {
             let mut client = Client::connect(weir.proxy_addr());
