@@ -136,7 +136,7 @@ fn count(tokens: TokenStream) -> usize {
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("a folder") {
+    for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         let is = |name: &str| path.file_name().is_some_and(|n| n == name);
         if path.is_dir() && !is("node_modules") && !is(".venv") && !is("target") {
