@@ -141,6 +141,22 @@ fn a_safe_request_is_sent_again_where_a_pooled_connection_failed_and_nowhere_els
     }
 }
 
+#[test]
+fn a_request_that_is_sent_again_counts_twice_where_the_upstream_counted_it() {
+    for shape in SHAPES.into_iter().filter(|shape| shape.workers == 1) {
+        let pair = start(shape);
+        let first = pair.ask(&numbered("GET"));
+        let limit: u32 = first.header("X-RateLimit-Limit").unwrap().parse().unwrap();
+        let lost = Fault::from(Action::CloseAfter { bytes: 0 }).times(1);
+        pair.mock.set_faults(vec![lost]);
+        for _ in 1..limit {
+            assert_eq!(pair.ask(&numbered("GET")).status, 200, "{shape:?}");
+        }
+        let report = pair.mock.oracle();
+        assert_eq!(report.violations, 0, "{shape:?}: {report:?}");
+    }
+}
+
 /// Requests of each client in a race.
 const ASKED: u64 = 36;
 

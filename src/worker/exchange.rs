@@ -37,8 +37,8 @@ use crate::upstream::connection::Receiver;
 /// Why an exchange gave the client no answer.
 pub(super) enum Failure {
     /// A pooled connection turned out dead before a whole head of an answer, and sending again is
-    /// safe: the permit is still good.
-    Stale(Grant),
+    /// safe. The upstream may have counted the request all the same, so it asks for a permit anew.
+    Stale,
     /// A 429 that is absorbed: the request waits again.
     Limited(Waiting),
     /// The upstream gave no answer.
@@ -226,7 +226,7 @@ impl<'r> Exchange<'r> {
                     && self.repeatable()
                     && matches!(error.kind, Kind::ClosedBeforeAnswer | Kind::Reset)
                 {
-                    return Err(Failure::Stale(grant));
+                    return Err(Failure::Stale);
                 }
                 return Err(Failure::Upstream(error));
             }

@@ -107,21 +107,21 @@ async fn answer(
         };
         match exchange.run(worker, client, lease, grant, &mut head).await {
             Ok(done) => return done,
-            Err(Failure::Stale(unsent)) => {
-                grant = unsent;
-                fresh = true;
-            }
-            Err(Failure::Limited(waiting)) => {
-                fresh = false;
-                grant = match permit(worker, client, request, Asked::Wait(waiting)).await {
+            Err(failure) => {
+                let asked;
+                (asked, fresh) = match failure {
+                    Failure::Stale => (worker.local.ask(clock::now(), request.ask), true),
+                    Failure::Limited(waiting) => (Asked::Wait(waiting), false),
+                    failure => {
+                        return no_answer(worker, client, request, failure, exchange.left()).await;
+                    }
+                };
+                grant = match permit(worker, client, request, asked).await {
                     Ok(grant) => grant,
                     Err(none) => {
                         return refused(worker, client, request, none, exchange.left()).await;
                     }
                 };
-            }
-            Err(failure) => {
-                return no_answer(worker, client, request, failure, exchange.left()).await;
             }
         }
     }
@@ -271,7 +271,7 @@ async fn no_answer(
         Failure::Client => return (Outcome::Unanswered, Next::Close),
         Failure::Upstream(error) => error,
         // Both are taken up again before they come here.
-        Failure::Stale(_) | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
+        Failure::Stale | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
     };
     tracing::debug!(%error, "no answer from the upstream");
     {
