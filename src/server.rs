@@ -322,21 +322,28 @@ impl Handle {
     /// failed: the others would wait for it.
     fn wait_for_workers(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
-        while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
+        loop {
+            // Looked at before what they have told, so that the last one's word is heard, too.
+            let ended = self.workers.iter().all(JoinHandle::is_finished);
             let left = until.saturating_duration_since(clock::now());
+            let moment = if ended {
+                Duration::ZERO
+            } else {
+                left.min(LOOK)
+            };
             // Woken by each worker that ends.
-            let event = self
-                .events
-                .recv_timeout(left.min(Duration::from_millis(50)));
-            if let Ok(Event::WorkerEnded {
-                result: Err(error), ..
-            }) = event
-            {
-                tracing::error!(%error, "a worker failed while weir was ending");
-                return false;
+            match self.events.recv_timeout(moment) {
+                Ok(Event::WorkerEnded {
+                    result: Err(error), ..
+                }) => {
+                    tracing::error!(%error, "a worker failed while weir was ending");
+                    return false;
+                }
+                Ok(_) => {}
+                Err(_) if ended || left.is_zero() => return true,
+                Err(_) => {}
             }
         }
-        true
     }
 
     fn nudge(&self) {
@@ -345,6 +352,9 @@ impl Handle {
         }
     }
 }
+
+/// How often it is looked at whether all workers have ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long those who are refused at the end have to take their answer.
 const FAREWELL: Duration = Duration::from_millis(250);
