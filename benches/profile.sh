@@ -13,6 +13,9 @@ cd "$(dirname "$0")/.."
 connections=${1:-64}
 seconds=${2:-5}
 build=${CARGO_TARGET_DIR:-target}/release
+for program in weir loadtest; do
+    [[ -x $build/$program ]] || { echo "$build/$program is missing: cargo build --release --workspace" >&2; exit 1; }
+done
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
 

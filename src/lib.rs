@@ -5,10 +5,10 @@
 //!
 //! # The map
 //! ```text
-//! level 0  clock   error   config             what everything stands on
+//! level 0  caseless  clock   error   config   what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
-//!          process   admin                    what all threads share; the metrics port
+//!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
 //! level 4  server                             starts and stops it all

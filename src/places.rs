@@ -1,4 +1,4 @@
-//! The places that client connections take: so many in all, so many of one client.
+//! The places that connections take: so many in all, so many of one client.
 //!
 //! A place costs two atomic operations a connection, and with `MAX_CONNECTIONS_PER_CLIENT` a lock as
 //! the connection begins and one as it ends; nothing a request. The table of clients holds only

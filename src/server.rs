@@ -111,6 +111,9 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     let not_listening = |source| StartError::listening("PORT", address, source);
     let mut listeners = sockets.for_workers(workers).map_err(not_listening)?;
     let inherited = !listeners.is_empty();
+    for listener in listeners.iter().flatten() {
+        accept::bound_unsent(listener).map_err(not_listening)?;
+    }
     if !inherited {
         let own = accept::bind(address, workers).map_err(not_listening)?;
         listeners = own.into_iter().map(|listener| vec![listener]).collect();
@@ -153,9 +156,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     });
     let keeper = match kept {
         Some(kept) => {
-            let mesh = &process.mesh;
-            let file = kept.restore(mesh);
-            Some(Keeper::start(file, mesh.clone(), key_seeds, &process.keys)?)
+            let mesh = process.mesh.clone();
+            Some(Keeper::start(kept, mesh, key_seeds, &process.keys)?)
         }
         None => None,
     };
@@ -247,8 +249,8 @@ impl Handle {
     }
 
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
-    /// `deadline`, then answers those that wait with 503, cuts the others and ends. True if all of
-    /// them finished.
+    /// `deadline`, then answers those that wait with 503, cuts the others and ends; at once if a worker
+    /// fails meanwhile. True if all of them finished.
     pub fn shutdown(mut self, deadline: Duration) -> bool {
         self.stop(deadline)
     }
@@ -297,10 +299,10 @@ impl Handle {
     fn stop(&mut self, deadline: Duration) -> bool {
         self.process.draining.store(true, Ordering::SeqCst);
         self.nudge();
-        self.wait_for_workers(deadline);
+        let mut sound = self.wait_for_workers(deadline);
         self.process.refusing.store(true, Ordering::SeqCst);
         self.nudge();
-        self.wait_for_workers(FAREWELL);
+        sound &= self.wait_for_workers(FAREWELL);
         self.process.aborting.store(true, Ordering::SeqCst);
         self.nudge();
         for thread in self.workers.drain(..) {
@@ -313,18 +315,34 @@ impl Handle {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
-        self.process.unserved.load(Ordering::SeqCst) == 0
+        sound && self.process.unserved.load(Ordering::SeqCst) == 0
     }
 
-    /// Waits until all workers have ended, but no longer than `patience`.
-    fn wait_for_workers(&self, patience: Duration) {
+    /// Waits until all workers have ended, but no longer than `patience`. False as soon as one has
+    /// failed: the others would wait for it.
+    fn wait_for_workers(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
-        while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
+        loop {
+            // Looked at before what they have told, so that the last one's word is heard, too.
+            let ended = self.workers.iter().all(JoinHandle::is_finished);
             let left = until.saturating_duration_since(clock::now());
+            let moment = if ended {
+                Duration::ZERO
+            } else {
+                left.min(LOOK)
+            };
             // Woken by each worker that ends.
-            let _ = self
-                .events
-                .recv_timeout(left.min(Duration::from_millis(50)));
+            match self.events.recv_timeout(moment) {
+                Ok(Event::WorkerEnded {
+                    result: Err(error), ..
+                }) => {
+                    tracing::error!(%error, "a worker failed while weir was ending");
+                    return false;
+                }
+                Ok(_) => {}
+                Err(_) if ended || left.is_zero() => return true,
+                Err(_) => {}
+            }
         }
     }
 
@@ -334,6 +352,9 @@ impl Handle {
         }
     }
 }
+
+/// How often it is looked at whether all workers have ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long those who are refused at the end have to take their answer.
 const FAREWELL: Duration = Duration::from_millis(250);

@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::{self, MockConfig};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use support::http::{Answer, Client};
 use support::program::Program;
 use support::upstream::{Peer, Recorder};
 use support::{Pair, Shape, config, request, resident_bytes};
 use weir::config::IoDriver;
 use weir::io::descriptors::raise_limit;
+use weir::systemd::Inherited;
 use weir::{Config, Handle};
 
 const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
@@ -335,7 +336,7 @@ fn a_client_beyond_max_connections_is_told_503_and_served_when_others_have_left(
     let upstream = answering();
     for driver in DRIVERS {
         let weir = before(&upstream.url(), driver, |config| {
-            config.max_connections = 10
+            config.max_connections = 10;
         });
         let connect = |_| {
             let mut client = Client::connect(weir.proxy_addr());
@@ -454,9 +455,11 @@ fn a_pipeliner_that_never_pauses_leaves_others_their_turn() {
             "{driver:?}: median {:?}, worst {:?}",
             worst[100], worst[199]
         );
-        // Its 1,000 requests at a time are 3 ms of work, and never ends.
+        // Its turn is 32 requests, and never ending it would be the timeout's 5 s. Four threads want to run
+        // beside what else the machine does: three slices of the scheduler (3 ms) at each of the request's
+        // four changes of thread.
         assert!(
-            worst[190] < Duration::from_millis(50),
+            worst[199] < Duration::from_millis(50),
             "{driver:?}: {worst:?}"
         );
     }
@@ -520,17 +523,79 @@ fn a_client_that_leaves_behind_an_unread_body_gives_its_place_up() {
         gone.send(body);
         thread::sleep(Duration::from_millis(300));
         assert_eq!(metric(metrics, "weir_requests_waiting"), 6, "{driver:?}");
+        assert_eq!(pair.mock.arrivals("/messages").len(), 5, "{driver:?}");
         drop(gone);
-        let begin = Instant::now();
         until("its place is free", || {
-            metric(metrics, "weir_requests_waiting") <= 5
+            metric(metrics, "weir_requests_waiting") < 6
         });
-        // The first window ends 5 s after it began.
-        assert!(begin.elapsed() < Duration::from_secs(3), "{driver:?}");
-        until("it is counted", || {
-            metric(metrics, "weir_errors_total") == 1
-        });
+        // Had the next window freed it, the others would go as well.
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(metric(metrics, "weir_requests_waiting"), 5, "{driver:?}");
+        assert_eq!(pair.mock.arrivals("/messages").len(), 5, "{driver:?}");
+        assert_eq!(metric(metrics, "weir_errors_total"), 1, "{driver:?}");
     }
+}
+
+#[test]
+fn a_half_close_right_behind_an_unread_body_is_answered() {
+    for driver in DRIVERS {
+        // After the wait began: with the body, behind it, and long after the head.
+        for (before, behind) in [(0, 0), (20, 0), (0, 60), (0, 85), (450, 30)] {
+            let pair = Pair::start(Shape { workers: 1, driver });
+            let metrics = pair.weir.metrics_addr().expect("metrics");
+            let path = "/api/v10/channels/203039963636301824/messages";
+            let post = request("POST", path, r#"{"content":"x"}"#);
+            let mut first: Vec<_> = (0..5).map(|_| Client::connect(pair.addr())).collect();
+            for client in &mut first {
+                assert_eq!(client.ask(&post).status, 200);
+            }
+            let (head, body) = post.split_at(post.len() - 15);
+            let mut half = Client::connect(pair.addr());
+            half.send(head);
+            until("it waits", || metric(metrics, "weir_requests_waiting") == 1);
+            thread::sleep(Duration::from_millis(before));
+            half.send(body);
+            thread::sleep(Duration::from_millis(behind));
+            half.finish();
+            let answer = half.try_answer(false);
+            let status = answer.map(|answer| answer.status);
+            assert_eq!(status, Some(200), "{driver:?}, {before}, {behind}");
+        }
+    }
+}
+
+#[test]
+fn a_wait_that_is_for_an_answer_which_does_not_come_ends_in_time() {
+    // Answers nothing, ever.
+    let upstream = Recorder::start(|peer| while read_request(peer) {});
+    for driver in DRIVERS {
+        let weir = before(&upstream.url(), driver, |_| ());
+        let path = "/api/v10/channels/203039963636301824/messages";
+        let mut first = Client::connect(weir.proxy_addr());
+        first.send(request("POST", path, "{}"));
+        thread::sleep(Duration::from_millis(100));
+        let begin = Instant::now();
+        let asked = request("POST", path, "{}");
+        let asked = asked.replacen("\r\n", "\r\nX-RateLimit-Abort-After: 0.2\r\n", 1);
+        let answer = Client::connect(weir.proxy_addr()).ask(&asked);
+        assert_eq!(answer.status, 429, "{driver:?}: {}", answer.text());
+        assert!(begin.elapsed() < Duration::from_secs(2), "{driver:?}");
+    }
+}
+
+#[test]
+fn what_the_kernel_keeps_for_a_deaf_client_is_bounded_on_sockets_that_were_handed_over() {
+    let upstream = answering();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let bound = || SockRef::from(&listener).tcp_notsent_lowat().expect("said");
+    assert_ne!(bound(), 128 * 1024);
+    let sockets = Inherited {
+        clients: vec![listener.try_clone().expect("a socket")],
+        metrics: None,
+    };
+    let weir = weir::server::start_on(config(&upstream.url(), None), sockets).expect("weir starts");
+    assert_eq!(Client::connect(weir.proxy_addr()).ask(HEALTH).status, 200);
+    assert_eq!(bound(), 128 * 1024);
 }
 
 /// Descriptors that a process has open.
@@ -604,10 +669,10 @@ fn clients_never_take_the_descriptors_that_the_rest_of_weir_needs() {
                 "{driver}"
             );
         });
-        assert!(
-            metric(weir.metrics, "weir_refused_total") >= 1_000,
-            "{driver}"
-        );
+        // Accepting goes on for a while where cores are few.
+        until("the rest are refused", || {
+            metric(weir.metrics, "weir_refused_total") >= 1_000
+        });
         let log = weir.log_lines();
         assert!(
             !log.iter().any(|line| line.contains("cannot accept")),
@@ -657,30 +722,55 @@ fn without_descriptors_accepting_waits_says_so_once_and_goes_on() {
     }
 }
 
-/// The time that 99 of 100 requests of one client stay below: of ten tries the best, since what else
-/// the machine does only adds to it.
-fn p99(client: &mut Client) -> Duration {
-    let tries = (0..10).map(|_| p99_once(client));
-    tries.min().expect("ten")
+/// The times that 99 of 100 requests of two clients stay below. They ask by turns, so that what else
+/// the machine does befalls both; and of many tries each one's best counts, since that only adds.
+fn p99s(clients: [&mut Client; 2]) -> [Duration; 2] {
+    let [one, other] = clients;
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..TRIES {
+        let mut times = [const { Vec::new() }; 2];
+        for _ in 0..ASKED {
+            times[0].push(time(one));
+            times[1].push(time(other));
+        }
+        for (best, times) in best.iter_mut().zip(&mut times) {
+            times.sort_unstable();
+            *best = times[ASKED * 99 / 100].min(*best);
+        }
+    }
+    best
 }
 
-fn p99_once(client: &mut Client) -> Duration {
-    let mut times: Vec<_> = (0..300)
-        .map(|_| {
-            let begin = Instant::now();
-            let answer = client.ask(&request("GET", "/api/v10/gateway", ""));
-            assert_eq!(answer.status, 200);
-            begin.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[297]
+/// Requests of a try: the shortest series that has a p99 to speak of. The shorter, the likelier it
+/// is that the scheduler disturbs none of it.
+const ASKED: usize = 200;
+const TRIES: usize = 15;
+
+fn time(client: &mut Client) -> Duration {
+    let begin = Instant::now();
+    let answer = client.ask(&request("GET", "/api/v10/gateway", ""));
+    assert_eq!(answer.status, 200);
+    begin.elapsed()
+}
+
+/// A connection of a crowd. From many addresses: with half of one address' ports taken, the kernel
+/// looks through thousands for each new one.
+fn crowded(addr: SocketAddr, number: usize) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let [high, low] = u16::try_from(number / 1_000).expect("few").to_be_bytes();
+    let from = Ipv4Addr::new(127, 1, high, low + 1);
+    socket
+        .bind(&SocketAddr::from((from, 0)).into())
+        .expect("a port");
+    socket.connect(&addr.into()).expect("weir accepts");
+    socket.into()
 }
 
 #[test]
 fn thousands_of_connections_do_not_disturb_others_and_leave_nothing_behind() {
-    /// What the scheduler adds where more threads want to run than there are cores.
-    const SLICE: Duration = Duration::from_millis(10);
+    /// Below this, a doubling is a wake-up that came later: the tick of weir's own timers, and a third of
+    /// the slice (3 ms) that whoever else has the core is left.
+    const TICK: Duration = Duration::from_millis(1);
     // `GREEDY_CONNECTIONS=20000` makes a measurement of it.
     let wanted = std::env::var("GREEDY_CONNECTIONS").map_or(4_000, |count| {
         count.parse().expect("GREEDY_CONNECTIONS is a number")
@@ -707,12 +797,15 @@ fn thousands_of_connections_do_not_disturb_others_and_leave_nothing_behind() {
         ];
         let weir = Program::start(&mock, &settings);
         let mut good = Client::connect(weir.proxy);
-        let quiet = p99(&mut good);
+        // Another one, without a crowd.
+        let empty = Program::start(&mock, &settings);
+        let mut alone = Client::connect(empty.proxy);
+        p99s([&mut good, &mut alone]);
         let at_rest = (descriptors(weir.pid()), resident_bytes(weir.pid()));
         let begin = Instant::now();
         let mut crowd: Vec<_> = (0..connections)
             .map(|number| {
-                let mut stream = TcpStream::connect(weir.proxy).expect("weir accepts");
+                let mut stream = crowded(weir.proxy, number);
                 if number % 2 == 0 {
                     stream
                         .write_all(b"GET /api/v10/users/@me HTTP/1.1\r\nX-Slow: ")
@@ -721,23 +814,25 @@ fn thousands_of_connections_do_not_disturb_others_and_leave_nothing_behind() {
                 stream
             })
             .collect();
-        println!("{driver}: {:?} for connections", begin.elapsed());
         until("all are in", || descriptors(weir.pid()) > connections);
+        println!("{driver}: {:?} for connections", begin.elapsed());
         let grown = resident_bytes(weir.pid()).saturating_sub(at_rest.1);
         // A byte of each head now and then.
         let stop = AtomicBool::new(false);
-        let crowded = thread::scope(|scope| {
+        let [crowded, quiet] = thread::scope(|scope| {
             let dripping = scope.spawn(|| {
-                for stream in crowd.iter_mut().step_by(2) {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
+                while !stop.load(Ordering::Relaxed) {
+                    for stream in crowd.iter_mut().step_by(2) {
+                        // Its time may be over.
+                        let _ = stream.write_all(b"x");
+                        thread::sleep(Duration::from_micros(200));
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
                     }
-                    // Its time may be over.
-                    let _ = stream.write_all(b"x");
-                    thread::sleep(Duration::from_micros(200));
                 }
             });
-            let crowded = p99(&mut good);
+            let crowded = p99s([&mut good, &mut alone]);
             stop.store(true, Ordering::Relaxed);
             dripping.join().expect("it only writes");
             crowded
@@ -749,7 +844,7 @@ fn thousands_of_connections_do_not_disturb_others_and_leave_nothing_behind() {
         );
         assert!(each < EACH_MAX, "{driver}: {each} bytes each");
         assert!(
-            crowded < 2 * quiet + SLICE,
+            crowded < 2 * quiet + TICK,
             "{driver}: {quiet:?} became {crowded:?}"
         );
         drop(crowd);

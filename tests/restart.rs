@@ -330,6 +330,9 @@ fn sockets_are_told_apart_by_name_and_readiness_and_the_end_are_announced() {
     assert!(heard().contains("READY=1\n"));
     assert_eq!(weir.proxy, sockets.addr());
     assert_eq!(weir.metrics, sockets.metrics.local_addr().expect("bound"));
+    // An option of the socket itself, whoever looks.
+    let unsent = socket2::SockRef::from(&sockets.clients).tcp_notsent_lowat();
+    assert_eq!(unsent.expect("an option"), 128 * 1024);
     let answer = Client::connect(weir.metrics).ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(answer.status, 200);
     weir.signal("TERM");
@@ -520,6 +523,29 @@ fn a_state_file_that_cannot_be_used_is_told_of_set_aside_and_never_fatal() {
     let weir = Program::start(&mock, &variables);
     let said = weir.before_serving.join("\n");
     assert!(said.contains("restored from STATE_FILE"), "{said}");
+}
+
+#[test]
+fn after_a_crash_nobody_believes_that_nothing_was_sent_since_the_last_orderly_end() {
+    let folder = folder("crash");
+    let name = folder.join("state").to_string_lossy().into_owned();
+    let mock = mock(0.0);
+    let variables = [("STATE_FILE", name.as_str())];
+    let restored = |weir: &Program, how: &str| {
+        let said = weir.before_serving.join("\n");
+        assert!(said.contains("restored from STATE_FILE"), "{said}");
+        assert!(said.contains(how), "{said}");
+    };
+    let mut first = Program::start(&mock, &variables);
+    let ask = request("GET", "/api/v10/users/@me", "");
+    assert_eq!(Client::connect(first.proxy).ask(&ask).status, 200);
+    first.signal("TERM");
+    assert_eq!(first.wait(Duration::from_secs(5)).code(), Some(0));
+    let mut second = Program::start(&mock, &variables);
+    restored(&second, r#""complete":true"#);
+    second.signal("KILL");
+    second.wait(Duration::from_secs(5));
+    restored(&Program::start(&mock, &variables), r#""complete":false"#);
 }
 
 #[test]

@@ -73,6 +73,13 @@ mod io {
             }
         }
     }
+
+    pub(crate) mod guard {
+        /// A panic ends the whole run here, half-way through the limiter or not.
+        pub(crate) fn undivided<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+    }
 }
 
 use clock::Instant;

@@ -7,11 +7,10 @@
 pub mod log;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::error::StartError;
 use crate::http1::{Method, Parse, Reply, parse_request};
 use crate::io::Seldom;
 use crate::metrics::Refusal;
+use crate::places::Places;
 use crate::process::Process;
 
 /// Connections served at once: a scraper, a browser, a few curious operators.
@@ -113,24 +113,23 @@ fn knocked(listener: &TcpListener, stopped: &UnixStream) -> bool {
 }
 
 fn accept(listener: &TcpListener, process: &Arc<Process>, stopped: &UnixStream) {
-    let open = Arc::new(AtomicUsize::new(0));
+    let places = Places::new(CONNECTIONS_MAX, None);
     let strangers = Seldom::default();
     while knocked(listener, stopped) {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept() {
+            Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(_) => {
                 thread::sleep(Duration::from_millis(100));
                 continue;
             }
         };
-        if !let_in(&stream, process, &strangers) {
+        if !let_in(from.ip(), process, &strangers) {
             continue;
         }
-        let place = Place::take(&open);
-        if open.load(Ordering::SeqCst) > CONNECTIONS_MAX {
+        let Ok(place) = places.take(from.ip()) else {
             continue;
-        }
+        };
         let process = process.clone();
         let serve = move || {
             let _place = place;
@@ -148,41 +147,20 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopped: &UnixStream) 
 }
 
 /// Whether a connection's address is one of `ALLOW_FROM`.
-fn let_in(stream: &TcpStream, process: &Process, strangers: &Seldom) -> bool {
-    let Ok(from) = stream.peer_addr() else {
-        return false;
-    };
-    let allowed = process.config.allow_from.allows(from.ip());
+fn let_in(from: IpAddr, process: &Process, strangers: &Seldom) -> bool {
+    let allowed = process.config.allow_from.allows(from);
     if !allowed {
         // Counted where all is counted, although no worker did it.
         process.metrics[0].lock().own.refuse(Refusal::Address);
         if let Some(unsaid) = strangers.happened(clock::now()) {
             tracing::warn!(
-                from = %from.ip(),
+                %from,
                 unsaid,
                 "refused a connection to the metrics port: its address is not in ALLOW_FROM"
             );
         }
     }
     allowed
-}
-
-/// One of the connections served at once, until dropped.
-struct Place {
-    open: Arc<AtomicUsize>,
-}
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::SeqCst);
-        Self { open: open.clone() }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// Answers one request and closes.

@@ -358,11 +358,8 @@ const PROCESS: &[Setting] = &[
         name: "STATE_FILE",
         help: "File that keeps what was learned over a restart; unset, it is learned anew",
         default: "",
-        allowed: "the path of a file",
-        effect: Effect::Sets(|c, v| {
-            c.state_file = Some(v.into());
-            (!v.is_empty()).then_some(())
-        }),
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.state_file, path(v))),
     },
     Setting {
         name: "LOG_LEVEL",

@@ -78,7 +78,7 @@ pub enum BadRequest {
     EmptyLines,
     /// The head is larger than [`HEAD_BYTES_MAX`].
     HeadTooLarge,
-    /// More than [`HEADERS_MAX`] header lines.
+    /// More than [`HEADERS_MAX`](super::HEADERS_MAX) header lines.
     TooManyHeaders,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,

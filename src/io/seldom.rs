@@ -8,7 +8,7 @@ use crate::clock::Instant;
 /// How often the same is said: an attack of hours is a page of log.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Something that is said when it happens first, and then once in [`PAUSE`] at most.
+/// Something that is said when it happens first, and then once in half a minute at most.
 #[derive(Default)]
 pub struct Seldom {
     said: Cell<Option<Instant>>,

@@ -51,6 +51,8 @@ impl Turn {
         if self.rounds >= ROUNDS_MAX && monoio::utils::is_legacy() {
             // Boxed: a sleep is 640 bytes, which every idle connection would hold.
             Box::pin(monoio::time::sleep(PAUSE)).await;
+            // Whoever accepts is no connection's task, so that nothing else may begin a new turn.
+            self.rounds = 0;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `STATE_FILE`: what the limiter learned, kept over a restart.
 //!
 //! ```text
-//! start ── Kept::open ── seeds ──▶ keys ── Kept::restore ──▶ limiter
+//! start ── Kept::open ── seeds ──▶ keys ── Keeper::start ──▶ limiter
 //!                                                               │ every minute, a few buckets at a time
 //! end ◀── Keeper::finish: the last word ◀── Keeper's thread ◀───┘
 //! ```
@@ -78,9 +78,11 @@ impl Kept {
         Some(self.snapshot.as_ref()?.seal().seeds)
     }
 
-    /// Teaches the limiter what is known, and gives back where it is to be kept.
-    pub fn restore(self, mesh: &Mesh) -> StateFile {
+    /// Teaches the limiter what is known.
+    fn restore(self, mesh: &Mesh) -> Restored {
+        let mut last_word = false;
         if let Some(snapshot) = self.snapshot {
+            last_word = snapshot.seal().complete;
             let unix_ms = clock::unix_ms();
             let counts = snapshot.restore(mesh.limiter(), clock::now(), unix_ms);
             if counts.age == Duration::MAX {
@@ -97,8 +99,18 @@ impl Kept {
                 "restored from STATE_FILE"
             );
         }
-        self.file
+        Restored {
+            file: self.file,
+            last_word,
+        }
     }
+}
+
+/// What became of what an earlier process left.
+struct Restored {
+    file: StateFile,
+    /// The file says that nothing was sent after it was written.
+    last_word: bool,
 }
 
 /// One line of what is wrong and what became of the file.
@@ -126,23 +138,29 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread that writes.
+    /// Teaches the limiter what was kept and starts the thread that writes. To be called before anything
+    /// is sent: a file that claims to be the last word is replaced by one that does not, or a crash within
+    /// the first minute would have the next process believe it.
     ///
     /// # Errors
     /// There is no thread to be had.
     pub fn start(
-        file: StateFile,
+        kept: Kept,
         mesh: Arc<Mesh>,
         seeds: [u64; 4],
         keys: &Keys,
     ) -> Result<Self, StartError> {
         let probe = keys.probe();
+        let Restored { file, last_word } = kept.restore(&mesh);
         let book = Arc::new(Book {
             file,
             mesh,
             seeds,
             probe,
         });
+        if last_word {
+            book.write(false, || ());
+        }
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("weir-state".to_owned())

@@ -38,6 +38,10 @@ use crate::tls::ClientSession;
 /// The name that a certificate must carry, and how it is checked.
 pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
 
+/// How often a request that waits for a connection says so: a few times within the 2 s after which a
+/// client counts as one that holds a connection up.
+const FULL_EVERY: Duration = Duration::from_millis(250);
+
 /// Where the upstream is and how to speak to it.
 #[derive(Clone)]
 pub struct Target {
@@ -169,11 +173,6 @@ impl Upstream {
         self.target.authority.as_bytes()
     }
 
-    /// Whether all connections are in use, so that the next request must wait for one.
-    pub fn is_full(&self) -> bool {
-        self.slots.is_full()
-    }
-
     /// A pooled connection for one exchange, if one can be lent at once.
     pub async fn at_hand(&self) -> Option<Lease> {
         let slot = self.slots.try_acquire()?;
@@ -185,15 +184,16 @@ impl Upstream {
     }
 
     /// A connection for one exchange, within the time that opening one may take. `fresh` asks for a
-    /// new one, after a pooled one failed.
+    /// new one, after a pooled one failed. `on_full` is called when all are in use, and now and then
+    /// while one is waited for.
     ///
     /// # Errors
     /// All connections are in use and none came free, or none could be opened; nothing was sent.
-    pub async fn lease(&self, fresh: bool) -> Result<Lease, Error> {
+    pub async fn lease(&self, fresh: bool, on_full: impl Fn()) -> Result<Lease, Error> {
         let slot = match self.slots.try_acquire() {
             Some(slot) => slot,
             // Boxed: waiting for a place is rare, and its state is large.
-            None => Box::pin(self.wait_for_slot()).await?,
+            None => Box::pin(self.wait_for_slot(on_full)).await?,
         };
         if self.ended.get() {
             return Err(Error::new(Kind::Draining));
@@ -221,19 +221,24 @@ impl Upstream {
         }
     }
 
-    async fn wait_for_slot(&self) -> Result<Slot, Error> {
+    async fn wait_for_slot(&self, on_full: impl Fn()) -> Result<Slot, Error> {
+        let until = clock::now() + self.bounds.connect_timeout;
         let mut acquired = pin!(self.slots.acquire());
-        let mut patience = pin!(monoio::time::sleep(self.bounds.connect_timeout));
-        poll_fn(|cx| {
-            if let Poll::Ready(slot) = acquired.as_mut().poll(cx) {
-                return Poll::Ready(Ok(slot));
+        loop {
+            on_full();
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return Err(Error::new(Kind::Full));
             }
-            patience
-                .as_mut()
-                .poll(cx)
-                .map(|()| Err(Error::new(Kind::Full)))
-        })
-        .await
+            let mut pause = pin!(monoio::time::sleep(left.min(FULL_EVERY)));
+            let slot = poll_fn(|cx| match acquired.as_mut().poll(cx) {
+                Poll::Ready(slot) => Poll::Ready(Some(slot)),
+                Poll::Pending => pause.as_mut().poll(cx).map(|()| None),
+            });
+            if let Some(slot) = slot.await {
+                return Ok(slot);
+            }
+        }
     }
 
     fn lend(&self, connection: Box<Connection>, reused: bool, slot: Slot) -> Lease {

@@ -44,11 +44,6 @@ impl Slots {
         }
     }
 
-    /// Whether no place is free.
-    pub fn is_full(&self) -> bool {
-        self.shared.free.get() == 0
-    }
-
     /// A place, if one is free: then nobody waits.
     pub fn try_acquire(&self) -> Option<Slot> {
         let free = self.shared.free.get().checked_sub(1)?;

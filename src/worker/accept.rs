@@ -1,8 +1,10 @@
-//! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them.
+//! Taking connections in: one listener a worker, `SO_REUSEPORT` spreading them; or sockets that were
+//! handed over, from which all workers accept.
 
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,10 +16,10 @@ use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::conn::{self, Client};
-use super::full::Troubles;
 use super::{Worker, full, secure};
 use crate::clock;
 use crate::config::bounds;
+use crate::io::Seldom;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
 use crate::io::turn::{self, Turn};
@@ -76,14 +78,23 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     // Without it, connections in TIME_WAIT of a process just ended would hold the port.
     socket.set_reuse_address(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    bound_unsent(&socket)?;
     Ok(socket)
+}
+
+/// Bounds what the kernel keeps for clients that `listener` will take in, also where it was opened by
+/// somebody else.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn bound_unsent(listener: &impl AsFd) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 /// Accepts until cancelled, serving each connection in a task of its own. A pending
 /// accept is cancelled and awaited, never dropped: it may have taken a client in.
 pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: CancelHandle) {
-    let mut troubles = Troubles::default();
+    let troubles = Seldom::default();
     let mut turn = Turn::default();
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
@@ -92,7 +103,13 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: Cance
             // A client that left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                troubles.failed(clock::now(), &error);
+                if let Some(unsaid) = troubles.happened(clock::now()) {
+                    tracing::warn!(
+                        %error,
+                        unsaid,
+                        "cannot accept connections; clients wait until it can be done again"
+                    );
+                }
                 if worker.pause(PAUSE).await {
                     break;
                 }

@@ -1,7 +1,5 @@
-//! When there is no place for a client: it is told so; and when there is not even a descriptor, the
-//! log is, now and then.
+//! When there is no place for a client: it is told so.
 
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +7,6 @@ use monoio::net::TcpStream;
 
 use super::conn::{self, Client};
 use super::{Worker, reply};
-use crate::clock::Instant;
 use crate::http1::Reply;
 use crate::io::descriptors::TURNED_AWAY_MAX;
 use crate::io::guard::Contained;
@@ -72,55 +69,4 @@ async fn tell(worker: &Worker, client: &mut Client, message: &str) {
         }
     }
     drop(armed);
-}
-
-/// Accepting that fails, told now and then.
-#[derive(Default)]
-pub(super) struct Troubles {
-    /// Failures that were not told yet.
-    failed: u64,
-    told: Option<Instant>,
-}
-
-/// How often the same trouble is told.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-
-impl Troubles {
-    /// Accepting failed.
-    pub(super) fn failed(&mut self, now: Instant, error: &io::Error) {
-        if let Some(count) = self.count(now) {
-            tracing::warn!(
-                %error,
-                failed = count,
-                "cannot accept connections; clients wait until it can be done again"
-            );
-        }
-    }
-
-    /// How many failures are to be told now, this one included.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        self.failed += 1;
-        let is_due = |told| now.saturating_duration_since(told) >= TELL_EVERY;
-        if !self.told.is_none_or(is_due) {
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.failed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trouble_is_told_at_once_and_then_every_ten_seconds_with_its_count() {
-        let mut troubles = Troubles::default();
-        let start = Instant::from_nanos(5_000_000_000);
-        let told: Vec<_> = (0..=250)
-            .map(|tenth| start + Duration::from_millis(100) * tenth)
-            .filter_map(|now| troubles.count(now))
-            .collect();
-        assert_eq!(told, [1, 100, 100]);
-    }
 }

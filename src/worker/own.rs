@@ -146,7 +146,7 @@ async fn get(
             if let Some(grant) = &mut grant {
                 grant.delayed();
             }
-            worker.upstream.lease(false).await?
+            worker.upstream.lease(false, || ()).await?
         }
     };
     let timeout = worker.process.config.request_timeout;

@@ -10,7 +10,6 @@
 //! Whatever takes time between the permit and the first byte (the rest of a body to be kept, a place
 //! among the connections, a dial) is told to the limiter, which times the permit by its departure.
 
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
+use crate::limit::{Reason, Refusal as AtLimit};
 use crate::mesh::{Asked, Grant, Request as AskedFor, Waiting};
 use crate::metrics::{OpenSlot, Refusal, SeriesKey};
 use crate::upstream::Lease;
@@ -47,6 +47,13 @@ pub(super) async fn serve(
 
 /// A wait that was foretold is true within this, or within 5 %.
 const FORETOLD_WITHIN: Duration = Duration::from_millis(50);
+
+/// Told to a request whose wait grew too long for a reason that has no foretold end: another's answer,
+/// which nearly always comes within the second.
+const TOO_LONG: AtLimit = AtLimit {
+    reason: Reason::TooLong,
+    retry_after: Duration::from_secs(1),
+};
 
 /// What the metrics are told of a request.
 #[derive(Clone, Copy)]
@@ -134,8 +141,11 @@ async fn lease(
         return Ok(Some(lease));
     }
     grant.delayed();
+    // If all are in use: at the cost of clients that hold one up.
+    let full = worker.process.config.client_idle_timeout;
+    let press = || worker.laggards.press(clock::now(), full);
     // Boxed: few requests come here, and its state would be part of every connection's task.
-    let leased = wait::beside(client, lease_soon(worker, fresh));
+    let leased = wait::beside(client, worker.upstream.lease(fresh, press));
     let (leased, left) = Box::pin(leased).await;
     let lease = leased?;
     if left {
@@ -143,23 +153,6 @@ async fn lease(
         return Ok(None);
     }
     Ok(Some(lease))
-}
-
-/// How often clients that hold up connections are looked for while a request waits for one.
-const PRESS_EVERY: Duration = Duration::from_millis(250);
-
-/// A connection; if all are in use, at the cost of clients that hold one up.
-async fn lease_soon(worker: &Rc<Worker>, fresh: bool) -> Result<Lease, Error> {
-    let mut lease = pin!(worker.upstream.lease(fresh));
-    while worker.upstream.is_full() {
-        let full = worker.process.config.client_idle_timeout;
-        worker.laggards.press(clock::now(), full);
-        match wait::first(lease.as_mut(), monoio::time::sleep(PRESS_EVERY)).await {
-            First::Left(lease) => return lease,
-            First::Right(()) => {}
-        }
-    }
-    lease.await
 }
 
 /// The permit, after the wait for it if there is one.
@@ -208,7 +201,14 @@ async fn in_time(
             match worker.local.ask(clock::now(), ask) {
                 Asked::Go(grant) => Ok(grant),
                 Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
-                Asked::Wait(waiting) => wait::turn(client, waiting).await,
+                // No wait is foretold, but it may be for an answer that does not come.
+                Asked::Wait(waiting) => {
+                    let turn = wait::turn(client, waiting);
+                    match wait::first(turn, monoio::time::sleep(FORETOLD_WITHIN)).await {
+                        First::Left(permit) => permit,
+                        First::Right(()) => Err(NoPermit::Refused(TOO_LONG)),
+                    }
+                }
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A client that gives up must not cost its bucket a slot, so the socket is watched while its
 //! request waits. TCP cannot say whether a FIN means "I am gone" or "I have nothing more to ask":
-//! one that comes together with the request (within [`HALF_CLOSE_GRACE`]) is taken as a half-close
-//! and its client is answered; one that comes later is a client that left.
+//! one that comes together with the request (within [`HALF_CLOSE_GRACE`] of its last byte, read or
+//! not, or of the wait's beginning) is taken as a half-close and its client is answered; one that
+//! comes later is a client that left.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,12 +17,12 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::conn::Client;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::io::socket::{Peek, peek};
 use crate::limit::Refusal;
 use crate::mesh::{Grant, Waiting};
 
-/// How soon after the request a FIN must come to be taken as a half-close: the FIN of
+/// How soon after the request's last byte a FIN must come to be taken as a half-close: the FIN of
 /// `shutdown(SHUT_WR)` after the last write travels right behind it, while no client library gives
 /// up within a tenth of a second.
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(100);
@@ -42,12 +43,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Waits until `waiting` is granted, refused, or its client has left.
 pub(super) async fn turn(client: &Client, mut waiting: Waiting) -> Result<Grant, NoPermit> {
-    let watched = watched(client, pin!(waiting.verdict()), Behind::Gone).await;
+    let since = clock::now();
+    let watched = watched(client, since, pin!(waiting.verdict()), Behind::Gone).await;
     let Some((verdict, half_closed)) = watched else {
         return Err(NoPermit::Left);
     };
     let grant = verdict.map_err(NoPermit::Refused)?;
-    if !half_closed && has_ended(&client.stream).unwrap_or(true) {
+    // An end that came with the verdict was not seen while watching.
+    let ended = !half_closed && has_ended(&client.stream).unwrap_or(true);
+    if ended && is_late(client, since, Duration::ZERO) {
         return Err(NoPermit::Left);
     }
     Ok(grant)
@@ -61,22 +65,21 @@ pub(super) async fn beside<F: Future>(client: &Client, work: F) -> (F::Output, b
     if has_ended(&client.stream).unwrap_or(false) {
         return (work.await, false);
     }
-    match watched(client, work.as_mut(), Behind::HalfClosed).await {
+    match watched(client, clock::now(), work.as_mut(), Behind::HalfClosed).await {
         Some((output, _)) => (output, false),
         None => (work.await, true),
     }
 }
 
-/// Runs `work` while the client is there; `None` when it leaves. Beside the output: whether it
-/// closed its half of the stream.
+/// Runs `work`, begun at `since`, while the client is there; `None` when it leaves. Beside the output:
+/// whether it was seen to close its half of the stream.
 async fn watched<F: Future>(
     client: &Client,
+    since: Instant,
     mut work: Pin<&mut F>,
     behind: Behind,
 ) -> Option<(F::Output, bool)> {
     let stream = &client.stream;
-    let since = clock::now();
-    let late = || clock::now().saturating_duration_since(since) > HALF_CLOSE_GRACE;
     loop {
         let half_closed = match first(work.as_mut(), stream.readable(false)).await {
             First::Left(output) => return Some((output, false)),
@@ -87,11 +90,11 @@ async fn watched<F: Future>(
                 Peek::Bytes if client.tls.is_none() && behind == Behind::HalfClosed => false,
                 Peek::Bytes => match first(work.as_mut(), ended(stream)).await {
                     First::Left(output) => return Some((output, false)),
-                    First::Right(()) if late() => return None,
-                    First::Right(()) => true,
+                    First::Right(unseen) if is_late(client, since, unseen) => return None,
+                    First::Right(_) => true,
                 },
                 Peek::Broken => return None,
-                Peek::Ended if late() => return None,
+                Peek::Ended if is_late(client, since, Duration::ZERO) => return None,
                 Peek::Ended => true,
             },
         };
@@ -106,17 +109,43 @@ enum Behind {
     Gone,
 }
 
-/// Looks now and then, ever less often, until the peer has ended its stream.
-async fn ended(stream: &TcpStream) {
+/// Looks now and then, ever less often, until the peer has ended its stream; says how long ago that
+/// may have been at the most.
+async fn ended(stream: &TcpStream) -> Duration {
     let mut pause = LOOK;
+    let mut unseen = Duration::ZERO;
     while !has_ended(stream).unwrap_or(true) {
+        let looked = clock::now();
         monoio::time::sleep(pause).await;
+        unseen = clock::now().saturating_duration_since(looked);
         pause = (2 * pause).min(LOOK_EVERY);
     }
+    unseen
+}
+
+/// Whether a stream that ended at the most `unseen` ago did so too late after its request, for which
+/// its client waits `since` then, to be only half closed. In doubt it is answered.
+fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
+    let waited = clock::now().saturating_duration_since(since);
+    // Under TLS a hang-up begins with a record, which is no part of the request.
+    let silent = match &client.tls {
+        Some(_) => None,
+        None => tcp_info(&client.stream).ok(),
+    };
+    let silent = silent.map_or(waited, |info| {
+        Duration::from_millis(info.tcpi_last_data_recv.into())
+    });
+    silent.min(waited).saturating_sub(unseen) > HALF_CLOSE_GRACE
 }
 
 /// Whether the peer has ended its stream, even with unread bytes before the end.
 fn has_ended(stream: &TcpStream) -> io::Result<bool> {
+    /// `TCP_ESTABLISHED` of the kernel's `tcp_states.h`; every other state has seen a FIN or RST.
+    const ESTABLISHED: u8 = 1;
+    tcp_info(stream).map(|info| info.tcpi_state != ESTABLISHED)
+}
+
+fn tcp_info(stream: &TcpStream) -> io::Result<libc::tcp_info> {
     // SAFETY: an all-zero tcp_info is a valid value of this plain C structure.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
@@ -134,9 +163,7 @@ fn has_ended(stream: &TcpStream) -> io::Result<bool> {
     if failed {
         return Err(io::Error::last_os_error());
     }
-    /// `TCP_ESTABLISHED` of the kernel's `tcp_states.h`; every other state has seen a FIN or RST.
-    const ESTABLISHED: u8 = 1;
-    Ok(info.tcpi_state != ESTABLISHED)
+    Ok(info)
 }
 
 /// Which of two futures ended first.

@@ -8,12 +8,12 @@
 //!
 //! What is asserted:
 //! - **Nothing avoidable is refused**: the mock gave no 429 that its answers foretold; the ones that
-//!   it was told to give are not among those. One within [`EXCUSED`] after a pause of this process
+//!   it was told to give are not among those. One within `EXCUSED` after a pause of this process
 //!   (a machine that stood still) is told apart, since limits by the clock cannot be kept then.
 //! - **Nothing is mixed up**: each request has a number which its answer says again; downloads are
 //!   compared byte by byte, uploads counted.
 //! - **Nothing unsafe is sent twice**, and messages of one lane arrive in their order.
-//! - **Nothing is stuck**: each request is answered within [`PATIENCE`] unless its client leaves; and
+//! - **Nothing is stuck**: each request is answered within `PATIENCE` unless its client leaves; and
 //!   when all faults are over, one request to each lane (the roll call) is answered by the upstream.
 //! - **Nothing leaks**: after the load, descriptors, threads, armed polls and weir's own gauges are
 //!   back where they were before it, it uses no CPU time at rest, and its memory did not grow over

@@ -422,7 +422,7 @@ fn a_bucket_that_poses_as_a_lane_or_a_lane_as_a_bucket_is_malformed() {
     let lane = learn::lane_key(&ask(7, 1).key);
     let mut all = Vec::new();
     records(open(&saved(&limiter, at(1_000), true)).unwrap().1, |r| {
-        all.push(r)
+        all.push(r);
     })
     .unwrap();
     let at_bucket = all

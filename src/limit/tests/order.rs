@@ -12,11 +12,8 @@ fn of(global_default: u32, default_bucket: u16) -> (Local, Outputs) {
     (Limiter::new(&settings, 1), Outputs::new())
 }
 
-fn waits(decision: Decision) {
-    match decision {
-        Decision::Wait => {}
-        other => panic!("{other:?}"),
-    }
+fn waits(decision: &Decision) {
+    assert!(matches!(decision, Decision::Wait), "{decision:?}");
 }
 
 /// A 429 that is over in a millisecond.
@@ -54,7 +51,7 @@ fn a_worker_whose_clock_reading_is_older_puts_nobody_before_those_who_came_earli
     let (limiter, mut out) = of(1, 1);
     let first = go(limiter.acquire(ms(1000), &ask(1, 1), &mut out));
     for (slot, clock) in [(2, 1000), (3, 1000), (4, 999)] {
-        waits(limiter.acquire(ms(clock), &ask(slot, 1), &mut out));
+        waits(&limiter.acquire(ms(clock), &ask(slot, 1), &mut out));
     }
     let mut again = answer(2, 0, 5_001.0, 0.001);
     again.status = 429;
@@ -72,9 +69,9 @@ fn one_that_is_put_back_takes_along_who_asked_later() {
     global.header(b"X-RateLimit-Bucket", b"abc");
     limiter.requeue(ms(1000), first, &global, &ask(1, 2), &mut out);
     // In line for the paused window, with its slot of the bucket.
-    waits(limiter.acquire(ms(1000), &ask(3, 1), &mut out));
+    waits(&limiter.acquire(ms(1000), &ask(3, 1), &mut out));
     limiter.requeue(ms(1000), second, &limited(b"user"), &ask(2, 1), &mut out);
-    waits(limiter.acquire(ms(1000), &ask(4, 1), &mut out));
+    waits(&limiter.acquire(ms(1000), &ask(4, 1), &mut out));
     let order = order(&limiter, ms(1000), &mut out);
     let of_route: Vec<u32> = order.into_iter().filter(|&slot| slot != 1).collect();
     assert_eq!(of_route, [2, 3, 4]);
@@ -95,7 +92,7 @@ fn a_change_waits_for_one_of_its_route_that_went_unknown_beside_another_route() 
     elsewhere.key.identity = 2;
     let elsewhere = go(limiter.acquire(ms(1010), &elsewhere, &mut out));
     limiter.report(ms(1020), elsewhere, &answer(5, 4, 5_006.0, 5.0), &mut out);
-    waits(limiter.acquire(ms(1030), &change(4), &mut out));
+    waits(&limiter.acquire(ms(1030), &change(4), &mut out));
     limiter.no_answer(ms(1040), first, true, &mut out);
     assert_eq!(goes(&mut out).len(), 1);
 }
