@@ -46,13 +46,6 @@ mod clock {
 
 /// Stands for `weir::io` in the mesh's source.
 mod io {
-    pub(crate) mod guard {
-        /// A panic ends the fuzzer itself.
-        pub(crate) fn undivided<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-    }
-
     pub(crate) mod deadline {
         use crate::clock::Instant;
         use std::cell::Cell;
