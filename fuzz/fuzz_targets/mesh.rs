@@ -47,7 +47,7 @@ mod clock {
 /// Stands for `weir::io` in the mesh's source.
 mod io {
     pub(crate) mod guard {
-        /// A panic ends the fuzzer itself.
+        /// A panic ends the whole run here, half-way through the limiter or not.
         pub(crate) fn undivided<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
@@ -71,13 +71,6 @@ mod io {
                     self.rung.set(true);
                 }
             }
-        }
-    }
-
-    pub(crate) mod guard {
-        /// A panic ends the whole run here, half-way through the limiter or not.
-        pub(crate) fn undivided<R>(work: impl FnOnce() -> R) -> R {
-            work()
         }
     }
 }
