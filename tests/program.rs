@@ -8,10 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadtest::mock::settings::Settings;
-use loadtest::mock::{self, MockConfig, MockHandle};
 use support::http::Client;
-use support::program::{Program, command};
+use support::program::{Program, command, slow_mock};
 use support::{TOKEN, request};
 
 const CHANNEL: u64 = 203_039_963_636_301_824;
@@ -43,18 +41,6 @@ fn complaint(variables: &[(&str, &str)]) -> (String, i32) {
         lines[0].to_owned(),
         output.status.code().expect("an exit code"),
     )
-}
-
-fn slow_mock(latency_ms: f64) -> MockHandle {
-    let settings = Settings {
-        latency_ms,
-        ..Settings::default()
-    };
-    mock::start(MockConfig {
-        settings,
-        ..MockConfig::default()
-    })
-    .expect("the mock starts")
 }
 
 #[test]

@@ -15,25 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use loadtest::mock::settings::Settings;
-use loadtest::mock::{self, MockConfig, MockHandle};
+use loadtest::mock::MockHandle;
 use support::http::Client;
-use support::program::{Program, command};
+use support::program::{Program, command, slow_mock};
 use support::{TOKEN, request};
 
 const CHANNEL: u64 = 203_039_963_636_301_824;
-
-fn mock(latency_ms: f64) -> MockHandle {
-    let settings = Settings {
-        latency_ms,
-        ..Settings::default()
-    };
-    mock::start(MockConfig {
-        settings,
-        ..MockConfig::default()
-    })
-    .expect("the mock starts")
-}
 
 /// A new folder for a state file.
 fn folder(name: &str) -> PathBuf {
@@ -206,7 +193,7 @@ impl Met {
 /// The 429s of a run in whose middle weir restarts, with all that two hundred channels and a global
 /// limit can be asked for, and what the clients met.
 fn restarted_under_load(state: Option<&str>) -> (u64, Met) {
-    let (mock, sockets) = (mock(2.0), Sockets::open());
+    let (mock, sockets) = (slow_mock(2.0), Sockets::open());
     let mut variables = vec![("WORKERS", "2"), ("SHUTDOWN_TIMEOUT", "0")];
     variables.extend(state.map(|path| ("STATE_FILE", path)));
     let mut weir = sockets.start(&mock, &variables);
@@ -247,7 +234,7 @@ fn restarts_on_inherited_sockets_refuse_reset_and_lose_nothing() {
     for driver in ["auto", "epoll"] {
         let folder = folder(&format!("sockets-{driver}"));
         let path = folder.join("state").to_string_lossy().into_owned();
-        let (mock, sockets) = (mock(5.0), Sockets::open());
+        let (mock, sockets) = (slow_mock(5.0), Sockets::open());
         let variables = [
             ("WORKERS", "2"),
             ("IO_DRIVER", driver),
@@ -273,7 +260,7 @@ fn restarts_on_inherited_sockets_refuse_reset_and_lose_nothing() {
 
 #[test]
 fn a_successor_may_start_before_the_end_of_its_predecessor() {
-    let (mock, sockets) = (mock(5.0), Sockets::open());
+    let (mock, sockets) = (slow_mock(5.0), Sockets::open());
     let variables = [("WORKERS", "2"), ("LOG_LEVEL", "debug")];
     let mut old = sockets.start(&mock, &variables);
     let load = Load::start(sockets.addr(), 10);
@@ -292,7 +279,7 @@ fn a_successor_may_start_before_the_end_of_its_predecessor() {
 
 #[test]
 fn a_restart_on_a_port_of_its_own_refuses_connections_meanwhile() {
-    let (mock, sockets) = (mock(5.0), Sockets::open());
+    let (mock, sockets) = (slow_mock(5.0), Sockets::open());
     let port = sockets.addr().port().to_string();
     let addr = sockets.addr();
     drop(sockets);
@@ -324,7 +311,7 @@ fn sockets_are_told_apart_by_name_and_readiness_and_the_end_are_announced() {
         let len = socket.recv(&mut text).expect("a message");
         String::from_utf8_lossy(&text[..len]).into_owned()
     };
-    let (mock, sockets) = (mock(0.0), Sockets::open());
+    let (mock, sockets) = (slow_mock(0.0), Sockets::open());
     let notified = notified.to_string_lossy().into_owned();
     let mut weir = sockets.start(&mock, &[("NOTIFY_SOCKET", &notified)]);
     assert!(heard().contains("READY=1\n"));
@@ -375,7 +362,7 @@ fn two_wait(weir: &Program) -> Vec<Client> {
 #[test]
 fn who_still_waits_at_the_deadline_is_told_so_and_not_cut() {
     for driver in ["auto", "epoll"] {
-        let mock = mock(0.0);
+        let mock = slow_mock(0.0);
         let variables = [
             ("WORKERS", "2"),
             ("SHUTDOWN_TIMEOUT", "100"),
@@ -408,7 +395,7 @@ fn who_still_waits_at_the_deadline_is_told_so_and_not_cut() {
 
 #[test]
 fn with_nothing_to_finish_even_no_time_is_enough() {
-    let mock = mock(0.0);
+    let mock = slow_mock(0.0);
     let mut weir = Program::start(&mock, &[("SHUTDOWN_TIMEOUT", "0")]);
     let mut idle = Client::connect(weir.proxy);
     assert_eq!(
@@ -424,7 +411,7 @@ fn with_nothing_to_finish_even_no_time_is_enough() {
 #[test]
 fn a_connection_in_use_is_answered_once_more_while_weir_drains() {
     for driver in ["auto", "epoll"] {
-        let mock = mock(0.0);
+        let mock = slow_mock(0.0);
         let mut weir = Program::start(&mock, &[("WORKERS", "2"), ("IO_DRIVER", driver)]);
         let mut kept: Vec<_> = (0..8).map(|_| Client::connect(weir.proxy)).collect();
         let get = request("GET", "/api/v10/gateway", "");
@@ -450,7 +437,7 @@ fn a_connection_in_use_is_answered_once_more_while_weir_drains() {
 fn the_state_file_holds_no_token_and_is_its_owner_s_alone() {
     let folder = folder("secret");
     let path = folder.join("state");
-    let mock = mock(0.0);
+    let mock = slow_mock(0.0);
     let mut weir = Program::start(&mock, &[("STATE_FILE", &path.to_string_lossy())]);
     let webhook = format!("/api/v10/webhooks/{CHANNEL}/planted-webhook-token-0123456789");
     for path in [&webhook, "/api/v10/users/@me"] {
@@ -481,7 +468,7 @@ fn the_state_file_holds_no_token_and_is_its_owner_s_alone() {
 fn a_state_file_that_cannot_be_used_is_told_of_set_aside_and_never_fatal() {
     let folder = folder("broken");
     let path = folder.join("state");
-    let mock = mock(0.0);
+    let mock = slow_mock(0.0);
     let name = path.to_string_lossy().into_owned();
     let variables = [("STATE_FILE", name.as_str())];
     let mut weir = Program::start(&mock, &variables);
@@ -529,7 +516,7 @@ fn a_state_file_that_cannot_be_used_is_told_of_set_aside_and_never_fatal() {
 fn after_a_crash_nobody_believes_that_nothing_was_sent_since_the_last_orderly_end() {
     let folder = folder("crash");
     let name = folder.join("state").to_string_lossy().into_owned();
-    let mock = mock(0.0);
+    let mock = slow_mock(0.0);
     let variables = [("STATE_FILE", name.as_str())];
     let restored = |weir: &Program, how: &str| {
         let said = weir.before_serving.join("\n");

@@ -4,28 +4,18 @@
     reason = "helpers of tests fail by panicking, too"
 )]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
 use serde_json::Value;
 
-/// The `weir` program beside ours; built if only this package's tests were asked for.
-fn weir() -> PathBuf {
-    let weir = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("weir");
-    if !weir.exists() {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--package", "weir", "--bin", "weir"])
-            .status();
-        assert!(built.unwrap().success());
-    }
-    weir
-}
-
 fn compare(args: &[&str], out: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .args(["compare", "--rounds", "1", "--seconds", "0.3", "--weir"])
-        .arg(weir())
+        .arg(support::weir())
         .args(args)
         .arg("--out")
         .arg(out)

@@ -4,23 +4,13 @@
     reason = "helpers of tests fail by panicking, too"
 )]
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
 use std::process::{Command, Output};
 use std::{env, fs};
 
 use serde_json::Value;
-
-/// The `weir` program beside ours; built if only this package's tests were asked for.
-fn weir() -> PathBuf {
-    let weir = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("weir");
-    if !weir.exists() {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--package", "weir", "--bin", "weir"])
-            .status();
-        assert!(built.unwrap().success());
-    }
-    weir
-}
 
 fn loadtest(args: &[&str]) -> Output {
     let ran = Command::new(env!("CARGO_BIN_EXE_loadtest"))
@@ -37,7 +27,7 @@ fn series_of_bodies_buckets_and_skew_are_measured_and_drawn() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale");
     // Left by an earlier run, perhaps.
     let _ = fs::remove_dir_all(&folder);
-    let (weir, out) = (weir(), folder.to_str().unwrap());
+    let (weir, out) = (support::weir(), folder.to_str().unwrap());
     let args = [
         "scale",
         "--series",

@@ -1,19 +1,8 @@
 //! A short soak: everything that a long one asserts but the growth of memory.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod support;
 
-/// The `weir` program beside ours; built if only this package's tests were asked for.
-fn weir() -> PathBuf {
-    let weir = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("weir");
-    if !weir.exists() {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--package", "weir", "--bin", "weir"])
-            .status();
-        assert!(built.is_ok_and(|status| status.success()));
-    }
-    weir
-}
+use std::process::Command;
 
 /// On a machine that is busy a request can come to the mock so late that it is one too many; what is
 /// wrong with weir shows in every run, whatever the seed.
@@ -21,7 +10,7 @@ const RUNS: u32 = 3;
 
 #[test]
 fn twenty_seconds_of_faults_and_churn_leave_nothing_wrong_lost_stuck_or_leaked() {
-    let weir = weir();
+    let weir = support::weir();
     let mut told = String::new();
     for seed in 1..=RUNS {
         let ran = Command::new(env!("CARGO_BIN_EXE_loadtest"))

@@ -4,6 +4,8 @@
 //! milliseconds for whoever happens to insert. An [`Arena`] grows by one chunk at a time and never
 //! moves what it holds. An access is two indexed loads.
 
+use std::ops::Range;
+
 const CHUNK_BITS: u32 = 8;
 /// Items of a chunk: small enough that a quiet shard costs little, large enough that the list of
 /// chunks stays in the cache with a million items.
@@ -34,6 +36,12 @@ impl<T> Arena<T> {
     /// One past the highest index ever given out.
     pub(super) const fn end(&self) -> u32 {
         self.end
+    }
+
+    /// The `batch` indices from `from` on, as far as any were given out; and where to go on.
+    pub(super) fn bite(&self, from: u32, batch: u32) -> (Range<u32>, Option<u32>) {
+        let end = self.end.min(from.saturating_add(batch));
+        (from..end, (end < self.end).then_some(end))
     }
 
     pub(super) fn insert(&mut self, value: T) -> u32 {

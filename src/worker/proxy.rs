@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! Request ─▶ permit (limiter: go | wait | refuse) ─▶ lease (pooled connection) ─▶ exchange
-//!                                                        ▲                           │
-//!                                                        └── fresh, once, if a pooled one
-//!                                                            was dead and it is safe ─┘
+//!               ▲                                                                    │
+//!               └── anew, for a fresh connection, if a pooled one was dead and it is safe;
+//!                   or its own again, after a 429 that is absorbed ──────────────────┘
 //! ```
 //!
 //! Whatever takes time between the permit and the first byte (the rest of a body to be kept, a place

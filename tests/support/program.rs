@@ -8,7 +8,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use loadtest::mock::MockHandle;
+use loadtest::mock::settings::Settings;
+use loadtest::mock::{self, MockConfig, MockHandle};
 
 use super::{ca_file, resident_bytes};
 
@@ -20,6 +21,19 @@ pub struct Program {
     pub before_serving: Vec<String>,
     child: Child,
     log: mpsc::Receiver<String>,
+}
+
+/// A mock that answers this late.
+pub fn slow_mock(latency_ms: f64) -> MockHandle {
+    let settings = Settings {
+        latency_ms,
+        ..Settings::default()
+    };
+    mock::start(MockConfig {
+        settings,
+        ..MockConfig::default()
+    })
+    .expect("the mock starts")
 }
 
 /// A `weir` command with no environment but what is given.

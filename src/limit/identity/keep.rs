@@ -36,13 +36,13 @@ impl Identities {
         batch: u32,
         into: &mut Vec<Record>,
     ) -> Option<u32> {
-        let end = self.arena.end().min(from.saturating_add(batch));
-        for place in from..end {
+        let (places, next) = self.arena.bite(from, batch);
+        for place in places {
             if let Some(identity) = self.arena.get_mut(place) {
                 into.push(Record::Identity(identity.keep(base)));
             }
         }
-        (end < self.arena.end()).then_some(end)
+        next
     }
 
     /// The same of those that were restored and not met since.

@@ -16,8 +16,8 @@ impl Shard {
         batch: u32,
         into: &mut Vec<Record>,
     ) -> Option<u32> {
-        let end = self.buckets.end().min(from.saturating_add(batch));
-        for place in from..end {
+        let (places, next) = self.buckets.bite(from, batch);
+        for place in places {
             let Some(b) = self.buckets.get(place) else {
                 continue;
             };
@@ -43,7 +43,7 @@ impl Shard {
             }
             into.push(Record::Bucket(record));
         }
-        (end < self.buckets.end()).then_some(end)
+        next
     }
 
     /// Makes the bucket of a record, unless answers have named one since that does as well.
