@@ -5,7 +5,8 @@
 //!
 //! # The map
 //! ```text
-//! level 0  caseless  clock   error   config   what everything stands on
+//! level 0  caseless  clock   destination
+//!          error   config                     what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
 //!          places   process   admin           what all threads share; the metrics port
@@ -35,6 +36,8 @@ pub mod admin;
 mod caseless;
 pub mod clock;
 pub mod config;
+pub mod destination;
+pub mod egress;
 pub mod error;
 pub mod http1;
 #[cfg(feature = "io")]

@@ -15,7 +15,10 @@ use syn::visit::{self, Visit};
 /// left of it in its own row, so that there is never a cycle. The longest matching path counts:
 /// `mesh::owner` is pure although `mesh` is not.
 const LEVELS: &[(Kind, &[&str])] = &[
-    (Kind::Ground, &["caseless", "clock", "config", "error"]),
+    (
+        Kind::Ground,
+        &["caseless", "clock", "destination", "config", "error"],
+    ),
     (
         Kind::Pure,
         &[
