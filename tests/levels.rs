@@ -32,6 +32,10 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "cluster::member",
             "cluster::owner",
             "egress::hosts",
+            "egress::shared::counters",
+            "egress::shared::keys",
+            "egress::shared::share",
+            "egress::shared::book",
             "upstream::pool",
         ],
     ),
@@ -54,6 +58,7 @@ const ROOTS: &[&str] = &["lib.rs", "main.rs"];
 /// What the pure core may not mention, and who may all the same.
 const IMPURE: &[(&str, &[&str])] = &[
     ("monoio", &[]),
+    ("redis", &[]),
     ("rustls", &[]),
     ("io_uring", &[]),
     ("libc", &[]),

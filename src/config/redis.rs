@@ -16,21 +16,21 @@ const PORT: u16 = 6379;
 /// Default of `REDIS_MAX_LIFETIME`. dprl's program has 5 minutes, which for it is also the longest that
 /// a connection is counted for; weir renews what is open, so a minute is long enough not to lose count
 /// when Redis is away for a moment, and a crashed proxy's places are back that much sooner.
-pub const MAX_LIFETIME: Duration = Duration::from_secs(60);
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(60);
 /// What `REDIS_MAX_LIFETIME` may be: not less than a counter can be renewed within, not more than a
 /// day, for which nobody waits to have places back.
 const MAX_LIFETIME_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 
 /// Default of `REDIS_TIMEOUT`: many times what an answer takes between machines that share a rack or a
 /// region, and less than a client waits for a connection.
-pub const TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const TIMEOUT: Duration = Duration::from_millis(500);
 /// What `REDIS_TIMEOUT` may be: below 10 ms a busy machine alone looks like a dead Redis, above 10 s
 /// clients have left.
 const TIMEOUT_MS: RangeInclusive<u64> = 10..=10_000;
 
 /// Default of `REDIS_SCAN_INTERVAL`: a dprl that starts is seen within this; a scan of a million keys
 /// takes a few hundred milliseconds of Redis' time, in pieces.
-pub const SCAN_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// What `REDIS_SCAN_INTERVAL` may be besides 0.
 const SCAN_INTERVAL_MS: RangeInclusive<u64> = 100..=3_600_000;
 

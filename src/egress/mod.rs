@@ -2,3 +2,4 @@
 //! each host.
 
 pub mod hosts;
+pub mod shared;
