@@ -112,17 +112,18 @@ fn a_setting_that_cannot_ever_do_is_an_error_at_the_start() {
     let cluster = refused(&cluster.settings());
     assert!(cluster.contains("cluster"), "{cluster}");
 
-    let limited = Redis::start(&["--user", "default on nopass ~* +ping +info"]);
+    let rights = "--user default on nopass ~* +ping +info";
+    let limited = Redis::start(&rights.split(' ').collect::<Vec<_>>());
     let limited = refused(&limited.settings());
     assert!(limited.contains("proxy_rate_limiter:*"), "{limited}");
 }
 
 #[test]
 fn a_user_of_redis_acl_needs_no_more_than_what_is_documented() {
-    let rights = "weir on >secret ~proxy_rate_limiter:* ~weir:forward:* \
+    let rights = "--user weir on >secret ~proxy_rate_limiter:* ~weir:forward:* \
                   +eval +evalsha +script|load +info +scan +get +mget +set +del +exists +time \
                   +zadd +zrange +zrangebyscore +zscore +zrem +zremrangebyscore +zremrangebyrank";
-    let redis = Redis::start(&["--user", rights]);
+    let redis = Redis::start(&rights.split(' ').collect::<Vec<_>>());
     let settings = RedisSettings {
         username: Some("weir".to_owned()),
         password: Some("secret".into()),

@@ -18,8 +18,29 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one that keeps nothing on disk, with more arguments.
+    /// Starts one that keeps nothing on disk, with more arguments, for a fleet that need not settle
+    /// first: as if it had noted long ago that this Redis was started.
     pub fn start(extra: &[&str]) -> Self {
+        let redis = Self::start_fresh(extra);
+        let Ok(mut connection) = redis.client().get_connection() else {
+            return redis;
+        };
+        let info: Result<String, _> = redis::cmd("INFO").arg("server").query(&mut connection);
+        if let Some(run) = info.iter().flat_map(|text| text.lines()).find_map(|line| line.strip_prefix("run_id:")) {
+            let note = redis::cmd("MSET")
+                .arg("weir:forward:run")
+                .arg(run.trim())
+                .arg("weir:forward:since")
+                .arg(1)
+                .exec(&mut connection);
+            // Where rights or a cluster are in the way, nothing is shared anyway.
+            drop(note);
+        }
+        redis
+    }
+
+    /// Starts one that keeps nothing on disk, with more arguments.
+    pub fn start_fresh(extra: &[&str]) -> Self {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         // A socket's path has 107 bytes at most.
@@ -77,11 +98,13 @@ impl Redis {
         RedisSettings::new(RedisAddress::Unix(self.socket()))
     }
 
+    fn client(&self) -> redis::Client {
+        redis::Client::open(format!("unix://{}", self.socket().display())).expect("a socket")
+    }
+
     /// Another client.
     pub fn connect(&self) -> redis::Connection {
-        let client = redis::Client::open(format!("unix://{}", self.socket().display()));
-        let connection = client.expect("a socket").get_connection();
-        connection.expect("Redis answers")
+        self.client().get_connection().expect("Redis answers")
     }
 
     /// All counters of connections, by key.

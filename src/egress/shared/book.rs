@@ -236,15 +236,18 @@ impl<A> Book<A> {
         self.mark_all();
     }
 
-    /// What the fleet is now. False if Redis has forgotten this proxy, which then has to join anew.
+    /// What the fleet is now. False if Redis has forgotten this proxy.
     pub(super) fn seen(&mut self, now: Instant, roster: &Roster) -> bool {
-        if !roster.known {
-            self.counters.forgotten += 1;
-            self.joining();
-            return false;
+        if roster.known {
+            self.take_in(now, roster);
         }
-        self.take_in(now, roster);
-        true
+        roster.known
+    }
+
+    /// Redis has forgotten this proxy, which then has to join anew.
+    pub(super) fn forgotten(&mut self) {
+        self.counters.forgotten += 1;
+        self.joining();
     }
 
     fn take_in(&mut self, now: Instant, roster: &Roster) {
@@ -365,7 +368,7 @@ impl<A> Book<A> {
                 break;
             };
             let verdict = if nth < granted {
-                self.take(&op.host);
+                self.entry(&op.host).held += 1;
                 self.counters.granted += 1;
                 Verdict::Granted
             } else {
@@ -618,3 +621,6 @@ impl<A> Entry<A> {
         self.told != Some(self.held) || self.renew || may_want && !self.waiting.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

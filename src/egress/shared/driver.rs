@@ -13,9 +13,9 @@ use redis::{Cmd, Value};
 use crate::clock::{self, Instant};
 use crate::config::{RedisFail, RedisSettings};
 
-use super::Shared;
-use super::book::Op;
+use super::book::{Book, Op};
 use super::counters::Standing;
+use super::fleet::{Asker, Shared};
 use super::link::{Link, LinkError, Round};
 use super::script::{self, Times, Written};
 
@@ -265,7 +265,7 @@ impl Driver {
         }
         let answers = match link.round(&cmds)? {
             Round::Answered(answers) => answers,
-            Round::ScriptsGone => return self.rejoin(),
+            Round::ScriptsGone => return self.rejoin(Book::joining),
         };
         let now = clock::now();
         let mut answers = answers.iter();
@@ -310,21 +310,21 @@ impl Driver {
             };
         }
         if !known {
-            return self.rejoin();
+            return self.rejoin(Book::forgotten);
         }
         self.say_shared();
         Ok(())
     }
 
     /// Redis has forgotten this proxy or its scripts: joins again on the same connection.
-    fn rejoin(&mut self) -> Result<(), LinkError> {
+    fn rejoin(&mut self, begin: fn(&mut Book<Asker>)) -> Result<(), LinkError> {
         if let Some(mut link) = self.link.take() {
             self.claim(&mut link)?;
             self.link = Some(link);
         }
         let mut state = self.shared.lock();
         if !state.stopping {
-            state.book.joining();
+            begin(&mut state.book);
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Driver {
         {
             let found = link.found(&workers);
             if let Round::ScriptsGone = link.round(&[found])? {
-                return self.rejoin();
+                return self.rejoin(Book::joining);
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use super::keys;
 use super::link::LinkError;
 
 /// What an answer is given to.
-type Asker = Box<dyn FnOnce(Verdict) + Send>;
+pub(super) type Asker = Box<dyn FnOnce(Verdict) + Send>;
 
 /// The caps that this process shares with others; one for the process.
 pub struct Fleet {

@@ -45,6 +45,4 @@ pub use counters::{Counters, Standing};
 #[cfg(feature = "io")]
 pub use fleet::{Fleet, FleetError};
 #[cfg(feature = "io")]
-use fleet::Shared;
-#[cfg(feature = "io")]
 pub use link::LinkError;
