@@ -10,13 +10,15 @@
 //!
 //! # Where it stands
 //! ```text
-//! Away ─ connected ─▶ Joining ─ all is written, joined ─▶ Settling ─ all are back, or time is up ─▶ Shared
+//! Away ─ connected ─▶ Joining ─ all is written, joined ─▶ Settling ─ all have met, or time is up ─▶ Shared
 //!   ▲                    ▲                                   │  │                                      │ │
 //!   │                    └───── Redis has forgotten us ──────┘──┼──────────────────────────────────────┘ │
 //!   └────────────────── connection lost ────────────────────────┴────────────────────────────────────────┘
 //! ```
 //! A Redis that was started anew knows nothing of what the others hold until they have told it; whoever
-//! came back first would be given the places of the others. Therefore the whole fleet settles first.
+//! came back first would be given the places of the others. Therefore the whole fleet settles first:
+//! everybody waits until all are back whom it knew of, and whoever is new gets no place before all the
+//! others have heard of it.
 //!
 //! Costs some 150 bytes for each host with a connection, and for each that waits what the asker is.
 
@@ -62,6 +64,9 @@ pub(super) struct Rules {
     pub(super) max_lifetime: Duration,
     /// How long an ask waits for Redis before the policy answers it.
     pub(super) patience: Duration,
+    /// Within what everybody who is there has heard of a new one: the time between two looks at the
+    /// fleet, and what an answer may take.
+    pub(super) introduction: Duration,
 }
 
 impl Rules {
@@ -90,11 +95,11 @@ pub(super) struct Op {
 /// What Redis says of the fleet.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Roster {
-    /// Workers that were seen lately.
-    pub(super) workers: BTreeSet<Box<str>>,
-    /// Those of them that have said since Redis started what they hold.
-    pub(super) reported: BTreeSet<Box<str>>,
-    /// For how long others may still be missing.
+    /// Workers that were seen lately, and when: milliseconds of Redis' clock.
+    pub(super) workers: BTreeMap<Box<str>, i64>,
+    /// When it was noticed that Redis had started; who was seen since then has told what it holds.
+    pub(super) since: i64,
+    /// For how long others may still be missing; zero if none is.
     pub(super) settle: Duration,
     /// Whether Redis still knew of this proxy.
     pub(super) known: bool,
@@ -147,8 +152,14 @@ pub(super) struct Book<A> {
     waiting: usize,
     /// Who shares the caps, this proxy among them: what its part of a cap follows from.
     fleet: BTreeSet<Box<str>>,
-    /// It was told at least once who belongs to the fleet.
+    /// `fleet` has everybody who was given a place by the Redis that was asked last.
     acquainted: bool,
+    /// When it was last told who belongs to the fleet.
+    told_fleet_at: Instant,
+    /// It has asked who belongs to the fleet and waits for the answer.
+    greeting: bool,
+    /// When it joined, by Redis' clock.
+    entered: i64,
     renew_at: Instant,
     answers: VecDeque<Answer<A>>,
     counters: Counters,
@@ -167,6 +178,9 @@ impl<A> Book<A> {
             patience: VecDeque::new(),
             waiting: 0,
             acquainted: false,
+            told_fleet_at: Instant::ZERO,
+            greeting: false,
+            entered: 0,
             renew_at: Instant::ZERO,
             answers: VecDeque::new(),
             counters: Counters::default(),
@@ -225,13 +239,22 @@ impl<A> Book<A> {
         self.mark_all();
     }
 
+    /// Redis is being asked who belongs to the fleet, and others may hear of this proxy.
+    pub(super) fn greets(&mut self) {
+        self.greeting = true;
+    }
+
     /// All is written; the fleet knows of this proxy, and this is the fleet.
     pub(super) fn joined(&mut self, now: Instant, roster: &Roster) {
         debug_assert_eq!(self.standing, Standing::Joining);
         self.counters.joined += 1;
         self.renew_at = now + self.rules.renewal();
         self.standing = Standing::Settling;
-        self.settled_at = now + roster.settle;
+        self.settled_at = now + roster.settle.max(self.rules.introduction);
+        self.entered = roster.workers.get(&self.me).copied().unwrap_or(i64::MAX);
+        // Whoever came meanwhile has not waited for this proxy to hear of it.
+        let away = now.saturating_duration_since(self.told_fleet_at);
+        self.acquainted &= away <= self.rules.introduction;
         self.take_in(now, roster);
         self.mark_all();
     }
@@ -251,26 +274,34 @@ impl<A> Book<A> {
     }
 
     fn take_in(&mut self, now: Instant, roster: &Roster) {
-        let mut fleet = roster.workers.clone();
-        fleet.insert(self.me.clone());
+        self.greeting = false;
         if self.standing == Standing::Settling {
-            let expected = |worker: &&Box<str>| keys::is_ours(worker) && ***worker != *self.me;
-            let back = self.acquainted
-                && self
-                    .fleet
-                    .iter()
-                    .filter(expected)
-                    .all(|worker| roster.reported.contains(worker));
-            if back || now >= self.settled_at {
+            let is_another = |worker: &str| keys::is_ours(worker) && *worker != *self.me;
+            // A Redis that loses all is then waited with for this proxy, too.
+            let introduced = roster
+                .workers
+                .iter()
+                .filter(|(worker, _)| is_another(worker))
+                .all(|(_, seen)| *seen >= self.entered);
+            let back = |worker: &Box<str>| {
+                let seen = roster.workers.get(worker);
+                seen.is_some_and(|seen| *seen >= roster.since)
+            };
+            let mut expected = self.fleet.iter().filter(|worker| is_another(worker));
+            let complete = roster.settle.is_zero() || self.acquainted && expected.all(back);
+            if introduced && complete || now >= self.settled_at {
                 self.settle();
-            } else {
-                // Who is not back yet has its part all the same.
-                fleet.extend(self.fleet.iter().cloned());
             }
         }
-        if self.standing == Standing::Shared {
+        let mut fleet: BTreeSet<Box<str>> = roster.workers.keys().cloned().collect();
+        fleet.insert(self.me.clone());
+        if self.standing == Standing::Settling {
+            // Who is not back yet has its part all the same.
+            fleet.append(&mut self.fleet);
+        } else {
             self.acquainted = true;
         }
+        self.told_fleet_at = now;
         self.fleet = fleet;
     }
 
@@ -287,6 +318,9 @@ impl<A> Book<A> {
         }
         self.standing = Standing::Away;
         self.counters.lost += 1;
+        // Others may take it that this proxy has heard of them.
+        self.acquainted &= !self.greeting;
+        self.greeting = false;
         self.due.clear();
         let waiting: Vec<HostKey> = self
             .hosts
@@ -302,9 +336,9 @@ impl<A> Book<A> {
                 let verdict = self.by_policy(&host, cap);
                 self.answer(ask.asker, &host, verdict);
             }
-            self.forget(&host);
         }
         self.patience.clear();
+        self.hosts.retain(|_, entry| !entry.is_idle());
     }
 
     /// The process ends: whoever waits is refused.
@@ -585,12 +619,7 @@ impl<A> Book<A> {
 
     /// Drops what is kept of `host` if nothing is.
     fn forget(&mut self, host: &HostKey) {
-        if let Some(entry) = self.hosts.get(host)
-            && entry.held == 0
-            && entry.waiting.is_empty()
-            && entry.told == Some(0)
-            && !entry.due
-        {
+        if self.hosts.get(host).is_some_and(Entry::is_idle) {
             self.hosts.remove(host);
         }
     }
@@ -619,6 +648,11 @@ impl<A> Entry<A> {
     /// Whether there is something to write, if places may be asked for at all.
     fn needs(&self, may_want: bool) -> bool {
         self.told != Some(self.held) || self.renew || may_want && !self.waiting.is_empty()
+    }
+
+    /// Whether there is nothing to be kept.
+    fn is_idle(&self) -> bool {
+        self.held == 0 && self.told == Some(0) && self.waiting.is_empty() && !self.due
     }
 }
 

@@ -40,6 +40,11 @@ const FIRST_WALK_MAX: Duration = Duration::from_secs(1);
 /// for as long and then opens one is not seen until the next look for it.
 const KEEP_MIN: Duration = Duration::from_secs(3_600);
 
+/// Within what everybody has heard of a new proxy; see [`Rules`](super::book::Rules).
+pub(super) fn introduction(settings: &RedisSettings) -> Duration {
+    BEAT + 2 * settings.timeout
+}
+
 /// The times that the scripts go by.
 pub(super) fn times(settings: &RedisSettings) -> Times {
     let scan = settings.scan_interval.unwrap_or_default();
@@ -178,6 +183,9 @@ impl Driver {
                 let ops = state.book.next_round();
                 let all_told = ops.is_empty() && !state.book.is_due();
                 let extra = self.extra(now, standing, all_told);
+                if extra.hello {
+                    state.book.greets();
+                }
                 if !ops.is_empty() || extra.hello || extra.claim || extra.page.is_some() {
                     return Step::Round(ops, extra);
                 }

@@ -15,7 +15,7 @@ use crate::egress::hosts::HostKey;
 
 use super::book::{Book, Rules, Verdict};
 use super::counters::Counters;
-use super::driver::Driver;
+use super::driver::{self, Driver};
 use super::keys;
 use super::link::LinkError;
 
@@ -84,6 +84,7 @@ impl Fleet {
             fail: settings.fail,
             max_lifetime: settings.max_lifetime,
             patience: settings.timeout,
+            introduction: driver::introduction(settings),
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {

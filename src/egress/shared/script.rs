@@ -262,21 +262,17 @@ pub(super) fn read_hello(value: &Value) -> Result<Option<Roster>, Nonsense> {
     let Ok(settle) = u64::try_from(integer(settle)?) else {
         return Ok(None);
     };
-    let noted = integer(noted)?;
     let mut roster = Roster {
         settle: Duration::from_millis(settle),
         known: integer(known)? == 1,
+        since: integer(noted)?,
         ..Roster::default()
     };
     for pair in fleet.chunks(2) {
         let [worker, seen] = pair else {
             return Err(Nonsense);
         };
-        let worker: Box<str> = text(worker)?.into();
-        if seen_ms(seen)? >= noted {
-            roster.reported.insert(worker.clone());
-        }
-        roster.workers.insert(worker);
+        roster.workers.insert(text(worker)?.into(), seen_ms(seen)?);
     }
     Ok(Some(roster))
 }
@@ -339,8 +335,9 @@ mod tests {
         let roster = read_hello(&Value::Array(hello.clone())).unwrap().unwrap();
         assert_eq!(roster.settle, Duration::from_millis(250));
         assert!(roster.known);
-        assert_eq!(roster.workers.len(), 2);
-        assert_eq!(roster.reported, BTreeSet::from(["weir-1".into()]));
+        assert_eq!(roster.since, 1_000);
+        let seen = [("weir-1".into(), 1_000), ("weir-2".into(), 999)];
+        assert_eq!(roster.workers, seen.into());
         hello.pop();
         assert_eq!(read_hello(&Value::Array(hello)), Err(Nonsense));
         let newer = [Value::Int(-1), Value::Int(0), Value::Int(0)];

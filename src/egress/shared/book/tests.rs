@@ -13,6 +13,7 @@ fn rules(fail: RedisFail) -> Rules {
         fail,
         max_lifetime: Duration::from_secs(60),
         patience: Duration::from_millis(500),
+        introduction: Duration::from_millis(2_000),
     }
 }
 
@@ -24,11 +25,11 @@ fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
 }
 
-fn roster(workers: &[&str], reported: &[&str], settle_ms: u64) -> Roster {
-    let set = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+/// A fleet whose workers were seen then, by a Redis that was started at 100.
+fn roster(workers: &[(&str, i64)], settle_ms: u64) -> Roster {
     Roster {
-        workers: set(workers),
-        reported: set(reported),
+        workers: workers.iter().map(|&(name, seen)| (name.into(), seen)).collect(),
+        since: 100,
         settle: Duration::from_millis(settle_ms),
         known: true,
     }
@@ -39,7 +40,7 @@ fn shared(fail: RedisFail) -> Book<u32> {
     let mut book = Book::new(A.into(), rules(fail));
     book.joining();
     assert!(book.next_round().is_empty());
-    book.joined(at(0), &roster(&[A, B], &[A, B], 0));
+    book.joined(at(0), &roster(&[(A, 200), (B, 200)], 0));
     assert_eq!(book.standing(), Standing::Shared);
     book
 }
@@ -129,7 +130,7 @@ fn after_a_lost_connection_all_is_written_before_anything_is_asked_for() {
     assert_eq!((op.held, op.wanted), (4, 0));
     book.done(at(5), &op, 0, 0);
     assert!(!book.is_due());
-    book.joined(at(6), &roster(&[A, B], &[A, B], 3_000));
+    book.joined(at(6), &roster(&[(A, 206), (B, 206)], 3_000));
     assert_eq!(book.standing(), Standing::Shared, "all are back");
     assert_eq!(only(book.next_round()).wanted, 1);
 }
@@ -144,7 +145,7 @@ fn a_redis_that_began_anew_grants_nothing_beyond_a_part_until_all_are_back_or_ti
         let mut book = shared(fail);
         book.lost();
         book.joining();
-        book.joined(at(0), &roster(&[A], &[A], 3_000));
+        book.joined(at(0), &roster(&[(A, 210)], 3_000));
         assert_eq!(book.standing(), Standing::Settling);
         book.ask(at(1), &host(), 9, 1);
         let ops = book.next_round();
@@ -153,30 +154,60 @@ fn a_redis_that_began_anew_grants_nothing_beyond_a_part_until_all_are_back_or_ti
         for op in ops {
             book.done(at(2), &op, 1, 0);
         }
-        assert!(book.seen(at(100), &roster(&[A, B], &[A], 2_900)));
+        // Seen before Redis began anew.
+        assert!(book.seen(at(100), &roster(&[(A, 310), (B, 99)], 2_900)));
         assert_eq!(book.standing(), Standing::Settling, "B has not told");
+        assert!(book.seen(at(200), &roster(&[(A, 410), (B, 400)], 2_800)));
+        assert_eq!(book.standing(), Standing::Shared);
+        book.check_invariants();
+
         let mut late = shared(fail);
         late.lost();
         late.joining();
-        late.joined(at(0), &roster(&[A], &[A], 3_000));
+        late.joined(at(0), &roster(&[(A, 210)], 3_000));
+        assert_eq!(late.next_deadline(), at(3_000));
         late.tick(at(3_000));
         assert_eq!(late.standing(), Standing::Shared, "B will not come");
-        assert!(book.seen(at(200), &roster(&[A, B], &[A, B], 2_800)));
-        assert_eq!(book.standing(), Standing::Shared);
-        book.check_invariants();
     }
 }
 
 #[test]
-fn who_was_never_told_of_a_fleet_waits_until_a_new_redis_has_settled() {
-    let mut book = Book::<u32>::new(A.into(), rules(RedisFail::Local));
+fn who_may_not_know_all_of_the_fleet_waits_until_a_new_redis_has_settled() {
+    let everybody = [(A, 210), (B, 210)];
+    let settles = |mut book: Book<u32>, now: u64| {
+        book.joining();
+        book.joined(at(now), &roster(&everybody, 3_000));
+        assert!(book.seen(at(now + 1), &roster(&everybody, 2_999)));
+        book.standing()
+    };
+    let known = |change: fn(&mut Book<u32>)| {
+        let mut book = shared(RedisFail::Local);
+        change(&mut book);
+        book.lost();
+        book
+    };
+    assert_eq!(settles(known(|_| ()), 2_000), Standing::Shared);
+    let new = Book::new(A.into(), rules(RedisFail::Local));
+    assert_eq!(settles(new, 0), Standing::Settling, "never told");
+    assert_eq!(settles(known(|_| ()), 2_001), Standing::Settling, "long ago");
+    let unheard = known(Book::greets);
+    assert_eq!(settles(unheard, 10), Standing::Settling, "what was said was lost");
+}
+
+#[test]
+fn a_new_proxy_is_given_no_place_before_all_have_heard_of_it() {
+    let mut book = Book::<u32>::new(A.into(), rules(RedisFail::Closed));
     book.joining();
-    book.joined(at(0), &roster(&[A], &[A], 3_000));
+    book.joined(at(0), &roster(&[(A, 300), (B, 299), ("worker-1-1", 1)], 0));
     assert_eq!(book.standing(), Standing::Settling);
-    // It is told of others meanwhile, but whether these are all it cannot know.
-    book.seen(at(100), &roster(&[A, B], &[A, B], 2_900));
-    assert_eq!(book.standing(), Standing::Settling);
-    assert_eq!(book.next_deadline(), at(3_000));
+    book.seen(at(100), &roster(&[(A, 400), (B, 300), ("worker-1-1", 1)], 0));
+    assert_eq!(book.standing(), Standing::Shared);
+    assert_eq!((book.counters().fleet, book.counters().foreign), (3, 1));
+    let mut waits = Book::<u32>::new(A.into(), rules(RedisFail::Closed));
+    waits.joining();
+    waits.joined(at(0), &roster(&[(A, 300), (B, 299)], 0));
+    waits.tick(at(2_000));
+    assert_eq!(waits.standing(), Standing::Shared, "B is dead");
 }
 
 #[test]

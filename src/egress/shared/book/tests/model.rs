@@ -115,17 +115,19 @@ impl Redis {
         let mut roster = Roster {
             settle: (since + SETTLE).saturating_duration_since(now),
             known,
+            since: millis(since),
             ..Roster::default()
         };
         for (worker, seen) in &self.index {
             if now.saturating_duration_since(*seen) > self.lately {
                 continue;
             }
-            roster.workers.insert(worker.clone());
-            if *seen >= since {
-                roster.reported.insert(worker.clone());
-            }
+            roster.workers.insert(worker.clone(), millis(*seen));
         }
         Some(roster)
     }
+}
+
+fn millis(time: Instant) -> i64 {
+    i64::try_from(time.as_nanos() / 1_000_000).unwrap()
 }

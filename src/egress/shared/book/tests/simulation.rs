@@ -142,6 +142,7 @@ impl World {
             fail: self.fail,
             max_lifetime: LIFE,
             patience: TIMEOUT / 2,
+            introduction: BEAT + 2 * TIMEOUT,
         };
         Proxy {
             book: Book::new(name.into(), rules),
@@ -251,6 +252,9 @@ impl World {
             Standing::Joining => ops.is_empty(),
             Standing::Settling | Standing::Shared => now >= proxy.beat_at,
         };
+        if hello {
+            proxy.book.greets();
+        }
         if hello || !ops.is_empty() {
             self.send(place, false, ops, hello);
         }
@@ -470,7 +474,7 @@ fn run(fail: RedisFail, seeds: std::ops::Range<u64>) -> (Counters, u32) {
 
 #[test]
 fn a_strict_fleet_never_exceeds_a_cap_and_loses_no_place_whatever_happens() {
-    let (counters, most) = run(RedisFail::Closed, 0..60);
+    let (counters, most) = run(RedisFail::Closed, 0..std::env::var("SEEDS").map_or(60, |n| n.parse().unwrap()));
     assert_eq!(most, CAP, "the cap is reached, too");
     assert!(counters.granted > 10_000, "{counters:?}");
     assert!(counters.lost > 100 && counters.forgotten > 50, "{counters:?}");
