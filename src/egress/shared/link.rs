@@ -11,7 +11,7 @@ use redis::{
 use crate::clock;
 use crate::config::{RedisAddress, RedisSettings};
 
-use super::script::{self, Caller, Nonsense};
+use super::script::{self, Caller, Enter, Nonsense};
 use super::{book::Op, keys};
 
 /// A connection that is set up: authenticated, in its database, with the scripts loaded.
@@ -179,7 +179,7 @@ impl Link {
         script::write(&self.scripts.write, &self.caller, &self.times, op)
     }
 
-    pub(super) fn hello(&self, enter: bool) -> Cmd {
+    pub(super) fn hello(&self, enter: Enter) -> Cmd {
         script::hello(&self.scripts.hello, &self.caller, &self.times, enter)
     }
 

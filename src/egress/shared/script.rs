@@ -58,6 +58,9 @@ return {granted, others}
 
 /// Claims the connection's number; enters this worker into the index if told to; tells the fleet.
 ///
+/// Who stands in the index has told what it holds. So a worker that a Redis which was emptied does not
+/// know is not entered when it only says that it is still there, before it has written all anew.
+///
 /// A start of Redis that nobody has noted yet is noted with its time. Workers that were not seen for
 /// long leave the index, but not when this worker itself was not seen for as long, which is then more
 /// likely a clock that was set.
@@ -81,7 +84,7 @@ if redis.call('GET', run) ~= start or redis.call('EXISTS', since) == 0 then
     redis.call('SET', since, string.format('%d', now))
 end
 local noted = tonumber(redis.call('GET', since))
-if enter == '1' then
+if enter == 'join' or (enter == 'stay' and known == 1) then
     local seen = redis.call('ZSCORE', workers, me)
     redis.call('ZADD', workers, string.format('%d', now), me)
     if seen and now - seen < keep then
@@ -158,7 +161,23 @@ pub(super) fn write(sha: &str, caller: &Caller, times: &Times, op: &Op) -> Cmd {
     cmd
 }
 
-pub(super) fn hello(sha: &str, caller: &Caller, times: &Times, enter: bool) -> Cmd {
+/// What a worker says of itself with [`HELLO`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Enter {
+    /// This is a new connection; nothing is written yet.
+    No,
+    /// All is written.
+    Join,
+    /// It is still there.
+    Stay,
+}
+
+pub(super) fn hello(sha: &str, caller: &Caller, times: &Times, enter: Enter) -> Cmd {
+    let enter = match enter {
+        Enter::No => "no",
+        Enter::Join => "join",
+        Enter::Stay => "stay",
+    };
     let mut cmd = call(
         sha,
         &[keys::WORKERS, &caller.epoch_key, keys::RUN, keys::SINCE],
@@ -166,7 +185,7 @@ pub(super) fn hello(sha: &str, caller: &Caller, times: &Times, enter: bool) -> C
     cmd.arg(&*caller.me)
         .arg(caller.epoch)
         .arg(&caller.run)
-        .arg(u8::from(enter))
+        .arg(enter)
         .arg(millis(times.settle))
         .arg(millis(times.keep))
         .arg(millis(times.lately))

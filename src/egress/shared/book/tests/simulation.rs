@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::model::{Redis, SETTLE};
+use super::model::{Enter, Redis, SETTLE};
 use super::*;
 
 const CAP: u32 = 12;
@@ -54,9 +54,8 @@ struct Message {
     epoch: u64,
     run: u64,
     round: u64,
-    claim: bool,
     ops: Vec<Op>,
-    hello: bool,
+    hello: Option<Enter>,
 }
 
 struct Reply {
@@ -242,25 +241,27 @@ impl World {
                 proxy.epoch += 1;
                 proxy.connected = true;
                 proxy.run = self.redis.run;
-                self.send(place, true, Vec::new(), false);
+                self.send(place, Vec::new(), Some(Enter::No));
             }
             return;
         }
         let ops = proxy.book.next_round();
         let hello = match proxy.book.standing() {
-            Standing::Away => false,
-            Standing::Joining => ops.is_empty(),
-            Standing::Settling | Standing::Shared => now >= proxy.beat_at,
+            Standing::Away => None,
+            Standing::Joining => ops.is_empty().then_some(Enter::Join),
+            Standing::Settling | Standing::Shared => {
+                (now >= proxy.beat_at).then_some(Enter::Stay)
+            }
         };
-        if hello {
+        if hello.is_some() {
             proxy.book.greets();
         }
-        if hello || !ops.is_empty() {
-            self.send(place, false, ops, hello);
+        if hello.is_some() || !ops.is_empty() {
+            self.send(place, ops, hello);
         }
     }
 
-    fn send(&mut self, place: usize, claim: bool, ops: Vec<Op>, hello: bool) {
+    fn send(&mut self, place: usize, ops: Vec<Op>, hello: Option<Enter>) {
         let proxy = &mut self.proxies[place];
         proxy.round += 1;
         proxy.waits = Some(proxy.round);
@@ -270,7 +271,6 @@ impl World {
             epoch: proxy.epoch,
             run: proxy.run,
             round: proxy.round,
-            claim,
             ops,
             hello,
         };
@@ -294,8 +294,8 @@ impl World {
         let (epoch, run) = (message.epoch, message.run);
         let write = |op: &Op| self.redis.write(now, &me, epoch, run, op);
         let written = message.ops.iter().map(write).collect();
-        let asked = message.claim || message.hello;
-        let roster = asked.then(|| self.redis.hello(now, &me, epoch, run, message.hello));
+        let hello = |enter| self.redis.hello(now, &me, epoch, run, enter);
+        let roster = message.hello.map(hello);
         if self.trouble && self.chance.permille(5) {
             return;
         }
@@ -310,7 +310,7 @@ impl World {
             return;
         }
         proxy.waits = None;
-        if message.claim {
+        if message.hello == Some(Enter::No) {
             proxy.book.joining();
             return self.drive(place);
         }
@@ -336,7 +336,7 @@ impl World {
         }
         proxy.book.forgotten();
         self.deliver(place);
-        self.send(place, true, Vec::new(), false);
+        self.send(place, Vec::new(), Some(Enter::No));
     }
 
     fn lose(&mut self, place: usize) {
