@@ -180,11 +180,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ),
         ("REDIS_DB", "-1", "a number 0 to 2147483647"),
         ("REDIS_FAIL", "maybe", "closed, open or local"),
-        (
-            "REDIS_MAX_LIFETIME",
-            "999",
-            "milliseconds 1000 to 86400000",
-        ),
+        ("REDIS_MAX_LIFETIME", "999", "milliseconds 1000 to 86400000"),
         ("REDIS_TIMEOUT", "9", "milliseconds 10 to 10000"),
         (
             "REDIS_SCAN_INTERVAL",

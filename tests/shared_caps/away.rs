@@ -53,7 +53,11 @@ fn a_redis_that_cannot_be_reached_at_the_start_is_found_later() {
     let mut redis = Redis::start(&[]);
     redis.kill();
     let alone = Fleet::start(&redis.settings()).unwrap();
-    assert_eq!(granted(&ask_all(&alone, &host("a"), 3, 5)), 3, "all is its own");
+    assert_eq!(
+        granted(&ask_all(&alone, &host("a"), 3, 5)),
+        3,
+        "all is its own"
+    );
     redis.run();
     stands(&alone, Standing::Shared);
     eventually("it is told", || redis.total() == 3);
@@ -75,7 +79,11 @@ fn a_redis_that_hangs_is_not_waited_for_and_what_it_does_later_has_no_effect() {
     let began = Instant::now();
     assert_eq!(ask_all(&a, &host, 25, 10), [Verdict::Refused; 10]);
     // Twice the timeout; the rest is for a machine that is busy.
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     let began = Instant::now();
     assert_eq!(ask(&a, &host, 25), Verdict::Refused);
     a.give_back(&host);

@@ -56,9 +56,15 @@ impl Dprl {
 
     fn give_back(&mut self, host: &str) {
         let key = self.key(host);
-        let left: i64 = redis::cmd("DECR").arg(&key).query(&mut self.connection).unwrap();
+        let left: i64 = redis::cmd("DECR")
+            .arg(&key)
+            .query(&mut self.connection)
+            .unwrap();
         if left <= 0 {
-            redis::cmd("DEL").arg(&key).exec(&mut self.connection).unwrap();
+            redis::cmd("DEL")
+                .arg(&key)
+                .exec(&mut self.connection)
+                .unwrap();
         }
     }
 }
@@ -92,12 +98,20 @@ fn a_mixed_fleet_shares_one_cap() {
     eventually("dprl gets what weir gave back", || dprl.take("a.b", 10));
     // Having had nothing for a while, it is still known.
     (0..6).for_each(|_| dprl.give_back("a.b"));
-    assert!(!redis.counters().iter().any(|(key, _)| *key == dprl.key("a.b")));
+    assert!(
+        !redis
+            .counters()
+            .iter()
+            .any(|(key, _)| *key == dprl.key("a.b"))
+    );
     (0..6).for_each(|_| assert!(dprl.take("a.b", 10)));
     assert_eq!(ask(&weir, &host, 10), Verdict::Full);
     // Other hosts of the same worker need not be looked for.
     (0..3).for_each(|_| assert!(dprl.take("c.d:8443", 3)));
-    assert_eq!(ask(&weir, &crate::stage::host("c.d:8443"), 3), Verdict::Full);
+    assert_eq!(
+        ask(&weir, &crate::stage::host("c.d:8443"), 3),
+        Verdict::Full
+    );
 }
 
 #[test]
@@ -105,7 +119,9 @@ fn a_mixed_fleet_in_a_hurry_never_exceeds_the_cap() {
     const CAP: u32 = 12;
     let redis = Redis::start(&[]);
     let mut dprls: Vec<Dprl> = (0..2).map(|number| Dprl::start(&redis, number)).collect();
-    dprls.iter_mut().for_each(|dprl| assert!(dprl.take("a", CAP)));
+    dprls
+        .iter_mut()
+        .for_each(|dprl| assert!(dprl.take("a", CAP)));
     let weir = fleet(&redis.settings());
     let host = host("a");
     std::thread::scope(|scope| {
@@ -143,9 +159,7 @@ fn a_new_dprl_is_seen_within_a_scan_and_one_of_the_fleet_looks_for_all() {
         let mut dprl = Dprl::start(&redis, number);
         assert!(dprl.take("a", 100));
         for each in &fleets {
-            eventually("it is seen", || {
-                each.counters().foreign > number as usize
-            });
+            eventually("it is seen", || each.counters().foreign > number as usize);
         }
     }
     assert_eq!(granted(&ask_all(&fleets[0], &host("a"), 10, 20)), 7);
@@ -162,13 +176,28 @@ fn a_counter_that_dprl_left_below_zero_makes_no_room() {
     let redis = Redis::start(&[]);
     let mut dprl = Dprl::start(&redis, 1);
     let key = dprl.key("a");
-    redis::cmd("DECR").arg(&key).exec(&mut dprl.connection).unwrap();
+    redis::cmd("DECR")
+        .arg(&key)
+        .exec(&mut dprl.connection)
+        .unwrap();
     let weir = fleet(&redis.settings());
     assert_eq!(granted(&ask_all(&weir, &host("a"), 5, 9)), 5);
     // Nor does something that is no number.
-    redis::cmd("SET").arg(&key).arg("x").exec(&mut dprl.connection).unwrap();
+    redis::cmd("SET")
+        .arg(&key)
+        .arg("x")
+        .exec(&mut dprl.connection)
+        .unwrap();
     assert_eq!(ask(&weir, &host("a"), 6), Verdict::Granted);
-    redis::cmd("DEL").arg(&key).exec(&mut dprl.connection).unwrap();
-    redis::cmd("HSET").arg(&key).arg("x").arg("y").exec(&mut dprl.connection).unwrap();
+    redis::cmd("DEL")
+        .arg(&key)
+        .exec(&mut dprl.connection)
+        .unwrap();
+    redis::cmd("HSET")
+        .arg(&key)
+        .arg("x")
+        .arg("y")
+        .exec(&mut dprl.connection)
+        .unwrap();
     assert_eq!(ask(&weir, &host("a"), 7), Verdict::Granted);
 }

@@ -76,7 +76,11 @@ impl Proxy {
         let socket = socket.to_str().unwrap();
         let orders = format!("{socket} {} {orders}", life.as_millis());
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "processes::one_proxy_if_told_to_be_one", "--nocapture"])
+            .args([
+                "--exact",
+                "processes::one_proxy_if_told_to_be_one",
+                "--nocapture",
+            ])
             .env(ORDERS, orders)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -91,7 +95,10 @@ impl Proxy {
         let mut line = String::new();
         while !line.trim_end().ends_with(word) {
             line.clear();
-            assert!(self.says.read_line(&mut line).unwrap() > 0, "no word of {word}");
+            assert!(
+                self.says.read_line(&mut line).unwrap() > 0,
+                "no word of {word}"
+            );
         }
     }
 }
@@ -121,12 +128,22 @@ fn one_proxy_if_told_to_be_one() {
     let fleet = Arc::new(fleet(&settings));
     match what {
         ["serve", address, cap, visits] => {
-            serve(&fleet, address.parse().unwrap(), cap.parse().unwrap(), visits.parse().unwrap());
+            serve(
+                &fleet,
+                address.parse().unwrap(),
+                cap.parse().unwrap(),
+                visits.parse().unwrap(),
+            );
             assert!(fleet.stop(PATIENCE));
             println!("done");
         }
         ["hold", cap, places] => {
-            let got = ask_all(&fleet, &host(HOST), cap.parse().unwrap(), places.parse().unwrap());
+            let got = ask_all(
+                &fleet,
+                &host(HOST),
+                cap.parse().unwrap(),
+                places.parse().unwrap(),
+            );
             assert_eq!(granted(&got).to_string(), *places);
             println!("holding");
             // Until it is killed.
@@ -142,7 +159,11 @@ fn serve(fleet: &Arc<Fleet>, address: SocketAddr, cap: u32, visits: usize) {
     let host = host(HOST);
     let enter = || {
         let sender = sender.clone();
-        fleet.take(&host, cap, Box::new(move |verdict| sender.send(verdict).unwrap()));
+        fleet.take(
+            &host,
+            cap,
+            Box::new(move |verdict| sender.send(verdict).unwrap()),
+        );
     };
     (0..visits).for_each(|_| enter());
     let served = Arc::new(Mutex::new(Vec::new()));
@@ -207,7 +228,11 @@ fn the_places_of_a_killed_proxy_come_back_after_the_life_of_its_counters() {
         got += granted(&ask_all(&survivor, &host, 25, 25));
         got == 25
     });
-    assert!(killed.elapsed() <= life + Duration::from_secs(2), "{:?}", killed.elapsed());
+    assert!(
+        killed.elapsed() <= life + Duration::from_secs(2),
+        "{:?}",
+        killed.elapsed()
+    );
     assert_eq!(redis.total(), 25);
 }
 
@@ -220,7 +245,9 @@ fn a_redis_killed_in_the_middle_of_it_all_neither_stops_the_fleet_nor_leaks_a_pl
         .map(|_| Proxy::start(&redis, life, &format!("serve {address} 25 400")))
         .collect();
     for part in 1..4 {
-        eventually("some are served", || tally.all.load(Ordering::SeqCst) > part * 100);
+        eventually("some are served", || {
+            tally.all.load(Ordering::SeqCst) > part * 100
+        });
         redis.kill();
         thread::sleep(Duration::from_millis(200));
         redis.run();

@@ -85,7 +85,10 @@ fn counters_that_vanish_are_written_anew_and_nobody_gets_the_places_meanwhile() 
     eventually("all is there again", || redis.total() == 7 + got as i64);
     // One counter alone is missed at the next renewal.
     let key = format!("proxy_rate_limiter:a:{}", a.worker());
-    redis::cmd("DEL").arg(&key).exec(&mut redis.connect()).unwrap();
+    redis::cmd("DEL")
+        .arg(&key)
+        .exec(&mut redis.connect())
+        .unwrap();
     eventually("it is there again", || {
         redis.counters().contains(&(key.clone(), 7))
     });
@@ -97,7 +100,10 @@ fn scripts_that_vanish_are_loaded_again() {
     let a = fleet(&redis.settings());
     let host = host("a");
     for _ in 0..3 {
-        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut redis.connect()).unwrap();
+        redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .exec(&mut redis.connect())
+            .unwrap();
         assert_eq!(ask(&a, &host, 5), Verdict::Granted);
     }
     eventually("three are counted", || redis.total() == 3);
@@ -144,11 +150,19 @@ fn a_fleet_that_stops_takes_its_traces_away_and_refuses() {
 #[test]
 fn a_first_fleet_on_a_first_redis_need_not_wait() {
     let redis = Redis::start_fresh(&[]);
-    let fleets: Vec<Fleet> = (0..3).map(|_| Fleet::start(&redis.settings()).unwrap()).collect();
+    let fleets: Vec<Fleet> = (0..3)
+        .map(|_| Fleet::start(&redis.settings()).unwrap())
+        .collect();
     let host = host("a");
-    let got = fleets.iter().map(|fleet| granted(&ask_all(fleet, &host, 25, 25)));
+    let got = fleets
+        .iter()
+        .map(|fleet| granted(&ask_all(fleet, &host, 25, 25)));
     let got: usize = got.sum();
-    assert!(fleets.iter().any(|fleet| fleet.counters().standing == Standing::Settling));
+    assert!(
+        fleets
+            .iter()
+            .any(|fleet| fleet.counters().standing == Standing::Settling)
+    );
     assert!((9..=25).contains(&got), "{got}");
 }
 

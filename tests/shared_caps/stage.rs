@@ -48,7 +48,11 @@ pub fn ask_all(fleet: &Fleet, host: &HostKey, cap: u32, count: usize) -> Vec<Ver
     let (sender, answers) = mpsc::channel();
     for _ in 0..count {
         let sender = sender.clone();
-        fleet.take(host, cap, Box::new(move |verdict| sender.send(verdict).unwrap()));
+        fleet.take(
+            host,
+            cap,
+            Box::new(move |verdict| sender.send(verdict).unwrap()),
+        );
     }
     let next = |_| answers.recv_timeout(PATIENCE).expect("an answer");
     (0..count).map(next).collect()

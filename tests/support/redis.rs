@@ -26,7 +26,11 @@ impl Redis {
             return redis;
         };
         let info: Result<String, _> = redis::cmd("INFO").arg("server").query(&mut connection);
-        if let Some(run) = info.iter().flat_map(|text| text.lines()).find_map(|line| line.strip_prefix("run_id:")) {
+        if let Some(run) = info
+            .iter()
+            .flat_map(|text| text.lines())
+            .find_map(|line| line.strip_prefix("run_id:"))
+        {
             let note = redis::cmd("MSET")
                 .arg("weir:forward:run")
                 .arg(run.trim())
@@ -107,20 +111,20 @@ impl Redis {
         self.client().get_connection().expect("Redis answers")
     }
 
-    /// All counters of connections, by key.
+    /// All counters of connections at one moment, by key.
     pub fn counters(&self) -> Vec<(String, i64)> {
-        let mut connection = self.connect();
-        let keys: Vec<String> = redis::cmd("KEYS")
-            .arg("proxy_rate_limiter:*")
-            .query(&mut connection)
-            .expect("Redis answers");
-        let value = |key: &String| -> Option<i64> {
-            let value: Option<i64> = redis::cmd("GET").arg(key).query(&mut connection).ok()?;
-            value
-        };
-        let values: Vec<Option<i64>> = keys.iter().map(value).collect();
-        let pairs = keys.into_iter().zip(values);
-        pairs.filter_map(|(key, value)| Some((key, value?))).collect()
+        const ALL: &str = "
+            local all = {}
+            for _, key in ipairs(redis.call('KEYS', 'proxy_rate_limiter:*')) do
+                all[#all + 1] = key
+                all[#all + 1] = redis.call('GET', key)
+            end
+            return all";
+        redis::cmd("EVAL")
+            .arg(ALL)
+            .arg(0)
+            .query(&mut self.connect())
+            .expect("Redis answers")
     }
 
     /// What all counters come to.

@@ -244,9 +244,19 @@ impl<A> Book<A> {
         self.greeting = true;
     }
 
-    /// All is written; the fleet knows of this proxy, and this is the fleet.
-    pub(super) fn joined(&mut self, now: Instant, roster: &Roster) {
-        debug_assert_eq!(self.standing, Standing::Joining);
+    /// What the fleet is now, after all was written that there was to write. False if Redis has
+    /// forgotten this proxy.
+    pub(super) fn seen(&mut self, now: Instant, roster: &Roster) -> bool {
+        match self.standing {
+            _ if !roster.known => return false,
+            Standing::Joining => self.joined(now, roster),
+            Standing::Away | Standing::Settling | Standing::Shared => self.take_in(now, roster),
+        }
+        true
+    }
+
+    /// The fleet knows of this proxy from now on.
+    fn joined(&mut self, now: Instant, roster: &Roster) {
         self.counters.joined += 1;
         self.renew_at = now + self.rules.renewal();
         self.standing = Standing::Settling;
@@ -257,14 +267,6 @@ impl<A> Book<A> {
         self.acquainted &= away <= self.rules.introduction;
         self.take_in(now, roster);
         self.mark_all();
-    }
-
-    /// What the fleet is now. False if Redis has forgotten this proxy.
-    pub(super) fn seen(&mut self, now: Instant, roster: &Roster) -> bool {
-        if roster.known {
-            self.take_in(now, roster);
-        }
-        roster.known
     }
 
     /// Redis has forgotten this proxy, which then has to join anew.
@@ -437,7 +439,10 @@ impl<A> Book<A> {
 
     /// When [`Book::tick`] has something to do.
     pub(super) fn next_deadline(&self) -> Instant {
-        let patience = self.patience.front().map_or(Instant::FAR, |(until, _)| *until);
+        let patience = self
+            .patience
+            .front()
+            .map_or(Instant::FAR, |(until, _)| *until);
         let settled = match self.standing {
             Standing::Settling => self.settled_at,
             Standing::Away | Standing::Joining | Standing::Shared => Instant::FAR,

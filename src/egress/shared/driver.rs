@@ -17,7 +17,7 @@ use super::book::{Book, Op};
 use super::counters::Standing;
 use super::fleet::{Asker, Shared};
 use super::link::{Link, LinkError, Round};
-use super::script::{self, Enter, Times, Written};
+use super::script::{self, Times, Written};
 
 /// How often the fleet is asked who belongs to it, and told that this proxy does.
 const BEAT: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ enum Said {
 /// What stands in a round beside the writes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Extra {
-    hello: Option<Enter>,
+    hello: bool,
     page: Option<u64>,
     claim: bool,
 }
@@ -183,10 +183,10 @@ impl Driver {
                 let ops = state.book.next_round();
                 let all_told = ops.is_empty() && !state.book.is_due();
                 let extra = self.extra(now, standing, all_told);
-                if extra.hello.is_some() {
+                if extra.hello {
                     state.book.greets();
                 }
-                if !ops.is_empty() || extra.hello.is_some() || extra.claim || extra.page.is_some() {
+                if !ops.is_empty() || extra.hello || extra.claim || extra.page.is_some() {
                     return Step::Round(ops, extra);
                 }
                 match self.scan {
@@ -212,12 +212,12 @@ impl Driver {
         match standing {
             Standing::Away => Extra::default(),
             Standing::Joining => Extra {
-                hello: (all_told && (page.is_none() || now >= self.join_by)).then_some(Enter::Join),
+                hello: all_told && (page.is_none() || now >= self.join_by),
                 page,
                 claim: false,
             },
             Standing::Settling | Standing::Shared => Extra {
-                hello: (now >= self.beat_at).then_some(Enter::Stay),
+                hello: now >= self.beat_at,
                 page,
                 claim: matches!(self.scan, Scan::Idle(at) if now >= at),
             },
@@ -243,7 +243,7 @@ impl Driver {
     }
 
     fn claim(&self, link: &mut Link) -> Result<(), LinkError> {
-        let hello = link.hello(Enter::No);
+        let hello = link.hello(false);
         match link.round(&[hello])? {
             Round::Answered(answers) => {
                 let [answer] = answers.as_slice() else {
@@ -262,8 +262,8 @@ impl Driver {
             return Ok(());
         };
         let mut cmds: Vec<Cmd> = ops.iter().map(|op| link.write(op)).collect();
-        if let Some(enter) = extra.hello {
-            cmds.push(link.hello(enter));
+        if extra.hello {
+            cmds.push(link.hello(true));
         }
         if let Some(cursor) = extra.page {
             cmds.push(script::scan(cursor));
@@ -289,12 +289,11 @@ impl Driver {
                     Written::Unknown => known = false,
                 }
             }
-            if extra.hello.is_some() {
+            if extra.hello {
                 let roster = script::read_hello(next()?)?.ok_or(LinkError::Nonsense)?;
                 match state.book.standing() {
                     _ if state.stopping || !known => {}
-                    Standing::Joining => state.book.joined(now, &roster),
-                    Standing::Settling | Standing::Shared => {
+                    Standing::Joining | Standing::Settling | Standing::Shared => {
                         known = state.book.seen(now, &roster);
                     }
                     Standing::Away => {}
@@ -382,7 +381,10 @@ impl Driver {
     /// Up to half of the wait.
     fn jitter(&mut self) -> Duration {
         // Knuth's multiplier (MMIX).
-        self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.chance = self
+            .chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let half = u32::try_from(self.chance >> 33).unwrap_or(0) % 512;
         self.backoff * half / 1_024
     }
@@ -414,7 +416,8 @@ impl Driver {
         let counters: Vec<String> = {
             let state = self.shared.lock();
             let told = state.book.told_hosts();
-            told.map(|host| super::keys::counter(host, &self.me)).collect()
+            told.map(|host| super::keys::counter(host, &self.me))
+                .collect()
         };
         if let Err(error) = link.farewell(&counters) {
             tracing::warn!(

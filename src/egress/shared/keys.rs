@@ -57,7 +57,10 @@ pub(super) fn is_ours(worker: &str) -> bool {
 /// The worker of dprl whose counter has the name `key`, if that is what it is. The name ends with the
 /// worker's, which has no colon; hosts may.
 pub(super) fn foreign_worker(key: &[u8]) -> Option<&str> {
-    let (host, worker) = str::from_utf8(key).ok()?.strip_prefix(PREFIX)?.rsplit_once(':')?;
+    let (host, worker) = str::from_utf8(key)
+        .ok()?
+        .strip_prefix(PREFIX)?
+        .rsplit_once(':')?;
     let sound = !host.is_empty() && (1..=WORKER_BYTES_MAX).contains(&worker.len());
     (sound && !is_ours(worker)).then_some(worker)
 }
@@ -85,7 +88,10 @@ mod tests {
     fn a_worker_of_dprls_is_read_from_its_key_and_weirs_are_not() {
         for (key, worker) in [
             ("proxy_rate_limiter:a.b:worker-17-1", Some("worker-17-1")),
-            ("proxy_rate_limiter:a.b:8443:worker-17-1", Some("worker-17-1")),
+            (
+                "proxy_rate_limiter:a.b:8443:worker-17-1",
+                Some("worker-17-1"),
+            ),
             ("proxy_rate_limiter:[::1]:7:w", Some("w")),
             ("proxy_rate_limiter:::1:w", Some("w")),
             ("proxy_rate_limiter:a.b:weir-1-2", None),

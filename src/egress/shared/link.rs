@@ -11,7 +11,7 @@ use redis::{
 use crate::clock;
 use crate::config::{RedisAddress, RedisSettings};
 
-use super::script::{self, Caller, Enter, Nonsense};
+use super::script::{self, Caller, Nonsense};
 use super::{book::Op, keys};
 
 /// A connection that is set up: authenticated, in its database, with the scripts loaded.
@@ -63,7 +63,10 @@ impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Password(error) => {
-                write!(f, "REDIS_PASSWORD or REDIS_USERNAME is wrong or missing; {error}")
+                write!(
+                    f,
+                    "REDIS_PASSWORD or REDIS_USERNAME is wrong or missing; {error}"
+                )
             }
             Self::Permission(error) => write!(
                 f,
@@ -149,7 +152,10 @@ impl Link {
         if line("redis_mode:").is_some_and(|mode| mode.trim() == "cluster") {
             return Err(LinkError::Cluster);
         }
-        link.caller.run = line("run_id:").ok_or(LinkError::Nonsense)?.trim().to_owned();
+        link.caller.run = line("run_id:")
+            .ok_or(LinkError::Nonsense)?
+            .trim()
+            .to_owned();
         link.load()?;
         Ok(link)
     }
@@ -179,7 +185,7 @@ impl Link {
         script::write(&self.scripts.write, &self.caller, &self.times, op)
     }
 
-    pub(super) fn hello(&self, enter: Enter) -> Cmd {
+    pub(super) fn hello(&self, enter: bool) -> Cmd {
         script::hello(&self.scripts.hello, &self.caller, &self.times, enter)
     }
 

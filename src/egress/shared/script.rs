@@ -58,8 +58,8 @@ return {granted, others}
 
 /// Claims the connection's number; enters this worker into the index if told to; tells the fleet.
 ///
-/// Who stands in the index has told what it holds. So a worker that a Redis which was emptied does not
-/// know is not entered when it only says that it is still there, before it has written all anew.
+/// Who stands in the index has told what it holds. So a worker is entered only if Redis knows that it
+/// has claimed its number: in one that was emptied since, its counters are gone, too.
 ///
 /// A start of Redis that nobody has noted yet is noted with its time. Workers that were not seen for
 /// long leave the index, but not when this worker itself was not seen for as long, which is then more
@@ -84,7 +84,7 @@ if redis.call('GET', run) ~= start or redis.call('EXISTS', since) == 0 then
     redis.call('SET', since, string.format('%d', now))
 end
 local noted = tonumber(redis.call('GET', since))
-if enter == 'join' or (enter == 'stay' and known == 1) then
+if enter == '1' and known == 1 then
     local seen = redis.call('ZSCORE', workers, me)
     redis.call('ZADD', workers, string.format('%d', now), me)
     if seen and now - seen < keep then
@@ -161,23 +161,7 @@ pub(super) fn write(sha: &str, caller: &Caller, times: &Times, op: &Op) -> Cmd {
     cmd
 }
 
-/// What a worker says of itself with [`HELLO`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Enter {
-    /// This is a new connection; nothing is written yet.
-    No,
-    /// All is written.
-    Join,
-    /// It is still there.
-    Stay,
-}
-
-pub(super) fn hello(sha: &str, caller: &Caller, times: &Times, enter: Enter) -> Cmd {
-    let enter = match enter {
-        Enter::No => "no",
-        Enter::Join => "join",
-        Enter::Stay => "stay",
-    };
+pub(super) fn hello(sha: &str, caller: &Caller, times: &Times, enter: bool) -> Cmd {
     let mut cmd = call(
         sha,
         &[keys::WORKERS, &caller.epoch_key, keys::RUN, keys::SINCE],
@@ -185,7 +169,7 @@ pub(super) fn hello(sha: &str, caller: &Caller, times: &Times, enter: Enter) -> 
     cmd.arg(&*caller.me)
         .arg(caller.epoch)
         .arg(&caller.run)
-        .arg(enter)
+        .arg(u8::from(enter))
         .arg(millis(times.settle))
         .arg(millis(times.keep))
         .arg(millis(times.lately))
@@ -221,19 +205,29 @@ pub(super) fn scan(cursor: u64) -> Cmd {
     /// Keys that Redis looks at for one page: half a millisecond or so.
     const PAGE: usize = 2_048;
     let mut cmd = redis::cmd("SCAN");
-    cmd.arg(cursor).arg("MATCH").arg(keys::ALL).arg("COUNT").arg(PAGE);
+    cmd.arg(cursor)
+        .arg("MATCH")
+        .arg(keys::ALL)
+        .arg("COUNT")
+        .arg(PAGE);
     cmd
 }
 
 /// Tries to become the one who looks for workers of dprl, for `interval`.
 pub(super) fn claim_scan(me: &str, interval: Duration) -> Cmd {
     let mut cmd = redis::cmd("SET");
-    cmd.arg(keys::SCAN).arg(me).arg("NX").arg("PX").arg(millis(interval));
+    cmd.arg(keys::SCAN)
+        .arg(me)
+        .arg("NX")
+        .arg("PX")
+        .arg(millis(interval));
     cmd
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// What [`WRITE`] answered.
@@ -362,7 +356,10 @@ mod tests {
         let newer = [Value::Int(-1), Value::Int(0), Value::Int(0)];
         assert_eq!(read_hello(&Value::Array(newer.into())), Ok(None));
 
-        let names = ["proxy_rate_limiter:a:worker-1-1", "proxy_rate_limiter:a:weir-1"];
+        let names = [
+            "proxy_rate_limiter:a:worker-1-1",
+            "proxy_rate_limiter:a:weir-1",
+        ];
         let page = [bulk("17"), Value::Array(names.map(bulk).into())];
         let page = read_scan(&Value::Array(page.into())).unwrap();
         assert_eq!(page, (17, BTreeSet::from(["worker-1-1".to_owned()])));

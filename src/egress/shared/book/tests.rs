@@ -28,7 +28,10 @@ fn at(ms: u64) -> Instant {
 /// A fleet whose workers were seen then, by a Redis that was started at 100.
 fn roster(workers: &[(&str, i64)], settle_ms: u64) -> Roster {
     Roster {
-        workers: workers.iter().map(|&(name, seen)| (name.into(), seen)).collect(),
+        workers: workers
+            .iter()
+            .map(|&(name, seen)| (name.into(), seen))
+            .collect(),
         since: 100,
         settle: Duration::from_millis(settle_ms),
         known: true,
@@ -40,7 +43,7 @@ fn shared(fail: RedisFail) -> Book<u32> {
     let mut book = Book::new(A.into(), rules(fail));
     book.joining();
     assert!(book.next_round().is_empty());
-    book.joined(at(0), &roster(&[(A, 200), (B, 200)], 0));
+    assert!(book.seen(at(0), &roster(&[(A, 200), (B, 200)], 0)));
     assert_eq!(book.standing(), Standing::Shared);
     book
 }
@@ -62,7 +65,10 @@ fn all_who_ask_while_a_write_is_under_way_go_with_the_next_one_in_their_order() 
     let mut book = shared(RedisFail::Closed);
     book.ask(at(0), &host(), 4, 1);
     let first = only(book.next_round());
-    assert_eq!((first.held, first.wanted, first.cap, first.most), (0, 1, 4, 4));
+    assert_eq!(
+        (first.held, first.wanted, first.cap, first.most),
+        (0, 1, 4, 4)
+    );
     (2..7).for_each(|asker| book.ask(at(1), &host(), 4, asker));
     assert!(answers(&mut book).is_empty());
     book.done(at(2), &first, 1, 2);
@@ -96,14 +102,20 @@ fn a_place_that_comes_too_late_is_given_back_with_the_next_write() {
     let op = only(book.next_round());
     assert_eq!((op.held, op.wanted), (0, 0));
     book.done(at(502), &op, 0, 0);
-    assert!(book.hosts.is_empty(), "nothing is kept of a host without connections");
+    assert!(
+        book.hosts.is_empty(),
+        "nothing is kept of a host without connections"
+    );
     // Or somebody who came later gets it.
     book.ask(at(600), &host(), 4, 2);
     let op = only(book.next_round());
     book.tick(at(1_100));
     book.ask(at(1_101), &host(), 4, 3);
     book.done(at(1_102), &op, 1, 0);
-    assert_eq!(answers(&mut book), [(2, Verdict::Refused), (3, Verdict::Granted)]);
+    assert_eq!(
+        answers(&mut book),
+        [(2, Verdict::Refused), (3, Verdict::Granted)]
+    );
 }
 
 #[test]
@@ -130,7 +142,7 @@ fn after_a_lost_connection_all_is_written_before_anything_is_asked_for() {
     assert_eq!((op.held, op.wanted), (4, 0));
     book.done(at(5), &op, 0, 0);
     assert!(!book.is_due());
-    book.joined(at(6), &roster(&[(A, 206), (B, 206)], 3_000));
+    assert!(book.seen(at(6), &roster(&[(A, 206), (B, 206)], 3_000)));
     assert_eq!(book.standing(), Standing::Shared, "all are back");
     assert_eq!(only(book.next_round()).wanted, 1);
 }
@@ -145,11 +157,15 @@ fn a_redis_that_began_anew_grants_nothing_beyond_a_part_until_all_are_back_or_ti
         let mut book = shared(fail);
         book.lost();
         book.joining();
-        book.joined(at(0), &roster(&[(A, 210)], 3_000));
+        assert!(book.seen(at(0), &roster(&[(A, 210)], 3_000)));
         assert_eq!(book.standing(), Standing::Settling);
         book.ask(at(1), &host(), 9, 1);
         let ops = book.next_round();
-        assert_eq!(ops.iter().map(|op| op.wanted).sum::<u32>(), wanted, "{fail:?}");
+        assert_eq!(
+            ops.iter().map(|op| op.wanted).sum::<u32>(),
+            wanted,
+            "{fail:?}"
+        );
         assert!(ops.iter().all(|op| op.most == most), "{fail:?}");
         for op in ops {
             book.done(at(2), &op, 1, 0);
@@ -164,7 +180,7 @@ fn a_redis_that_began_anew_grants_nothing_beyond_a_part_until_all_are_back_or_ti
         let mut late = shared(fail);
         late.lost();
         late.joining();
-        late.joined(at(0), &roster(&[(A, 210)], 3_000));
+        assert!(late.seen(at(0), &roster(&[(A, 210)], 3_000)));
         assert_eq!(late.next_deadline(), at(3_000));
         late.tick(at(3_000));
         assert_eq!(late.standing(), Standing::Shared, "B will not come");
@@ -176,7 +192,7 @@ fn who_may_not_know_all_of_the_fleet_waits_until_a_new_redis_has_settled() {
     let everybody = [(A, 210), (B, 210)];
     let settles = |mut book: Book<u32>, now: u64| {
         book.joining();
-        book.joined(at(now), &roster(&everybody, 3_000));
+        assert!(book.seen(at(now), &roster(&everybody, 3_000)));
         assert!(book.seen(at(now + 1), &roster(&everybody, 2_999)));
         book.standing()
     };
@@ -189,23 +205,34 @@ fn who_may_not_know_all_of_the_fleet_waits_until_a_new_redis_has_settled() {
     assert_eq!(settles(known(|_| ()), 2_000), Standing::Shared);
     let new = Book::new(A.into(), rules(RedisFail::Local));
     assert_eq!(settles(new, 0), Standing::Settling, "never told");
-    assert_eq!(settles(known(|_| ()), 2_001), Standing::Settling, "long ago");
+    assert_eq!(
+        settles(known(|_| ()), 2_001),
+        Standing::Settling,
+        "long ago"
+    );
     let unheard = known(Book::greets);
-    assert_eq!(settles(unheard, 10), Standing::Settling, "what was said was lost");
+    assert_eq!(
+        settles(unheard, 10),
+        Standing::Settling,
+        "what was said was lost"
+    );
 }
 
 #[test]
 fn a_new_proxy_is_given_no_place_before_all_have_heard_of_it() {
     let mut book = Book::<u32>::new(A.into(), rules(RedisFail::Closed));
     book.joining();
-    book.joined(at(0), &roster(&[(A, 300), (B, 299), ("worker-1-1", 1)], 0));
+    assert!(book.seen(at(0), &roster(&[(A, 300), (B, 299), ("worker-1-1", 1)], 0)));
     assert_eq!(book.standing(), Standing::Settling);
-    book.seen(at(100), &roster(&[(A, 400), (B, 300), ("worker-1-1", 1)], 0));
+    book.seen(
+        at(100),
+        &roster(&[(A, 400), (B, 300), ("worker-1-1", 1)], 0),
+    );
     assert_eq!(book.standing(), Standing::Shared);
     assert_eq!((book.counters().fleet, book.counters().foreign), (3, 1));
     let mut waits = Book::<u32>::new(A.into(), rules(RedisFail::Closed));
     waits.joining();
-    waits.joined(at(0), &roster(&[(A, 300), (B, 299)], 0));
+    assert!(waits.seen(at(0), &roster(&[(A, 300), (B, 299)], 0)));
     waits.tick(at(2_000));
     assert_eq!(waits.standing(), Standing::Shared, "B is dead");
 }
@@ -227,7 +254,11 @@ fn what_is_open_is_renewed_and_what_redis_forgot_by_itself_is_forgotten() {
     book.lost();
     book.give_back(&host());
     book.tick(at(20_001));
-    assert_eq!(book.told_hosts().count(), 1, "its counter may still be there");
+    assert_eq!(
+        book.told_hosts().count(),
+        1,
+        "its counter may still be there"
+    );
     book.tick(at(80_002));
     assert!(book.hosts.is_empty());
 }
@@ -244,7 +275,11 @@ fn a_full_queue_and_the_end_refuse() {
     book.close();
     let refused = answers(&mut book);
     assert_eq!(refused.len(), ASKS_MAX);
-    assert!(refused.iter().all(|(_, verdict)| *verdict == Verdict::Refused));
+    assert!(
+        refused
+            .iter()
+            .all(|(_, verdict)| *verdict == Verdict::Refused)
+    );
 }
 
 #[test]

@@ -3,14 +3,6 @@
 
 use super::*;
 
-/// As in `script`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Enter {
-    No,
-    Join,
-    Stay,
-}
-
 /// Longer than a beat, an answer that does not come, a wait and a few attempts.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
@@ -104,7 +96,7 @@ impl Redis {
         me: &str,
         epoch: u64,
         run: u64,
-        enter: Enter,
+        enter: bool,
     ) -> Option<Roster> {
         let claimed = self.epochs.get(me).copied().unwrap_or(0);
         if claimed > epoch {
@@ -117,7 +109,7 @@ impl Redis {
             _ => now,
         };
         self.noted = Some((run, since));
-        if enter == Enter::Join || enter == Enter::Stay && known {
+        if enter && known {
             self.index.insert(me.into(), now);
         }
         let mut roster = Roster {

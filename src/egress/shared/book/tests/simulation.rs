@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::model::{Enter, Redis, SETTLE};
+use super::model::{Redis, SETTLE};
 use super::*;
 
 const CAP: u32 = 12;
@@ -55,7 +55,8 @@ struct Message {
     run: u64,
     round: u64,
     ops: Vec<Op>,
-    hello: Option<Enter>,
+    /// Whether it claims its number, or says that it is there.
+    hello: Option<bool>,
 }
 
 struct Reply {
@@ -241,17 +242,15 @@ impl World {
                 proxy.epoch += 1;
                 proxy.connected = true;
                 proxy.run = self.redis.run;
-                self.send(place, Vec::new(), Some(Enter::No));
+                self.send(place, Vec::new(), Some(false));
             }
             return;
         }
         let ops = proxy.book.next_round();
         let hello = match proxy.book.standing() {
             Standing::Away => None,
-            Standing::Joining => ops.is_empty().then_some(Enter::Join),
-            Standing::Settling | Standing::Shared => {
-                (now >= proxy.beat_at).then_some(Enter::Stay)
-            }
+            Standing::Joining => ops.is_empty().then_some(true),
+            Standing::Settling | Standing::Shared => (now >= proxy.beat_at).then_some(true),
         };
         if hello.is_some() {
             proxy.book.greets();
@@ -261,7 +260,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, place: usize, ops: Vec<Op>, hello: Option<Enter>) {
+    fn send(&mut self, place: usize, ops: Vec<Op>, hello: Option<bool>) {
         let proxy = &mut self.proxies[place];
         proxy.round += 1;
         proxy.waits = Some(proxy.round);
@@ -310,7 +309,7 @@ impl World {
             return;
         }
         proxy.waits = None;
-        if message.hello == Some(Enter::No) {
+        if message.hello == Some(false) {
             proxy.book.joining();
             return self.drive(place);
         }
@@ -323,11 +322,7 @@ impl World {
         }
         if let (true, Some(roster)) = (known, &reply.roster) {
             let roster = roster.as_ref().expect("no newer connection");
-            match proxy.book.standing() {
-                Standing::Joining => proxy.book.joined(now, roster),
-                Standing::Settling | Standing::Shared => known = proxy.book.seen(now, roster),
-                Standing::Away => {}
-            }
+            known = proxy.book.seen(now, roster);
             let settling = proxy.book.standing() == Standing::Settling;
             proxy.beat_at = now + if settling { BEAT / 10 } else { BEAT };
         }
@@ -336,7 +331,7 @@ impl World {
         }
         proxy.book.forgotten();
         self.deliver(place);
-        self.send(place, Vec::new(), Some(Enter::No));
+        self.send(place, Vec::new(), Some(false));
     }
 
     fn lose(&mut self, place: usize) {
@@ -474,11 +469,20 @@ fn run(fail: RedisFail, seeds: std::ops::Range<u64>) -> (Counters, u32) {
 
 #[test]
 fn a_strict_fleet_never_exceeds_a_cap_and_loses_no_place_whatever_happens() {
-    let (counters, most) = run(RedisFail::Closed, 0..std::env::var("SEEDS").map_or(60, |n| n.parse().unwrap()));
+    let (counters, most) = run(
+        RedisFail::Closed,
+        0..std::env::var("SEEDS").map_or(60, |n| n.parse().unwrap()),
+    );
     assert_eq!(most, CAP, "the cap is reached, too");
     assert!(counters.granted > 10_000, "{counters:?}");
-    assert!(counters.lost > 100 && counters.forgotten > 50, "{counters:?}");
-    assert!(counters.late > 10 && counters.late_grants > 0, "{counters:?}");
+    assert!(
+        counters.lost > 100 && counters.forgotten > 50,
+        "{counters:?}"
+    );
+    assert!(
+        counters.late > 10 && counters.late_grants > 0,
+        "{counters:?}"
+    );
 }
 
 #[test]
@@ -491,5 +495,8 @@ fn a_fleet_that_goes_on_alone_stays_below_twice_the_cap_and_loses_no_place() {
 #[test]
 fn a_fleet_without_bounds_while_alone_is_right_again_afterwards() {
     let (_, most) = run(RedisFail::Open, 0..20);
-    assert!(most > CAP, "what is opened while Redis is away is not capped");
+    assert!(
+        most > CAP,
+        "what is opened while Redis is away is not capped"
+    );
 }
