@@ -129,7 +129,7 @@ fn a_setting_that_cannot_ever_do_is_an_error_at_the_start() {
 #[test]
 fn a_user_of_redis_acl_needs_no_more_than_what_is_documented() {
     let rights = "--user weir on >secret ~proxy_rate_limiter:* ~weir:forward:* \
-                  +eval +evalsha +script|load +info +scan +get +mget +set +del +exists +time \
+                  +evalsha +script|load +info +scan +get +mget +set +del +exists +time \
                   +zadd +zrange +zrangebyscore +zscore +zrem +zremrangebyscore +zremrangebyrank";
     let redis = Redis::start(&rights.split(' ').collect::<Vec<_>>());
     let settings = RedisSettings {

@@ -285,12 +285,13 @@ impl<A> Book<A> {
                 .iter()
                 .filter(|(worker, _)| is_another(worker))
                 .all(|(_, seen)| *seen >= self.entered);
-            let back = |worker: &Box<str>| {
+            let back = |worker: &str| {
                 let seen = roster.workers.get(worker);
                 seen.is_some_and(|seen| *seen >= roster.since)
             };
             let mut expected = self.fleet.iter().filter(|worker| is_another(worker));
-            let complete = roster.settle.is_zero() || self.acquainted && expected.all(back);
+            let complete =
+                roster.settle.is_zero() || self.acquainted && expected.all(|worker| back(worker));
             if introduced && complete || now >= self.settled_at {
                 self.settle();
             }
@@ -419,7 +420,7 @@ impl<A> Book<A> {
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Instant) {
-        while let Some((_, host)) = self.patience.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((_, host)) = pop_if(&mut self.patience, |(until, _)| *until <= now) {
             while let Some(ask) = self.next_waiting(&host, |ask| ask.until <= now) {
                 self.counters.late += 1;
                 let cap = self.entry(&host).cap;
@@ -565,7 +566,7 @@ impl<A> Book<A> {
         wanted: impl FnOnce(&Ask<A>) -> bool,
     ) -> Option<Ask<A>> {
         let entry = self.hosts.get_mut(host)?;
-        let ask = entry.waiting.pop_front_if(|ask| wanted(ask))?;
+        let ask = pop_if(&mut entry.waiting, wanted)?;
         self.waiting -= 1;
         Some(ask)
     }
@@ -659,6 +660,13 @@ impl<A> Entry<A> {
     fn is_idle(&self) -> bool {
         self.held == 0 && self.told == Some(0) && self.waiting.is_empty() && !self.due
     }
+}
+
+fn pop_if<T>(queue: &mut VecDeque<T>, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+    queue
+        .front()
+        .is_some_and(wanted)
+        .then(|| queue.pop_front())?
 }
 
 #[cfg(test)]

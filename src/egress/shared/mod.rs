@@ -27,6 +27,11 @@
 //! A thread; for a connection one or two round trips, which all that come meanwhile share; in Redis
 //! some microseconds for each write and worker of the fleet.
 
+#![cfg_attr(
+    not(feature = "io"),
+    allow(dead_code, reason = "the pure half is used by the thread alone")
+)]
+
 mod book;
 mod counters;
 #[cfg(feature = "io")]
