@@ -1,7 +1,7 @@
 //! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
 //! ending.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
@@ -41,6 +41,8 @@ pub struct Process {
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
+    /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
+    pub turns: Box<[AtomicU64]>,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
     pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.

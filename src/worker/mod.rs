@@ -375,6 +375,7 @@ async fn tick(worker: Rc<Worker>) {
     let mut trims_at = clock::now() + TRIM_PAUSE;
     while !worker.ending.get() {
         let now = clock::now();
+        worker.process.turns[worker.index].fetch_add(1, Ordering::Relaxed);
         if trims_at <= now {
             buffer::trim();
             trims_at = now + TRIM_PAUSE;
