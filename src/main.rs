@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weir::config::Config;
-use weir::io::{descriptors, dumps};
+use weir::io::{descriptors, dumps, memory};
 use weir::server::{Event, Pulse};
 use weir::{StartError, admin, server, systemd};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Counted<mimalloc::MiMalloc> = memory::Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let loaded = match Config::from_env_and_args() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ahash::AHashSet;
 
 use crate::config::Config;
+use crate::io::memory;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::places::Places;
@@ -120,6 +121,9 @@ impl Process {
             own.merge(&table.own);
         }
         own.permits_handed = self.mesh.counts().0;
+        own.memory_held = memory::held();
+        own.memory_resident = memory::resident();
+        text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
         text
