@@ -25,6 +25,26 @@ const RESIDENT_GROWTH: Growth = Growth {
     spare: 4 << 20,
 };
 
+/// One kind of memory of a sample, and what it may grow.
+struct Memory {
+    what: &'static str,
+    of: fn(&Sample) -> u64,
+    allowed: Growth,
+}
+
+const MEMORY: [Memory; 2] = [
+    Memory {
+        what: "held",
+        of: |sample| sample.held,
+        allowed: HELD_GROWTH,
+    },
+    Memory {
+        what: "resident",
+        of: |sample| sample.rss,
+        allowed: RESIDENT_GROWTH,
+    },
+];
+
 /// One part of so many, and so many bytes.
 struct Growth {
     part: u64,
@@ -188,7 +208,7 @@ impl Report {
         for leak in leaks(&self.before, &self.after) {
             expect(false, leak);
         }
-        for (what, of, allowed) in self.memory() {
+        for Memory { what, of, allowed } in MEMORY {
             let judged = self.growth(of).filter(|_| self.loaded >= JUDGED_FROM);
             if let Some((before, after)) = judged {
                 expect(
@@ -209,14 +229,6 @@ impl Report {
         );
         expect(self.panics == 0, format!("{} panics", self.panics));
         wrongs
-    }
-
-    /// The two kinds of memory, and what each may grow.
-    fn memory(&self) -> [(&'static str, fn(&Sample) -> u64, Growth); 2] {
-        [
-            ("held", |sample| sample.held, HELD_GROWTH),
-            ("resident", |sample| sample.rss, RESIDENT_GROWTH),
-        ]
     }
 
     /// Mean memory at the beginning and at the end of the second half, an eighth of the run each, in
@@ -328,7 +340,7 @@ impl fmt::Display for Report {
             "CPU time of 2 s at rest",
             format!("{:.1} ms", ms(self.rest_cpu)),
         )?;
-        for (what, of, _) in self.memory() {
+        for Memory { what, of, .. } in MEMORY {
             if let Some((before, after)) = self.growth(of) {
                 let change = after as f64 - before as f64;
                 row(
