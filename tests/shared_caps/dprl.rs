@@ -129,9 +129,8 @@ fn a_mixed_fleet_in_a_hurry_never_exceeds_the_cap() {
         for dprl in &mut dprls {
             scope.spawn(move || {
                 for turn in 0..300 {
-                    if turn % 7 == 6 {
-                        dprl.give_back("a");
-                    } else if dprl.take("a", CAP) {
+                    // The one that it keeps, by turns, or one more.
+                    if turn % 7 == 6 || dprl.take("a", CAP) {
                         dprl.give_back("a");
                     }
                     if turn % 7 == 6 {

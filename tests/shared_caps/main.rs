@@ -1,5 +1,9 @@
 //! Caps on connections that a fleet of proxies shares through a real Redis.
-#![expect(unreachable_pub, reason = "the modules of a test are nobody else's")]
+#![expect(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that fails says where; its modules are nobody else's"
+)]
 
 #[path = "../support/redis.rs"]
 mod redis_server;

@@ -8,7 +8,6 @@
 
 pub mod http;
 pub mod program;
-pub mod redis;
 pub mod tls;
 pub mod upstream;
 pub mod vectors;
