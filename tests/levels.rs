@@ -58,7 +58,9 @@ const ROOTS: &[&str] = &["lib.rs", "main.rs"];
 /// What the pure core may not mention, and who may all the same.
 const IMPURE: &[(&str, &[&str])] = &[
     ("monoio", &[]),
-    ("redis", &[]),
+    ("redis::Client", &[]),
+    ("redis::Connection", &[]),
+    ("redis::cmd", &[]),
     ("rustls", &[]),
     ("io_uring", &[]),
     ("libc", &[]),
