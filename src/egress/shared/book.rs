@@ -38,7 +38,7 @@ const ASKS_MAX: usize = 65_536;
 
 /// Hosts in one round trip: a round stays below some milliseconds of Redis' time, and its bytes below
 /// what a socket takes at once.
-pub(super) const ROUND_HOSTS_MAX: usize = 256;
+pub(crate) const ROUND_HOSTS_MAX: usize = 256;
 
 /// Asks in one write; beyond it they go with the next one.
 const WANTED_MAX: usize = 4_096;
@@ -57,52 +57,52 @@ pub enum Verdict {
 
 /// What a book goes by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// Who decides while Redis cannot.
-    pub(super) fail: RedisFail,
+    pub(crate) fail: RedisFail,
     /// How long a counter that nobody writes stays in Redis.
-    pub(super) max_lifetime: Duration,
+    pub(crate) max_lifetime: Duration,
     /// How long an ask waits for Redis before the policy answers it.
-    pub(super) patience: Duration,
+    pub(crate) patience: Duration,
     /// Within what everybody who is there has heard of a new one: the time between two looks at the
     /// fleet, and what an answer may take.
-    pub(super) introduction: Duration,
+    pub(crate) introduction: Duration,
 }
 
 impl Rules {
     /// How often what is open is written again: three times within its life, and every ten seconds at
     /// the least, so that a counter that was evicted is not missed for longer.
-    pub(super) fn renewal(&self) -> Duration {
+    pub(crate) fn renewal(&self) -> Duration {
         (self.max_lifetime / 3).min(Duration::from_secs(10))
     }
 }
 
 /// One write: "I hold so many places of this host, and want so many more".
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Op {
+pub(crate) struct Op {
     /// Of which host.
-    pub(super) host: HostKey,
+    pub(crate) host: HostKey,
     /// Places that are open.
-    pub(super) held: u32,
+    pub(crate) held: u32,
     /// Places that somebody waits for.
-    pub(super) wanted: u32,
+    pub(crate) wanted: u32,
     /// Places that the fleet may have; not 0 where some are wanted.
-    pub(super) cap: u32,
+    pub(crate) cap: u32,
     /// Places that this proxy may have.
-    pub(super) most: u32,
+    pub(crate) most: u32,
 }
 
 /// What Redis says of the fleet.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     /// Workers that were seen lately, and when: milliseconds of Redis' clock.
-    pub(super) workers: BTreeMap<Box<str>, i64>,
+    pub(crate) workers: BTreeMap<Box<str>, i64>,
     /// When it was noticed that Redis had started; who was seen since then has told what it holds.
-    pub(super) since: i64,
+    pub(crate) since: i64,
     /// For how long others may still be missing; zero if none is.
-    pub(super) settle: Duration,
+    pub(crate) settle: Duration,
     /// Whether Redis still knew of this proxy.
-    pub(super) known: bool,
+    pub(crate) known: bool,
 }
 
 /// What one host has.
@@ -131,14 +131,14 @@ struct Ask<A> {
 }
 
 /// An answer that is to be given.
-pub(super) struct Answer<A> {
-    pub(super) asker: A,
-    pub(super) host: HostKey,
-    pub(super) verdict: Verdict,
+pub(crate) struct Answer<A> {
+    pub(crate) asker: A,
+    pub(crate) host: HostKey,
+    pub(crate) verdict: Verdict,
 }
 
 /// See the module. `A` is what an answer is given to.
-pub(super) struct Book<A> {
+pub(crate) struct Book<A> {
     me: Box<str>,
     rules: Rules,
     standing: Standing,
@@ -166,7 +166,7 @@ pub(super) struct Book<A> {
 }
 
 impl<A> Book<A> {
-    pub(super) fn new(me: Box<str>, rules: Rules) -> Self {
+    pub(crate) fn new(me: Box<str>, rules: Rules) -> Self {
         Self {
             fleet: BTreeSet::from([me.clone()]),
             me,
@@ -188,7 +188,7 @@ impl<A> Book<A> {
     }
 
     /// Somebody wants a place of `host`, of which the fleet may have `cap`; 0 for any number.
-    pub(super) fn ask(&mut self, now: Instant, host: &HostKey, cap: u32, asker: A) {
+    pub(crate) fn ask(&mut self, now: Instant, host: &HostKey, cap: u32, asker: A) {
         if cap == 0 {
             // There is nothing to ask Redis for; it is told all the same, since others may have a cap.
             self.take(host);
@@ -216,7 +216,7 @@ impl<A> Book<A> {
     }
 
     /// A place of `host` is free again.
-    pub(super) fn give_back(&mut self, host: &HostKey) {
+    pub(crate) fn give_back(&mut self, host: &HostKey) {
         let Some(entry) = self.hosts.get_mut(host) else {
             debug_assert!(false, "{host}: given back what nobody holds");
             return;
@@ -229,7 +229,7 @@ impl<A> Book<A> {
 
     /// A connection stands, or Redis has forgotten this proxy: all that is open is to be written
     /// before anything is asked for.
-    pub(super) fn joining(&mut self) {
+    pub(crate) fn joining(&mut self) {
         self.standing = Standing::Joining;
         for entry in self.hosts.values_mut() {
             if entry.told != Some(0) {
@@ -240,13 +240,13 @@ impl<A> Book<A> {
     }
 
     /// Redis is being asked who belongs to the fleet, and others may hear of this proxy.
-    pub(super) fn greets(&mut self) {
+    pub(crate) fn greets(&mut self) {
         self.greeting = true;
     }
 
     /// What the fleet is now, after all was written that there was to write. False if Redis has
     /// forgotten this proxy.
-    pub(super) fn seen(&mut self, now: Instant, roster: &Roster) -> bool {
+    pub(crate) fn seen(&mut self, now: Instant, roster: &Roster) -> bool {
         match self.standing {
             _ if !roster.known => return false,
             Standing::Joining => self.joined(now, roster),
@@ -270,7 +270,7 @@ impl<A> Book<A> {
     }
 
     /// Redis has forgotten this proxy, which then has to join anew.
-    pub(super) fn forgotten(&mut self) {
+    pub(crate) fn forgotten(&mut self) {
         self.counters.forgotten += 1;
         self.joining();
     }
@@ -315,7 +315,7 @@ impl<A> Book<A> {
 
     /// There is no connection any more: whoever waits is answered by the policy, and nobody knows
     /// whether what was under way has arrived.
-    pub(super) fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         if self.standing == Standing::Away {
             return;
         }
@@ -345,14 +345,14 @@ impl<A> Book<A> {
     }
 
     /// The process ends: whoever waits is refused.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.rules.fail = RedisFail::Closed;
         self.lost();
     }
 
     /// What is to be written now, at most [`ROUND_HOSTS_MAX`] hosts; nothing if there is no connection.
     /// Each is to be answered by [`Book::done`] before the next round.
-    pub(super) fn next_round(&mut self) -> Vec<Op> {
+    pub(crate) fn next_round(&mut self) -> Vec<Op> {
         let mut ops = Vec::new();
         if self.standing == Standing::Away {
             return ops;
@@ -390,7 +390,7 @@ impl<A> Book<A> {
 
     /// `op` was carried out: Redis has counted `granted` places more, the others held `others` (known
     /// only if something was wanted).
-    pub(super) fn done(&mut self, now: Instant, op: &Op, granted: u32, others: u32) {
+    pub(crate) fn done(&mut self, now: Instant, op: &Op, granted: u32, others: u32) {
         let granted = granted.min(op.wanted);
         let entry = self.entry(&op.host);
         entry.told = Some(op.held + granted);
@@ -419,7 +419,7 @@ impl<A> Book<A> {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         while let Some((_, host)) = pop_if(&mut self.patience, |(until, _)| *until <= now) {
             while let Some(ask) = self.next_waiting(&host, |ask| ask.until <= now) {
                 self.counters.late += 1;
@@ -439,7 +439,7 @@ impl<A> Book<A> {
     }
 
     /// When [`Book::tick`] has something to do.
-    pub(super) fn next_deadline(&self) -> Instant {
+    pub(crate) fn next_deadline(&self) -> Instant {
         let patience = self
             .patience
             .front()
@@ -452,43 +452,43 @@ impl<A> Book<A> {
     }
 
     /// Whether there is something to be written.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         !self.due.is_empty() && self.standing != Standing::Away
     }
 
     /// The next answer to be given.
-    pub(super) fn poll_answer(&mut self) -> Option<Answer<A>> {
+    pub(crate) fn poll_answer(&mut self) -> Option<Answer<A>> {
         self.answers.pop_front()
     }
 
     /// Whether somebody waits for an answer that only the policy gives, when the time has come.
-    pub(super) fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         self.waiting > 0
     }
 
-    pub(super) fn has_answers(&self) -> bool {
+    pub(crate) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         self.standing
     }
 
     /// Hosts that Redis may have a counter of ours for.
-    pub(super) fn told_hosts(&self) -> impl Iterator<Item = &HostKey> {
+    pub(crate) fn told_hosts(&self) -> impl Iterator<Item = &HostKey> {
         let told = |(host, entry): (_, &Entry<A>)| (entry.told != Some(0)).then_some(host);
         self.hosts.iter().filter_map(told)
     }
 
     /// Connections of `host` in the whole fleet, as far as known: this proxy's, and what the others
     /// had when it last asked.
-    pub(super) fn active(&self, host: &HostKey) -> u32 {
+    pub(crate) fn active(&self, host: &HostKey) -> u32 {
         self.hosts
             .get(host)
             .map_or(0, |entry| entry.held.saturating_add(entry.others))
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         let foreign = self.fleet.iter().filter(|worker| !keys::is_ours(worker));
         let foreign = foreign.count();
         Counters {
@@ -632,7 +632,7 @@ impl<A> Book<A> {
 
     /// What always holds between two calls.
     #[cfg(test)]
-    pub(super) fn check_invariants(&self) {
+    pub(crate) fn check_invariants(&self) {
         let waiting: usize = self.hosts.values().map(|entry| entry.waiting.len()).sum();
         assert_eq!(waiting, self.waiting);
         let due = self.hosts.values().filter(|entry| entry.due).count();

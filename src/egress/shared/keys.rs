@@ -6,22 +6,22 @@
 use crate::egress::hosts::HostKey;
 
 /// What counters of connections begin with; dprl's.
-pub(super) const PREFIX: &str = "proxy_rate_limiter:";
+pub(crate) const PREFIX: &str = "proxy_rate_limiter:";
 
 /// What finds all counters of all hosts.
-pub(super) const ALL: &str = "proxy_rate_limiter:*";
+pub(crate) const ALL: &str = "proxy_rate_limiter:*";
 
 /// The index: the workers of the fleet, sorted by when each was last seen (Redis' clock, milliseconds).
-pub(super) const WORKERS: &str = "weir:forward:workers";
+pub(crate) const WORKERS: &str = "weir:forward:workers";
 
 /// Which start of Redis the index is of.
-pub(super) const RUN: &str = "weir:forward:run";
+pub(crate) const RUN: &str = "weir:forward:run";
 
 /// When that start was noticed (Redis' clock, milliseconds).
-pub(super) const SINCE: &str = "weir:forward:since";
+pub(crate) const SINCE: &str = "weir:forward:since";
 
 /// Held by whoever looks for workers of dprl now.
-pub(super) const SCAN: &str = "weir:forward:scan";
+pub(crate) const SCAN: &str = "weir:forward:scan";
 
 /// What the names of weir's workers begin with; dprl's begin with `worker-`.
 const OURS: &str = "weir-";
@@ -30,33 +30,33 @@ const OURS: &str = "weir-";
 const WORKER_BYTES_MAX: usize = 128;
 
 /// The key of `worker`'s counter of connections to `host`.
-pub(super) fn counter(host: &HostKey, worker: &str) -> String {
+pub(crate) fn counter(host: &HostKey, worker: &str) -> String {
     format!("{PREFIX}{host}:{worker}")
 }
 
 /// What the keys of all counters of `host` begin with.
-pub(super) fn of_host(host: &HostKey) -> String {
+pub(crate) fn of_host(host: &HostKey) -> String {
     format!("{PREFIX}{host}:")
 }
 
 /// The key of the number of `worker`'s newest connection to Redis.
-pub(super) fn epoch(worker: &str) -> String {
+pub(crate) fn epoch(worker: &str) -> String {
     format!("weir:forward:epoch:{worker}")
 }
 
 /// A name for a worker of weir's that no other has.
-pub(super) fn worker(unix_ms: u64, chance: u64) -> Box<str> {
+pub(crate) fn worker(unix_ms: u64, chance: u64) -> Box<str> {
     format!("{OURS}{unix_ms}-{chance:016x}").into()
 }
 
 /// Whether `worker` is weir's and not dprl's.
-pub(super) fn is_ours(worker: &str) -> bool {
+pub(crate) fn is_ours(worker: &str) -> bool {
     worker.starts_with(OURS)
 }
 
 /// The worker of dprl whose counter has the name `key`, if that is what it is. The name ends with the
 /// worker's, which has no colon; hosts may.
-pub(super) fn foreign_worker(key: &[u8]) -> Option<&str> {
+pub(crate) fn foreign_worker(key: &[u8]) -> Option<&str> {
     let (host, worker) = str::from_utf8(key)
         .ok()?
         .strip_prefix(PREFIX)?

@@ -2,7 +2,7 @@
 
 /// The part of `cap` that the proxy of rank `rank` has, of `fleet` proxies: an even one, and the first
 /// few have one more, so that all parts together are the cap exactly.
-pub(super) fn of(cap: u32, rank: usize, fleet: usize) -> u32 {
+pub(crate) fn of(cap: u32, rank: usize, fleet: usize) -> u32 {
     let fleet = u32::try_from(fleet.max(1)).unwrap_or(u32::MAX);
     let one_more = u32::try_from(rank).is_ok_and(|rank| rank < cap % fleet);
     cap / fleet + u32::from(one_more)
