@@ -5,12 +5,14 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
+//! those of the forward proxy; `upstream`,
 //! `buckets` and `allow` are those with a grammar of their own, `tls` the one of several parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
+pub mod forward;
 mod setting;
 mod source;
 mod tls;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
+pub use forward::Forward;
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
@@ -128,6 +131,9 @@ pub struct Config {
     pub disable_global_ratelimit_detection: bool,
     /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
     pub disable_401_lock: bool,
+
+    /// The forward proxy.
+    pub forward: Forward,
 }
 
 impl Default for Config {
@@ -172,6 +178,7 @@ impl Default for Config {
             bot_ratelimit_overrides: BTreeMap::new(),
             disable_global_ratelimit_detection: false,
             disable_401_lock: false,
+            forward: Forward::default(),
         }
     }
 }
