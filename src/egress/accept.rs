@@ -90,6 +90,9 @@ where
     });
 }
 
+/// A tunnel's task. Boxed, since a task that began another of its own kind would have no end as a type.
+type Tunnelled = Pin<Box<dyn Future<Output = Option<Box<Tunnel>>>>>;
+
 pin_project! {
     /// A connection's task. A panic ends the connection, and what it held goes back.
     struct Served<F> {
@@ -109,10 +112,11 @@ impl<F: Future<Output = Option<Box<Tunnel>>>> Future for Served<F> {
             // In a task of its own, which is small: tunnels are many and last.
             Ok(Some(tunnel)) => {
                 if let Some(place) = this.place.take() {
-                    spawn(place, async move {
+                    let tunnelled: Tunnelled = Box::pin(async move {
                         tunnel::run(tunnel).await;
                         None
                     });
+                    spawn(place, tunnelled);
                 }
             }
             Ok(None) => {}

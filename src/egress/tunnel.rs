@@ -27,7 +27,7 @@ use super::registry::Entry;
 use super::upstream::Up;
 use crate::clock;
 use crate::io::Turn;
-use crate::io::socket::{Half, receive_now, reset_at_close, send_now, shut, write_all};
+use crate::io::socket::{Half, abort, receive_now, send_now, shut, write_all};
 
 /// Bytes of the read that a direction waits in, and so what an idle tunnel holds twice. Requests and
 /// pings of those who talk little fit.
@@ -106,42 +106,31 @@ pub(super) async fn run(tunnel: Box<Tunnel>) {
         slot: &slot,
         upwards: false,
     };
-    let broken = both(upwards.run(), downwards.run(), || {
-        // So that what the other way waits for ends, too.
-        shut(&client_fd, Half::Both);
-        shut(&up_fd, Half::Both);
-    });
-    if broken.await {
-        reset_at_close(&client_fd);
-        reset_at_close(&up_fd);
+    let whole = both(upwards.run(), downwards.run()).await;
+    if whole.is_err() {
+        abort(&client_fd);
+        abort(&up_fd);
     }
 }
 
-/// Runs both ways to their ends; if one breaks, calls `cut` and says so.
+/// Runs both ways to their ends, or until one breaks.
 async fn both(
     one: impl Future<Output = io::Result<()>>,
     other: impl Future<Output = io::Result<()>>,
-    cut: impl Fn(),
-) -> bool {
+) -> io::Result<()> {
     let (mut one, mut other) = (pin!(one), pin!(other));
     let (mut one_ended, mut other_ended) = (false, false);
-    let mut broken = false;
     poll_fn(|cx| {
-        let mut breaks = false;
         if !one_ended && let Poll::Ready(result) = one.as_mut().poll(cx) {
             one_ended = true;
-            breaks |= result.is_err();
+            result?;
         }
         if !other_ended && let Poll::Ready(result) = other.as_mut().poll(cx) {
             other_ended = true;
-            breaks |= result.is_err();
-        }
-        if breaks && !broken {
-            broken = true;
-            cut();
+            result?;
         }
         if one_ended && other_ended {
-            Poll::Ready(broken)
+            Poll::Ready(Ok(()))
         } else {
             Poll::Pending
         }
