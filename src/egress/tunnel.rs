@@ -88,7 +88,7 @@ pub(super) async fn run(tunnel: Box<Tunnel>) {
     client.inbuf.release();
     let entry = client.entry().clone();
     let slot: Rc<Slot> = up.slot.clone();
-    let upwards = Way {
+    let mut upwards = Way {
         from: &mut client.reader,
         from_fd: client_fd,
         to: &mut up.writer,
@@ -97,7 +97,7 @@ pub(super) async fn run(tunnel: Box<Tunnel>) {
         slot: &slot,
         upwards: true,
     };
-    let downwards = Way {
+    let mut downwards = Way {
         from: &mut up.reader,
         from_fd: up_fd,
         to: &mut client.writer,
@@ -139,7 +139,8 @@ async fn both(
 }
 
 impl Way<'_> {
-    async fn run(mut self) -> io::Result<()> {
+    /// What it does seldom lies in memory of its own, since an idle tunnel has this future twice.
+    async fn run(&mut self) -> io::Result<()> {
         let mut first = Vec::with_capacity(FIRST_BYTES);
         let mut turn = Turn::default();
         loop {
@@ -154,10 +155,10 @@ impl Way<'_> {
                     self.moves(count);
                     let sent = send_now(&self.to_fd, &first)?;
                     if sent < count {
-                        first = self.write(first, sent).await?;
+                        first = Box::pin(self.write(first, sent)).await?;
                     }
                 }
-                Ok(_) => self.flood(&first).await?,
+                Ok(_) => Box::pin(self.flood(&first)).await?,
                 Err(error) => return Err(error),
             }
             first.clear();

@@ -20,7 +20,10 @@ const TUNNELS: usize = 10_000;
 fn tunnels() -> usize {
     let limit = weir::io::descriptors::raise_limit().unwrap();
     let fit = usize::try_from(limit).unwrap() / 16;
-    assert!(fit >= 200, "too few open files are allowed to measure anything");
+    assert!(
+        fit >= 200,
+        "too few open files are allowed to measure anything"
+    );
     TUNNELS.min(fit)
 }
 
