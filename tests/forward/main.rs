@@ -9,7 +9,6 @@
 mod support;
 
 mod caps;
-mod clients;
 mod dprl;
 mod endings;
 mod memory;
