@@ -13,6 +13,7 @@ pub mod dumps;
 pub mod first;
 pub mod guard;
 pub mod listen;
+pub mod memory;
 #[cfg(feature = "planted-panics")]
 pub mod planted;
 pub mod recycled;
