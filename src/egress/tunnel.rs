@@ -77,6 +77,8 @@ pub(super) async fn run(tunnel: Box<Tunnel>) {
     let mut tunnel = tunnel;
     let Tunnel { client, up } = &mut *tunnel;
     let (client_fd, up_fd) = (client.fd, up.as_raw_fd());
+    #[cfg(feature = "planted-panics")]
+    crate::io::planted::meet(client.inbuf.as_slice());
     // What the client sent behind its request.
     let ahead = client.inbuf.len();
     if ahead > 0 {
