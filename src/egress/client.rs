@@ -12,7 +12,7 @@ use monoio::net::TcpStream;
 use super::connect::connect;
 use super::exchange::{self, Request};
 use super::hosts::Destination;
-use super::registry::{Entry, Registered};
+use super::registry::{Entry, Registered, State};
 use super::tunnel::Tunnel;
 use super::upstream::Up;
 use super::watch;
@@ -105,7 +105,7 @@ impl Client {
 /// Serves one connection until it ends or becomes a tunnel.
 pub(super) async fn serve(worker: Rc<Worker>, mut client: Client) -> Option<Box<Tunnel>> {
     while await_request(&worker, &mut client).await {
-        client.entry().set_idle(false);
+        client.entry().set(State::Busy);
         client.entry().touch(clock::now());
         // Boxed, so that a connection that waits for a request does not hold what one needs.
         let next = Box::pin(request(&worker, &mut client)).await;
@@ -129,7 +129,7 @@ async fn await_request(worker: &Rc<Worker>, client: &mut Client) -> bool {
     if !client.inbuf.is_empty() {
         return !worker.hub.is_aborting();
     }
-    client.entry().set_idle(true);
+    client.entry().set(State::Idle);
     if worker.hub.is_draining() && client.spoke {
         return false;
     }
@@ -304,15 +304,14 @@ pub(super) async fn open(
         return Some(Ok(kept));
     }
     let entry = client.entry().clone();
-    // In a line one may be silent for longer than a tunnel.
-    entry.set_idle(true);
+    entry.set(State::Waiting);
     let opening = Box::pin(connect(worker, &entry, destination));
     let left = watch::left(client, &worker.hub, since);
     let opened = match first(opening, left).await {
         First::Left(opened) => opened,
         First::Right(()) => return None,
     };
-    entry.set_idle(false);
+    entry.set(State::Busy);
     entry.touch(clock::now());
     if let Err(reason) = opened {
         worker.hub.refuse(reason);

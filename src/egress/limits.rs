@@ -134,22 +134,22 @@ impl Hub {
     pub(super) fn with_slots<R>(&self, work: impl FnOnce(&mut Slots) -> R) -> R {
         let mut slots = self.slots();
         let result = work(&mut slots);
-        let mut outputs = take_outputs(&mut slots);
+        let outputs = take_outputs(&mut slots);
         drop(slots);
-        for output in outputs.drain(..) {
-            self.tell(output);
-        }
+        outputs.iter().for_each(|output| self.tell(output));
         result
     }
 
-    fn tell(&self, output: Output) {
+    fn tell(&self, output: &Output) {
         let address = of_ticket(output.ticket);
-        let Some(post) = self.posts.get(address.worker) else {
-            return;
-        };
-        // A worker that has ended has no clients left, and what it was granted is nobody's. Its host
-        // is known only to the worker; the process is ending then.
-        let _ = post.put(address.wait, Word::Slot(output.granted));
+        let told = self
+            .posts
+            .get(address.worker)
+            .map(|post| post.put(address.wait, Word::Slot(output.granted)));
+        if !matches!(told, Some(Ok(()))) && output.granted {
+            // That worker has ended, and its clients with it.
+            self.with_slots(|slots| slots.give_back(&output.host));
+        }
     }
 
     /// Ends waits whose time is over, whichever worker's they are, and says when to come back.

@@ -27,10 +27,20 @@ pub(super) struct Entry {
     /// Invariant: open, as long as it is here.
     upstream: Cell<Option<RawFd>>,
     slot: RefCell<Option<Rc<Slot>>>,
-    /// Between two requests, or before the first.
-    idle: Cell<bool>,
+    state: Cell<State>,
     /// When something moved last.
     moved: Cell<Instant>,
+}
+
+/// What a client's connection is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Between two requests, or before the first.
+    Idle,
+    /// Waits for a connection to its host: that has time limits of its own.
+    Waiting,
+    /// Bytes should move.
+    Busy,
 }
 
 struct Fd(RawFd);
@@ -54,7 +64,7 @@ impl Registry {
             client: client.as_raw_fd(),
             upstream: Cell::new(None),
             slot: RefCell::new(None),
-            idle: Cell::new(true),
+            state: Cell::new(State::Idle),
             moved: Cell::new(now),
         });
         let key = self.entries.borrow_mut().insert(entry.clone());
@@ -72,7 +82,7 @@ impl Registry {
                 slot.publish();
             }
             let silent = now.saturating_duration_since(entry.moved.get());
-            if !entry.idle.get() && silent >= timeout {
+            if entry.state.get() == State::Busy && silent >= timeout {
                 entry.cut();
             }
         }
@@ -81,7 +91,7 @@ impl Registry {
     /// Ends those that wait for a request.
     pub(super) fn end_idle(&self) {
         for (_, entry) in &*self.entries.borrow() {
-            if entry.idle.get() {
+            if entry.state.get() == State::Idle {
                 shut(&**entry, Half::Read);
             }
         }
@@ -107,8 +117,8 @@ impl AsRawFd for Entry {
 }
 
 impl Entry {
-    pub(super) fn set_idle(&self, idle: bool) {
-        self.idle.set(idle);
+    pub(super) fn set(&self, state: State) {
+        self.state.set(state);
     }
 
     /// Something moves.

@@ -165,3 +165,33 @@ fn those_in_line_when_it_stops_are_let_go() {
     assert!(waits.try_answer(true).is_none());
     assert_eq!(limits.active_connections(&target.addr.to_string()), 0);
 }
+
+#[test]
+fn those_in_line_are_still_served_while_it_stops() {
+    for driver in DRIVERS {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = silent.local_addr().unwrap();
+        let proxy = start(|options| {
+            options.io_driver = driver;
+            options.settings.max_connections = 1;
+            options.settings.queue_timeout = Some(Duration::from_secs(60));
+        });
+        let held = tunnel(&proxy, addr);
+        let limits = proxy.limits();
+        let mut waits = Client::connect(proxy.addr());
+        waits.send(connect_line(addr));
+        eventually("it waits", || {
+            let (named, others) = limits.tallies();
+            named.iter().map(|(_, tally)| tally.waiting).sum::<u64>() + others.waiting == 1
+        });
+        let listening = proxy.addr();
+        let stopping = std::thread::spawn(move || proxy.stop(SOON));
+        eventually("nobody is accepted", || {
+            std::net::TcpStream::connect(listening).is_err()
+        });
+        drop((held, silent.accept().unwrap()));
+        assert_eq!(waits.answer(true).status, 200, "{driver:?}");
+        drop((waits, silent.accept().unwrap()));
+        assert!(stopping.join().unwrap(), "{driver:?}");
+    }
+}

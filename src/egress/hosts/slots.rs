@@ -70,10 +70,12 @@ pub enum Why {
 }
 
 /// What became of one that waited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Output {
     /// Who waited.
     pub ticket: Ticket,
+    /// For a slot of this host.
+    pub host: HostKey,
     /// Whether it has a slot now, which has to be given back; otherwise its deadline has passed.
     pub granted: bool,
 }
@@ -228,6 +230,7 @@ impl Slots {
                 entry.tally.refused += 1;
                 self.outputs.push_back(Output {
                     ticket: waiter.ticket,
+                    host: host.clone(),
                     granted: false,
                 });
             }
@@ -400,6 +403,7 @@ impl Slots {
             entry.active += 1;
             self.outputs.push_back(Output {
                 ticket: waiter.ticket,
+                host: host.clone(),
                 granted: true,
             });
         }
