@@ -116,7 +116,8 @@ fn a_tunnel_that_is_silent_both_ways_ends_and_one_that_is_not_lives() {
             echoes(&mut busy, b"ping");
             thread::sleep(Duration::from_millis(50));
         }
-        assert!(matches!(silent.read(&mut [0]), Ok(0) | Err(_)));
+        // Not for want of patience: the proxy has ended it.
+        assert!(matches!(silent.read(&mut [0]), Ok(0)), "{driver:?}");
         echoes(&mut busy, b"still there");
         eventually("the silent one is gone", || target.now() == 1);
     }
