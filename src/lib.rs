@@ -8,7 +8,7 @@
 //! level 0  caseless  clock   destination
 //!          error   config                     what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
-//! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
+//! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
@@ -65,6 +65,8 @@ pub mod upstream;
 pub mod worker;
 
 pub use config::Config;
+#[cfg(feature = "io")]
+pub use egress::ForwardProxy;
 pub use error::StartError;
 #[cfg(feature = "io")]
 pub use server::{Handle, start};

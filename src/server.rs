@@ -21,8 +21,10 @@ use std::time::Duration;
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::config::{Config, Wrong};
+use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::io::descriptors::{self, Shares, Wanted};
+use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
@@ -34,7 +36,7 @@ use crate::systemd::Inherited;
 use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
-use crate::worker::{self, accept};
+use crate::worker;
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
 pub struct Handle {
@@ -43,6 +45,7 @@ pub struct Handle {
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
+    forward: Option<ForwardProxy>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
 }
@@ -116,10 +119,10 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     let mut listeners = sockets.for_workers(workers).map_err(not_listening)?;
     let inherited = !listeners.is_empty();
     for listener in listeners.iter().flatten() {
-        accept::bound_unsent(listener).map_err(not_listening)?;
+        listen::bound_unsent(listener).map_err(not_listening)?;
     }
     if !inherited {
-        let own = accept::bind(address, workers).map_err(not_listening)?;
+        let own = listen::bind(address, workers).map_err(not_listening)?;
         listeners = own.into_iter().map(|listener| vec![listener]).collect();
     }
     let proxy_addr = listeners[0][0].local_addr().map_err(not_listening)?;
@@ -131,6 +134,13 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     // After the ports: they show that no other weir, whose file it is, runs here.
     let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
     let shares = shares(&config, workers);
+    let forward = match config.forward.port {
+        Some(_) => Some(ForwardProxy::start_with(
+            Options::of(&config),
+            shares.forward,
+        )?),
+        None => None,
+    };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let key_seeds = kept.as_ref().and_then(Kept::seeds);
@@ -146,6 +156,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
             outbound: config.outbound_ip,
         },
         tls,
+        forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
@@ -177,6 +188,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         admin,
         workers: Vec::new(),
         keeper,
+        forward,
         sender,
         events,
     };
@@ -209,6 +221,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),
         tls = handle.process.tls.is_some(),
+        forward = handle.forward().map(|forward| tracing::field::display(forward.addr())),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,
@@ -251,6 +264,11 @@ impl Handle {
     /// Where metrics are scraped; `None` with `ENABLE_METRICS=false`.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(AdminServer::addr)
+    }
+
+    /// The forward proxy; `None` without `FORWARD_PORT`.
+    pub fn forward(&self) -> Option<&ForwardProxy> {
+        self.forward.as_ref()
     }
 
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
@@ -307,8 +325,12 @@ impl Handle {
     }
 
     fn stop(&mut self, deadline: Duration) -> bool {
+        let until = clock::now() + deadline;
         self.process.draining.store(true, Ordering::SeqCst);
         self.nudge();
+        if let Some(forward) = &self.forward {
+            forward.begin_to_stop();
+        }
         let mut sound = self.wait_for_workers(deadline);
         self.process.refusing.store(true, Ordering::SeqCst);
         self.nudge();
@@ -319,6 +341,9 @@ impl Handle {
             if thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
+        }
+        if let Some(mut forward) = self.forward.take() {
+            sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
         self.admin = None;
         // Now that nothing is sent any more.
@@ -397,6 +422,10 @@ fn shares(config: &Config, workers: usize) -> Shares {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
+        forward: config
+            .forward
+            .port
+            .map_or(0, |_| config.forward.max_clients),
     };
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);
@@ -407,6 +436,14 @@ fn shares(config: &Config, workers: usize) -> Shares {
             upstream_connections_of_each_worker = shares.upstream,
             wanted = wanted.upstream,
             "open files are limited too low for UPSTREAM_MAX_CONNECTIONS; LimitNOFILE or ulimit -Hn allows more"
+        );
+    }
+    if shares.forward < wanted.forward {
+        tracing::warn!(
+            limit,
+            forward_clients = shares.forward,
+            wanted = wanted.forward,
+            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
         );
     }
     if shares.clients < wanted.clients {

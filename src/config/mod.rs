@@ -5,13 +5,14 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
-//! `buckets` and `allow` are those with a grammar of their own, `tls` and `redis` those of several
-//! parts.
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
+//! those of the forward proxy; `upstream`, `buckets` and `allow` are those with a grammar of their
+//! own, `tls` and `redis` those of several parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
+pub mod forward;
 mod redis;
 mod setting;
 mod source;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
+pub use forward::Forward;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
@@ -132,6 +134,8 @@ pub struct Config {
     /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
     pub disable_401_lock: bool,
 
+    /// The forward proxy.
+    pub forward: Forward,
     /// `REDIS_ADDR`: where forward proxies share their caps. This and the settings below are taken
     /// together by [`Config::redis`].
     pub redis_addr: Option<RedisUrl>,
@@ -193,6 +197,7 @@ impl Default for Config {
             bot_ratelimit_overrides: BTreeMap::new(),
             disable_global_ratelimit_detection: false,
             disable_401_lock: false,
+            forward: Forward::default(),
             redis_addr: None,
             redis_username: None,
             redis_password: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
+use super::forward::FORWARD;
 use super::redis::REDIS;
 use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
@@ -52,6 +53,7 @@ pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
     ("Listening", LISTENING),
     ("Upstream", UPSTREAM),
     ("Limits", LIMITS),
+    ("Forward proxy", FORWARD),
     ("Forward proxies that share their caps", REDIS),
     ("Process", PROCESS),
     ("Accepted for nirn-proxy, without effect", IGNORED),
@@ -433,10 +435,10 @@ const IGNORED: &[Setting] = &[
     },
 ];
 
-const PORT_ALLOWED: &str = "a port number 0 to 65535";
-const PATH_ALLOWED: &str = "the path of a file";
+pub(super) const PORT_ALLOWED: &str = "a port number 0 to 65535";
+pub(super) const PATH_ALLOWED: &str = "the path of a file";
 const BOOL_ALLOWED: &str = "true or false";
-const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
+pub(super) const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
 const NO_CLUSTER: &str = "weir does not form a cluster yet, this node stands alone";
 
 pub(super) fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
@@ -444,7 +446,7 @@ pub(super) fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
     Some(())
 }
 
-fn parse<T: FromStr>(value: &str) -> Option<T> {
+pub(super) fn parse<T: FromStr>(value: &str) -> Option<T> {
     value.parse().ok()
 }
 
@@ -457,15 +459,15 @@ pub(super) fn number<T: FromStr>(value: &str) -> Option<T> {
     }
 }
 
-fn path(value: &str) -> Option<Option<PathBuf>> {
+pub(super) fn path(value: &str) -> Option<Option<PathBuf>> {
     (!value.is_empty()).then(|| Some(value.into()))
 }
 
-fn port(value: &str) -> Option<u16> {
+pub(super) fn port(value: &str) -> Option<u16> {
     number(value)
 }
 
-fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
+pub(super) fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
     number(value).filter(|count| range.contains(count))
 }
 
