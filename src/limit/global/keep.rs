@@ -33,13 +33,17 @@ impl Window {
         }
     }
 
-    /// Takes the slots of a record. If the process that wrote it went on sending, Discord may have
-    /// counted all that it could until this one began.
+    /// Takes the slots of a record, beside those that are in use: what two processes sent, Discord counted
+    /// together. If the process that wrote it went on sending, Discord may have counted all that it could
+    /// until this one began.
     pub(in crate::limit) fn revive(&mut self, now: Instant, record: &WindowRecord, times: Times) {
         self.advance(now);
-        self.margin_ns =
+        let margin_ns =
             (u64::from(record.margin_us) * 1_000).min(MARGIN_MAX.as_nanos() as u64) as u32;
-        self.margin_since = times.since(record.margin_ago_us);
+        if margin_ns >= self.margin_ns {
+            self.margin_ns = margin_ns;
+            self.margin_since = times.since(record.margin_ago_us);
+        }
         for &(left_us, count) in &record.returns {
             self.occupy(times.until(left_us), count);
         }
@@ -47,6 +51,13 @@ impl Window {
             let returned = times.until(0) + PERIOD;
             self.occupy(returned, u16::try_from(self.limit).unwrap_or(u16::MAX));
         }
+    }
+
+    /// Half of the window is taken for one period: somebody else may have used it, who did not say.
+    pub(in crate::limit) fn be_careful(&mut self, now: Instant) {
+        self.advance(now);
+        let half = u16::try_from(self.limit.div_ceil(2)).unwrap_or(u16::MAX);
+        self.occupy(now + PERIOD, half);
     }
 
     /// Takes `count` slots that return at `at`.
