@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::cluster::Members;
 use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -27,6 +28,8 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// Who serves whom, if there are several nodes.
+    pub cluster: Option<Arc<Members>>,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
