@@ -18,6 +18,7 @@ use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::error::StartError;
 use crate::mesh::Mesh;
+use crate::route::slot::SlotSet;
 
 /// The longest that the thread sleeps: a wake-up that was lost is made up for by then.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -229,6 +230,9 @@ impl Control {
 
     fn begin(&mut self) {
         tracing::info!(node = %self.me, proxy = %self.me.proxy_addr(), "looking for the cluster");
+        // Somebody may serve them who has not been heard of yet.
+        let limiter = self.mesh.limiter();
+        limiter.be_careful(clock::now(), &SlotSet::ALL, || ());
         self.members.publish(Ownership::new(&[], &self.me));
         self.member = Some(Member::new(clock::now(), self.me, ambient()));
     }

@@ -10,16 +10,21 @@ use std::time::Duration;
 /// sent elsewhere before is no longer in any window by then.
 const CAREFUL_FOR: Duration = Duration::from_secs(2);
 
+/// For so long after that it waits to be told of them: whoever had them and lives sends what it knows
+/// as soon as it hears of the change.
+const HOLD: Duration = Duration::from_millis(150);
+
 /// Slots that this node got a moment ago, and nothing of what was sent for them before.
 pub(super) struct Careful {
     slots: SlotSet,
+    hold_until: Instant,
     until: Instant,
 }
 
 impl Identities {
     /// Identities of these slots may have been served elsewhere until now. Those that are met within the
-    /// next moment have half of their window; of those that are known already, the `batch` from `from`
-    /// on, and where to go on.
+    /// next moment wait for what is told of them, and then have half of their window unless something
+    /// was; of those that are known already, the `batch` from `from` on, and where to go on.
     pub(in crate::limit) fn be_careful(
         &mut self,
         now: Instant,
@@ -30,6 +35,7 @@ impl Identities {
         if from == 0 {
             self.careful = Some(Box::new(Careful {
                 slots: slots.clone(),
+                hold_until: now + HOLD,
                 until: now + CAREFUL_FOR,
             }));
         }
@@ -38,7 +44,7 @@ impl Identities {
             if let Some(identity) = self.arena.get_mut(place)
                 && slots.holds(identity.key)
             {
-                identity.window.be_careful(now);
+                identity.be_careful(now, now + HOLD);
             }
         }
         next
@@ -52,7 +58,8 @@ impl Identities {
         if careful.until <= now {
             self.careful = None;
         } else if careful.slots.holds(self.arena[number].key) {
-            self.arena[number].window.be_careful(now);
+            let hold_until = careful.hold_until;
+            self.arena[number].be_careful(now, hold_until);
         }
     }
 
@@ -64,6 +71,7 @@ impl Identities {
         times: Times,
     ) {
         if let Some(number) = self.map.get(&record.key).copied() {
+            self.arena[number].window.is_told(now);
             self.arena[number].revive(now, &record, times);
             self.check_invariants(number);
             return;
@@ -106,6 +114,12 @@ impl IdentityRecord {
 }
 
 impl Identity {
+    fn be_careful(&mut self, now: Instant, hold_until: Instant) {
+        let from = hold_until.max(now);
+        self.paused_until = self.paused_until.max(from);
+        self.window.be_careful(now, from);
+    }
+
     fn strictness(token: &TokenRecord) -> (u8, u64) {
         match *token {
             TokenRecord::Good => (0, 0),

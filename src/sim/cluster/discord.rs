@@ -17,7 +17,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Violation {
     pub(super) at: Instant,
-    pub(super) global: bool,
 }
 
 /// See the module's documentation.
@@ -36,10 +35,7 @@ impl Discord {
             sent.pop_front();
         }
         if sent.len() >= GLOBAL_LIMIT {
-            self.violations.push(Violation {
-                at: now,
-                global: true,
-            });
+            self.violations.push(Violation { at: now });
             let left = sent.front().map_or(PERIOD, |first| {
                 (*first + PERIOD).saturating_duration_since(now)
             });
@@ -70,15 +66,15 @@ impl Discord {
             ("X-RateLimit-Limit", LIMIT.to_string()),
             ("X-RateLimit-Remaining", remaining.to_string()),
             ("X-RateLimit-Reset", format!("{epoch:.3}")),
-            ("X-RateLimit-Reset-After", format!("{:.3}", left.as_secs_f64())),
+            (
+                "X-RateLimit-Reset-After",
+                format!("{:.3}", left.as_secs_f64()),
+            ),
         ] {
             answer.header(name.as_bytes(), value.as_bytes());
         }
         if limited {
-            self.violations.push(Violation {
-                at: now,
-                global: false,
-            });
+            self.violations.push(Violation { at: now });
             answer.header(b"X-RateLimit-Scope", b"user");
             let whole = left.as_secs_f64().ceil();
             answer.header(b"Retry-After", format!("{whole}").as_bytes());

@@ -21,6 +21,9 @@ const MAX_WAIT: Duration = Duration::from_secs(3);
 /// What was told of a slot so lately is not doubted.
 const TOLD_FOR: Duration = Duration::from_secs(2);
 
+/// How long a node that starts looks for others before it takes anybody in.
+const FIND_OTHERS: Duration = Duration::from_secs(1);
+
 /// A request that a client made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
@@ -37,7 +40,7 @@ pub(super) enum Action {
     Send(Request),
     /// It goes to where its identity is now.
     Route(Request),
-    Refused(Request),
+    Refused,
     /// The table of owners is another one.
     Changed,
 }
@@ -53,6 +56,8 @@ pub(super) struct Process {
     waiting: BTreeMap<u32, Request>,
     told: SlotSet,
     told_until: Instant,
+    /// Before, it takes nobody in unless it has found others.
+    looks_until: Instant,
     mutant: Mutant,
 }
 
@@ -62,18 +67,29 @@ impl Process {
             global_default: GLOBAL_LIMIT as u32,
             ..Settings::default()
         };
+        let limiter = Limiter::new(&settings, 1);
+        // Somebody may serve them who has not been heard of yet.
+        if mutant != Mutant::Careless {
+            limiter.be_careful(now, &SlotSet::ALL, || ());
+        }
         Self {
             member: Member::new(now, me, chance),
             ownership: Ownership::new(&[], &me),
-            limiter: Limiter::new(&settings, 1),
+            limiter,
             out: Outputs::new(),
             armed: Instant::FAR,
             permits: BTreeMap::new(),
             waiting: BTreeMap::new(),
             told: SlotSet::EMPTY,
             told_until: Instant::ZERO,
+            looks_until: now + FIND_OTHERS,
             mutant,
         }
+    }
+
+    /// Whether clients find it.
+    pub(super) fn takes_in(&self, now: Instant) -> bool {
+        now >= self.looks_until || !self.ownership.is_alone()
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -126,7 +142,8 @@ impl Process {
         for request in moved {
             self.waiting.remove(&request.id);
             let ask = ask(&request);
-            self.limiter.cancel(now, &ask.key, ask.ticket, &mut self.out);
+            self.limiter
+                .cancel(now, &ask.key, ask.ticket, &mut self.out);
             actions.push(Action::Route(request));
         }
         self.drain(actions);
@@ -152,14 +169,20 @@ impl Process {
     pub(super) fn take_over(&mut self, now: Instant, slots: &SlotSet, parts: &[Vec<u8>]) {
         for part in parts {
             let taken = self.limiter.take_over(now, slots, part, true);
-            assert!(taken.is_ok_and(|taken| taken.strange == 0), "what a node tells makes sense");
+            assert!(
+                taken.is_ok_and(|taken| taken.strange == 0),
+                "what a node tells makes sense"
+            );
         }
         if self.told_until <= now {
             self.told = SlotSet::EMPTY;
         }
         let both = self.told.words().iter().zip(slots.words());
         let mut words = [0; 64];
-        words.iter_mut().zip(both).for_each(|(word, (a, b))| *word = a | b);
+        words
+            .iter_mut()
+            .zip(both)
+            .for_each(|(word, (a, b))| *word = a | b);
         self.told = SlotSet::from_words(words);
         self.told_until = now + TOLD_FOR;
     }
@@ -187,7 +210,7 @@ impl Process {
             Decision::Wait => {
                 self.waiting.insert(request.id, request);
             }
-            Decision::Refuse(_) => actions.push(Action::Refused(request)),
+            Decision::Refuse(_) => actions.push(Action::Refused),
         }
         self.drain(actions);
     }
@@ -209,7 +232,10 @@ impl Process {
         if self.armed <= now {
             self.limiter.tick(now, 0, &mut self.out);
             self.armed = self.limiter.next_deadline(0).unwrap_or(Instant::FAR);
-            assert!(self.armed > now, "after a tick the next deadline lies ahead");
+            assert!(
+                self.armed > now,
+                "after a tick the next deadline lies ahead"
+            );
             self.drain(actions);
         }
         if self.member.next_deadline().is_some_and(|at| at <= now) {
@@ -235,11 +261,13 @@ impl Process {
                 Output::Go { ticket, permit } => match self.waiting.remove(&ticket.slot) {
                     Some(request) => self.send(request, permit, actions),
                     // It has gone elsewhere meanwhile.
-                    None => self.limiter.no_answer(permit.sent(), permit, false, &mut self.out),
+                    None => self
+                        .limiter
+                        .no_answer(permit.sent(), permit, false, &mut self.out),
                 },
                 Output::Refuse { ticket, .. } => {
                     let request = self.waiting.remove(&ticket.slot);
-                    actions.extend(request.map(Action::Refused));
+                    actions.extend(request.map(|_| Action::Refused));
                 }
                 Output::Deadline { at, .. } => self.armed = self.armed.min(at),
                 Output::Confirm { .. } => {}

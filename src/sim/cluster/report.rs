@@ -48,13 +48,17 @@ impl Kind {
     /// How long it may take until all agree again.
     pub const fn bound(self) -> Duration {
         match self {
-            Self::Start | Self::Join | Self::Return | Self::Leave => Duration::from_secs(1),
+            Self::Start | Self::Leave => Duration::from_secs(1),
+            // Whoever meets one that remembers its earlier life hears of it with the next announcement.
+            Self::Join | Self::Return => Duration::from_millis(1_500),
             // The time that is promised.
-            Self::Crash | Self::Cut => Duration::from_secs(2),
-            // Halves announce themselves once a second, one alone as well.
-            Self::Heal => Duration::from_secs(3),
+            Self::Crash => Duration::from_secs(2),
+            // Half of the nodes are dead for the other half, and nobody can be asked to probe them.
+            Self::Cut => Duration::from_secs(3),
+            // Halves announce themselves once a second, to two at a time, and each has a new generation.
+            Self::Heal => Duration::from_secs(4),
             // After it has ended: whoever was declared dead is back.
-            Self::Loss => Duration::from_secs(3),
+            Self::Loss => Duration::from_secs(4),
         }
     }
 }

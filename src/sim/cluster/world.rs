@@ -1,10 +1,10 @@
 //! Nodes, clients, the network and Discord in one virtual time; and what goes wrong, and when.
 
+use super::Mutant;
 use super::discord::Discord;
 use super::net::Net;
 use super::node::{Action, Process, Request};
 use super::report::{Disturbance, Kind, Report};
-use super::Mutant;
 use crate::clock::Instant;
 use crate::cluster::member::{Input, Node};
 use crate::limit::Answer;
@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const T0: Instant = Instant::from_millis(3_600_000);
-const IDENTITIES: u64 = 24;
+const IDENTITIES: u64 = 8;
 const MAJORS: u64 = 8;
 /// Between two requests of one identity: a third more than its global limit allows.
 const PAUSE: Duration = Duration::from_millis(62);
@@ -177,11 +177,15 @@ impl World {
                 }
                 Action::Send(request) => {
                     let life = self.lives[node];
-                    let way = self.chance.duration(Duration::from_millis(2), Duration::from_millis(30));
+                    let way = self
+                        .chance
+                        .duration(Duration::from_millis(2), Duration::from_millis(30));
                     self.at(self.now + way, Event::Arrives(request, node, life));
                 }
-                Action::Route(request) => self.at(self.now, Event::Reaches(request, node, false, 0)),
-                Action::Refused(_) => self.report.refused += 1,
+                Action::Route(request) => {
+                    self.at(self.now, Event::Reaches(request, node, false, 0))
+                }
+                Action::Refused => self.report.refused += 1,
                 Action::Changed => self.settled = false,
             }
         }
@@ -205,13 +209,22 @@ impl World {
         match event {
             Event::Datagram(from, to, bytes) => self.with(to, |process, now, actions| {
                 let from = Some(from);
-                process.input(now, Input::Datagram { from, bytes: &bytes }, actions);
+                process.input(
+                    now,
+                    Input::Datagram {
+                        from,
+                        bytes: &bytes,
+                    },
+                    actions,
+                );
             }),
             Event::HandOver(to, slots, parts) => {
                 self.with(to, |process, now, _| process.take_over(now, &slots, &parts));
             }
             Event::Deadline(node) => {
-                let due = self.nodes[node].as_ref().is_some_and(|p| p.deadline() <= self.now);
+                let due = self.nodes[node]
+                    .as_ref()
+                    .is_some_and(|p| p.deadline() <= self.now);
                 if due {
                     self.with(node, |process, now, actions| process.tick(now, actions));
                 }
@@ -221,8 +234,12 @@ impl World {
                 self.reaches(request, node, relayed, hops);
             }
             Event::Arrives(request, node, life) => {
-                let answer = self.discord.request(self.now, request.identity, request.major);
-                let way = self.chance.duration(Duration::from_millis(2), Duration::from_millis(30));
+                let answer = self
+                    .discord
+                    .request(self.now, request.identity, request.major);
+                let way = self
+                    .chance
+                    .duration(Duration::from_millis(2), Duration::from_millis(30));
                 let answered = Event::Answered(request, node, life, Box::new(answer));
                 self.at(self.now + way, answered);
             }
@@ -247,9 +264,17 @@ impl World {
             major: self.chance.below(MAJORS),
         };
         // Clients use the nodes that are there.
-        let alive: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].is_some()).collect();
-        let node = *self.chance.pick(&alive);
-        self.reaches(request, node, false, 0);
+        let now = self.now;
+        let takes_in = |p: &Process| p.takes_in(now);
+        let open: Vec<usize> = (0..self.nodes.len())
+            .filter(|n| self.nodes[*n].as_ref().is_some_and(takes_in))
+            .collect();
+        if open.is_empty() {
+            self.report.failed += 1;
+        } else {
+            let node = *self.chance.pick(&open);
+            self.reaches(request, node, false, 0);
+        }
         let next = self.now + self.chance.duration(PAUSE / 2, PAUSE * 3 / 2);
         if next < self.asking_until {
             self.at(next, Event::Ask(identity));
@@ -263,7 +288,9 @@ impl World {
         };
         let owner = process.owner(&request).filter(|_| !relayed);
         let Some(owner) = owner else {
-            return self.with(node, |process, now, actions| process.serve(now, request, actions));
+            return self.with(node, |process, now, actions| {
+                process.serve(now, request, actions)
+            });
         };
         let to = place(owner.addr);
         let up = self.nodes[to].is_some() && self.net.reaches(node, to);
@@ -294,7 +321,9 @@ impl World {
     }
 
     fn disturbed(&mut self, kind: Kind) {
-        let alive: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].is_some()).collect();
+        let alive: Vec<usize> = (0..self.nodes.len())
+            .filter(|n| self.nodes[*n].is_some())
+            .collect();
         let node = *self.chance.pick(&alive);
         let later = self.now + LASTS;
         match kind {
@@ -312,7 +341,10 @@ impl World {
                         process.input(now, Input::Leave, actions);
                     });
                     // It finishes what it has, and is gone.
-                    self.at(self.now + Duration::from_millis(200), Event::End(Kind::Leave, node));
+                    self.at(
+                        self.now + Duration::from_millis(200),
+                        Event::End(Kind::Leave, node),
+                    );
                     self.at(later, Event::End(Kind::Return, node));
                 }
             }
@@ -383,7 +415,9 @@ impl World {
         if let Some(last) = self.report.disturbances.last_mut() {
             last.settled.get_or_insert(now);
             let moved = owners.iter().zip(&self.owners).filter(|(new, old)| {
-                let own = last.changed.is_some_and(|node| Some(node) == **new || Some(node) == **old);
+                let own = last
+                    .changed
+                    .is_some_and(|node| Some(node) == **new || Some(node) == **old);
                 old.is_some() && new != old && !own
             });
             if last.changed.is_some() {
@@ -395,7 +429,11 @@ impl World {
 
     /// The owner of each identity if there is one for all; `None` of a cluster in parts.
     fn owners(&self) -> Vec<Option<SocketAddr>> {
-        let whole = self.nodes.iter().enumerate().all(|(n, _)| self.net.reaches(0, n));
+        let whole = self
+            .nodes
+            .iter()
+            .enumerate()
+            .all(|(n, _)| self.net.reaches(0, n));
         let first = self.nodes.iter().flatten().next().filter(|_| whole);
         let owner = |identity: &u64| {
             let process = first?;
@@ -404,7 +442,11 @@ impl World {
                 identity: *identity,
                 major: 0,
             };
-            Some(process.owner(&request).map_or(process.member.me().addr, |node| node.addr))
+            Some(
+                process
+                    .owner(&request)
+                    .map_or(process.member.me().addr, |node| node.addr),
+            )
         };
         self.identities.iter().map(owner).collect()
     }

@@ -223,8 +223,14 @@ fn a_new_owner_to_whom_nobody_told_anything_gives_half_of_the_window_for_one_per
     answered(&known, at(0), &ask(OURS, 7, 1), &Answer::new(200));
     for limiter in [&met, &known] {
         limiter.be_careful(at(5_000), &ours(), || ());
-        assert_eq!(globally(limiter, at(5_000), OURS), 25);
+        assert!(
+            goes(limiter, at(5_000), &ask(OURS, 1, 1)).is_none(),
+            "it waits to be told"
+        );
         assert_eq!(globally(limiter, at(5_000), OTHER), 50);
+        // Who waits goes first, and lets the next one go, who had to stand behind it.
+        let waits = limiter.census(at(5_000)).waiting_for_global;
+        assert_eq!(globally(limiter, at(5_150), OURS) + 2 * waits, 25);
         assert_eq!(globally(limiter, at(8_000), OURS), 50);
     }
     // Who is met later than anything from before can count has the whole of it.
@@ -242,6 +248,13 @@ fn what_is_told_takes_the_place_of_care_with_who_was_not_met_yet() {
     new.be_careful(at(100), &ours(), || ());
     hand_over(&old, &new, at(100));
     assert_eq!(globally(&new, at(100), OURS), 40);
+    // And with who was.
+    let met = limiter();
+    met.be_careful(at(100), &ours(), || ());
+    assert!(goes(&met, at(100), &ask(OURS, 1, 1)).is_none());
+    hand_over(&old, &met, at(110));
+    let waits = met.census(at(110)).waiting_for_global;
+    assert_eq!(globally(&met, at(260), OURS) + 2 * waits, 40);
 }
 
 #[test]
