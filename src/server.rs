@@ -3,12 +3,16 @@
 //! [`start`] binds and checks everything before it returns, so what can be wrong with a
 //! configuration is known at once; the [`Handle`] it returns ends the server when told to.
 
+mod pulse;
+
+pub use pulse::Pulse;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -155,6 +159,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         upstream_connections_max: shares.upstream,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
+        turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         inherited,
         draining: AtomicBool::new(false),
         refusing: AtomicBool::new(false),
@@ -306,6 +311,11 @@ impl Handle {
             }
         }
         reloaded.map(|()| true)
+    }
+
+    /// Something that tells whether all workers turn, for another thread.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(self)
     }
 
     /// Something to end [`Handle::wait`] with, from another thread.
