@@ -325,7 +325,7 @@ impl Control {
             Event::Renewed(node) => tracing::info!(%node, "a node of the cluster is there anew"),
             Event::Suspected(node) => tracing::warn!(%node, "a node of the cluster may be dead"),
             Event::Cleared(node) => {
-                tracing::info!(%node, "a node of the cluster is alive after all")
+                tracing::info!(%node, "a node of the cluster is alive after all");
             }
             Event::Alone => tracing::warn!("this node is alone and serves everybody"),
             Event::Rejoined(_) => {

@@ -90,7 +90,7 @@ impl Finder {
                 Ok(addrs) => found.extend(addrs),
                 // Usual while others start: told of, but not as something to mend.
                 Err(error) => {
-                    tracing::debug!(host = name.host, %error, "a node's name does not resolve")
+                    tracing::debug!(host = name.host, %error, "a node's name does not resolve");
                 }
             }
         }

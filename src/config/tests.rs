@@ -124,7 +124,7 @@ fn every_setting_sets_its_own_field_and_no_other() {
             c.cluster_members = vec!["a:7".parse().unwrap()];
         }),
         ("CLUSTER_DNS", "a:7", |c| {
-            c.cluster_dns = Some("a:7".parse().unwrap())
+            c.cluster_dns = Some("a:7".parse().unwrap());
         }),
         ("CLUSTER_PORT", "7", |c| c.cluster_port = 7),
         ("CLUSTER_SECRET", "0123456789abcdef", |c| {

@@ -35,7 +35,7 @@ pub(super) struct Request {
 /// What a node wants done.
 pub(super) enum Action {
     Datagram(SocketAddr, Vec<u8>),
-    HandOver(SocketAddr, SlotSet, Vec<Vec<u8>>),
+    HandOver(SocketAddr, Box<SlotSet>, Vec<Vec<u8>>),
     /// It goes upstream.
     Send(Request),
     /// It goes to where its identity is now.
@@ -161,7 +161,7 @@ impl Process {
                     break;
                 }
             }
-            actions.push(Action::HandOver(node.addr, slots, parts));
+            actions.push(Action::HandOver(node.addr, Box::new(slots), parts));
         }
         actions.push(Action::Changed);
     }

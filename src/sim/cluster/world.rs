@@ -31,7 +31,7 @@ const TAIL: Duration = Duration::from_secs(8);
 
 enum Event {
     Datagram(SocketAddr, usize, Vec<u8>),
-    HandOver(usize, SlotSet, Vec<Vec<u8>>),
+    HandOver(usize, Box<SlotSet>, Vec<Vec<u8>>),
     Deadline(usize),
     Ask(usize),
     /// A request reaches a node: by a client or from another one.
@@ -183,7 +183,7 @@ impl World {
                     self.at(self.now + way, Event::Arrives(request, node, life));
                 }
                 Action::Route(request) => {
-                    self.at(self.now, Event::Reaches(request, node, false, 0))
+                    self.at(self.now, Event::Reaches(request, node, false, 0));
                 }
                 Action::Refused => self.report.refused += 1,
                 Action::Changed => self.settled = false,
@@ -289,7 +289,7 @@ impl World {
         let owner = process.owner(&request).filter(|_| !relayed);
         let Some(owner) = owner else {
             return self.with(node, |process, now, actions| {
-                process.serve(now, request, actions)
+                process.serve(now, request, actions);
             });
         };
         let to = place(owner.addr);
