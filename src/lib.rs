@@ -5,7 +5,8 @@
 //!
 //! # The map
 //! ```text
-//! level 0  caseless  clock   error   config   what everything stands on
+//! level 0  caseless  clock   destination
+//!          error   config                     what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
@@ -37,6 +38,8 @@ mod caseless;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod destination;
+pub mod egress;
 pub mod error;
 pub mod http1;
 #[cfg(feature = "io")]
