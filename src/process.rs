@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::cluster::Members;
 use crate::config::Config;
 use crate::egress::Limits;
 use crate::io::memory;
@@ -29,6 +30,8 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// Who serves whom, if there are several nodes.
+    pub cluster: Option<Arc<Members>>,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
     /// The caps of the forward proxy; `None` if there is none.

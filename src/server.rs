@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
+use crate::cluster::{Cluster, Members};
 use crate::config::{Config, Wrong};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
@@ -46,6 +47,7 @@ pub struct Handle {
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
     forward: Option<ForwardProxy>,
+    cluster: Option<Cluster>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
 }
@@ -131,8 +133,11 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         None if config.enable_metrics => Some(admin::bind(&config)?),
         Some(_) | None => None,
     };
+    let mut cluster = Cluster::bind(&config)?;
     // After the ports: they show that no other weir, whose file it is, runs here.
-    let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
+    let shared_seeds = cluster.as_ref().map(Cluster::seeds);
+    let open_state = |path| Kept::open(path, shared_seeds);
+    let kept = config.state_file.as_deref().map(open_state).transpose()?;
     let shares = shares(&config, workers);
     let forward = match config.forward.port {
         Some(_) => Some(ForwardProxy::start_with(
@@ -144,7 +149,9 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let key_seeds = kept.as_ref().and_then(Kept::seeds);
-    let key_seeds = key_seeds.unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
+    let key_seeds = shared_seeds
+        .or(key_seeds)
+        .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
@@ -155,6 +162,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
+        cluster: cluster.as_ref().map(|cluster| cluster.members().clone()),
         tls,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
@@ -177,6 +185,11 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         }
         None => None,
     };
+    if let Some(cluster) = &mut cluster {
+        cluster.start(&process.config, proxy_addr, &process.mesh)?;
+        // Before anybody is served: what others serve is theirs.
+        cluster.members().wait_for_others(FIND_OTHERS);
+    }
     let admin = match admin {
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
@@ -189,6 +202,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         workers: Vec::new(),
         keeper,
         forward,
+        cluster,
         sender,
         events,
     };
@@ -271,6 +285,11 @@ impl Handle {
         self.forward.as_ref()
     }
 
+    /// Who serves whom, if there are several nodes.
+    pub fn members(&self) -> Option<&Arc<Members>> {
+        self.process.cluster.as_ref()
+    }
+
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
     /// `deadline`, then answers those that wait with 503, cuts the others and ends; at once if a worker
     /// fails meanwhile. True if all of them finished.
@@ -327,6 +346,9 @@ impl Handle {
     fn stop(&mut self, deadline: Duration) -> bool {
         let until = clock::now() + deadline;
         self.process.draining.store(true, Ordering::SeqCst);
+        if let Some(cluster) = &self.cluster {
+            cluster.leave();
+        }
         self.nudge();
         if let Some(forward) = &self.forward {
             forward.begin_to_stop();
@@ -346,6 +368,7 @@ impl Handle {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
         self.admin = None;
+        self.cluster = None;
         // Now that nothing is sent any more.
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
@@ -387,6 +410,10 @@ impl Handle {
         }
     }
 }
+
+/// How long a start waits for other nodes of the cluster: several rounds of datagrams, and hardly
+/// longer than a start takes.
+const FIND_OTHERS: Duration = Duration::from_secs(1);
 
 /// How often it is looked at whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(50);

@@ -100,6 +100,15 @@ pub const FORWARD_CAP_MAX: u32 = CONNECTIONS_MAX as u32;
 pub const FORWARD_HOST_LIMITS_MAX: usize = 1_024;
 /// Entries of `FORWARD_ALLOW` and of `FORWARD_DENY`: each dial is compared with all of them.
 pub const FORWARD_PATTERNS_MAX: usize = 1_024;
+/// Default of `CLUSTER_PORT`: nirn.py's.
+pub const CLUSTER_PORT: u16 = 7_654;
+/// Nodes that `CLUSTER_MEMBERS` can name: each is announced to while it is not seen.
+pub const CLUSTER_MEMBERS_MAX: usize = 64;
+/// The shortest `CLUSTER_SECRET`, bytes: 64 bits even of hexadecimal digits, which nobody guesses who
+/// has to send a datagram for each try; longer is better against who can listen.
+pub const CLUSTER_SECRET_BYTES_MIN: usize = 16;
+/// The longest, bytes: more than any that a person generates.
+pub const CLUSTER_SECRET_BYTES_MAX: usize = 1_024;
 
 /// Bytes of a wrong value that an error message repeats: enough to know it again.
 pub const SHOWN_VALUE_BYTES_MAX: usize = 80;
