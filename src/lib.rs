@@ -6,7 +6,7 @@
 //! # The map
 //! ```text
 //! level 0  caseless  clock   error   config   what everything stands on
-//! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
+//! level 1  http1   route   limit   identify   metrics   pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
 //!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
@@ -37,6 +37,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod http1;
+pub mod identify;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod limit;

@@ -278,8 +278,11 @@ fn a_file_that_is_not_whole_is_told_apart() {
     }
     assert_eq!(snapshot(b"{\"json\": true}").err(), Some(Broken::Foreign));
     let mut newer = whole.clone();
-    newer[11] = 2;
-    assert_eq!(snapshot(&newer).err(), Some(Broken::Version(2)));
+    for version in [0, 3] {
+        newer[11] = version;
+        let broken = Broken::Version(version.into());
+        assert_eq!(snapshot(&newer).err(), Some(broken));
+    }
     let other = Snapshot::open(&whole, |_| PROBE + 1).err();
     assert_eq!(other, Some(Broken::OtherHash));
     let mut longer = whole;
@@ -510,7 +513,7 @@ proptest! {
 
 /// Whoever changes a record changes [`codec::VERSION`] and this number.
 #[test]
-fn version_1_is_written_as_it_always_was() {
+fn version_2_is_written_as_it_always_was() {
     let bucket = BucketRecord {
         name_key: 1,
         route_key: 2,
@@ -584,6 +587,18 @@ fn version_1_is_written_as_it_always_was() {
         },
         Record::Offence(offence),
         Record::Bucket(bucket),
+        Record::Starts {
+            bot: 1,
+            max_concurrency: 2,
+            total: 3,
+            remaining: 4,
+            reset_left_us: Some(5),
+        },
+        Record::Started {
+            bot: 1,
+            shard: 2,
+            left_us: 3,
+        },
     ];
     let bytes = written(&all);
     assert_eq!((codec::VERSION, crc32fast::hash(&bytes)), (1, 558_161_692));
