@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ahash::AHashSet;
 
 use crate::config::Config;
+use crate::identify::Queues;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::places::Places;
@@ -41,6 +42,9 @@ pub struct Process {
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
+    /// The identify queue's state. Worker 0 locks it for each shard that comes and goes, a scrape and the
+    /// state file now and then.
+    pub identify: Arc<Mutex<Queues>>,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
     pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.
@@ -120,6 +124,11 @@ impl Process {
         own.permits_handed = self.mesh.counts().0;
         requests.encode(&mut text);
         own.encode(&mut text);
+        if self.config.gateway_queue_port.is_some() {
+            let queues = self.identify.lock();
+            let census = queues.unwrap_or_else(PoisonError::into_inner).census();
+            metrics::encode_starts(&census, &mut text);
+        }
         text
     }
 }

@@ -6,11 +6,12 @@
 //! where it has the setting, so that weir can take its place unchanged.
 //!
 //! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
-//! `buckets` and `allow` are those with a grammar of their own, `tls` the one of several parts.
+//! `buckets`, `gateway` and `allow` are those with a grammar of their own, `tls` the one of several parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
+mod gateway;
 mod setting;
 mod source;
 mod tls;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
+pub use gateway::{BotToken, NotAToken};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
@@ -128,6 +130,17 @@ pub struct Config {
     pub disable_global_ratelimit_detection: bool,
     /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
     pub disable_401_lock: bool,
+
+    /// `GATEWAY_QUEUE_PORT`: where shards ask when they may IDENTIFY; 0 takes a free one, `None`: nowhere.
+    pub gateway_queue_port: Option<u16>,
+    /// `DISCORD_TOKEN`: the bot whose shards ask without an `Authorization` of their own.
+    pub discord_token: Option<BotToken>,
+    /// `GATEWAY_QUEUE_MAX_WAITING`: shards that wait to IDENTIFY; more are refused.
+    pub gateway_queue_max_waiting: usize,
+    /// `GATEWAY_QUEUE_MAX_WAITING_PER_BOT`: the same of one bot.
+    pub gateway_queue_max_waiting_per_bot: usize,
+    /// `GATEWAY_QUEUE_MAX_BOTS`: bots that the identify queue keeps track of.
+    pub gateway_queue_max_bots: usize,
 }
 
 impl Default for Config {
@@ -172,6 +185,11 @@ impl Default for Config {
             bot_ratelimit_overrides: BTreeMap::new(),
             disable_global_ratelimit_detection: false,
             disable_401_lock: false,
+            gateway_queue_port: None,
+            discord_token: None,
+            gateway_queue_max_waiting: bounds::GATEWAY_WAITING,
+            gateway_queue_max_waiting_per_bot: bounds::GATEWAY_WAITING_PER_BOT,
+            gateway_queue_max_bots: bounds::GATEWAY_BOTS,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
+use super::gateway::GATEWAY;
 use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
 /// One thing that can be decided.
@@ -51,6 +52,7 @@ pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
     ("Listening", LISTENING),
     ("Upstream", UPSTREAM),
     ("Limits", LIMITS),
+    ("Identify queue", GATEWAY),
     ("Process", PROCESS),
     ("Accepted for nirn-proxy, without effect", IGNORED),
 ];
@@ -431,13 +433,13 @@ const IGNORED: &[Setting] = &[
     },
 ];
 
-const PORT_ALLOWED: &str = "a port number 0 to 65535";
+pub(super) const PORT_ALLOWED: &str = "a port number 0 to 65535";
 const PATH_ALLOWED: &str = "the path of a file";
 const BOOL_ALLOWED: &str = "true or false";
 const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
 const NO_CLUSTER: &str = "weir does not form a cluster yet, this node stands alone";
 
-fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
+pub(super) fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;
     Some(())
 }
@@ -459,11 +461,11 @@ fn path(value: &str) -> Option<Option<PathBuf>> {
     (!value.is_empty()).then(|| Some(value.into()))
 }
 
-fn port(value: &str) -> Option<u16> {
+pub(super) fn port(value: &str) -> Option<u16> {
     number(value)
 }
 
-fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
+pub(super) fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
     number(value).filter(|count| range.contains(count))
 }
 

@@ -216,7 +216,7 @@ impl From<BadLine> for BadRequest {
 }
 
 /// How many bytes of empty lines come first; `None` if more bytes have to tell.
-fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
+pub(super) fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
     let mut at = 0;
     loop {
         let more_allowed = at < EMPTY_LINES_MAX * 2;
@@ -233,17 +233,17 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
 }
 
 /// The first line, in the grammar of RFC 9112 3.
-struct RequestLine<'b> {
-    method: &'b [u8],
-    target: &'b [u8],
-    version: Version,
+pub(super) struct RequestLine<'b> {
+    pub(super) method: &'b [u8],
+    pub(super) target: &'b [u8],
+    pub(super) version: Version,
     /// Bytes up to its end.
-    len: usize,
+    pub(super) len: usize,
 }
 
 impl<'b> RequestLine<'b> {
     #[inline]
-    fn read(buf: &'b [u8]) -> Parse<Self, BadRequest> {
+    pub(super) fn read(buf: &'b [u8]) -> Parse<Self, BadRequest> {
         let method_len = lines::token_len(buf);
         if method_len > METHOD_BYTES_MAX {
             return Parse::Invalid(BadRequest::Method);

@@ -108,6 +108,26 @@ pub enum Reason {
     BotsFull,
 }
 
+impl Reason {
+    /// All, in the order of declaration.
+    pub const ALL: [Self; 4] = [
+        Self::TooLong,
+        Self::BotFull,
+        Self::WaitingFull,
+        Self::BotsFull,
+    ];
+
+    /// Its label in the metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TooLong => "wait_too_long",
+            Self::BotFull => "bot_full",
+            Self::WaitingFull => "waiting_full",
+            Self::BotsFull => "bots_full",
+        }
+    }
+}
+
 /// A shard is not let in, or has waited too long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -140,6 +160,8 @@ pub struct Queues {
     waiting: usize,
     next_seq: u64,
     granted: u64,
+    /// By [`Reason`].
+    refused: [u64; Reason::ALL.len()],
     waits: Waits,
     /// Nobody goes before: see [`Queues::restore`].
     closed_until: Instant,
@@ -171,6 +193,8 @@ pub struct Census {
     pub waiting: usize,
     /// Shards that were let go, ever.
     pub granted: u64,
+    /// Shards that were refused, by [`Reason::ALL`].
+    pub refused: [u64; Reason::ALL.len()],
     /// How long those had waited.
     pub waits: Waits,
     /// The bots that asked.
@@ -199,6 +223,7 @@ impl Queues {
             waiting: 0,
             next_seq: 0,
             granted: 0,
+            refused: [0; Reason::ALL.len()],
             waits: Waits::default(),
             closed_until: Instant::ZERO,
         }
@@ -209,6 +234,14 @@ impl Queues {
     /// # Errors
     /// A bound is met, or the wait would be too long.
     pub fn ask(&mut self, now: Instant, ask: &Ask) -> Result<Ticket, Refusal> {
+        let asked = self.try_ask(now, ask);
+        if let Err(refusal) = asked {
+            self.refused[refusal.reason as usize] += 1;
+        }
+        asked
+    }
+
+    fn try_ask(&mut self, now: Instant, ask: &Ask) -> Result<Ticket, Refusal> {
         if self.waiting >= self.settings.waiting_max {
             let next = self.agenda.first().map_or(now, |&(at, _)| at);
             return Err(refusal(Reason::WaitingFull, now, next));
@@ -300,7 +333,11 @@ impl Queues {
 
     /// The next thing to be done; after each call of another method until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let output = self.out.pop_front();
+        if let Some(Output::Refuse(_, refusal)) = output {
+            self.refused[refusal.reason as usize] += 1;
+        }
+        output
     }
 
     /// Shards of this bot that wait.
@@ -320,6 +357,7 @@ impl Queues {
         Census {
             waiting: self.waiting,
             granted: self.granted,
+            refused: self.refused,
             waits: self.waits,
             bots: self.bots.values().filter_map(of_bot).collect(),
         }

@@ -25,12 +25,14 @@
 mod counters;
 mod gauge;
 mod requests;
+mod starts;
 mod text;
 mod tls;
 
 pub use counters::{Counters, Refusal, Scope};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use requests::{SERIES_MAX, SeriesKey};
+pub use starts::encode_starts;
 pub use tls::{HandshakeFailure, Tls};
 
 use std::time::Duration;
