@@ -21,6 +21,7 @@ mod check;
 mod clairvoyant;
 mod counter;
 mod discord;
+pub mod identify;
 mod ideal;
 mod mixed;
 mod reference;

@@ -17,6 +17,8 @@ use super::{ca_file, resident_bytes};
 pub struct Program {
     pub proxy: SocketAddr,
     pub metrics: SocketAddr,
+    /// Where shards ask, if they can.
+    pub queue: Option<SocketAddr>,
     /// What it logged before it said that it serves.
     pub before_serving: Vec<String>,
     child: Child,
@@ -101,20 +103,24 @@ impl Program {
             });
         }
         let mut seen = Vec::new();
-        let (proxy, metrics) = loop {
+        let (proxy, metrics, queue) = loop {
             let line = log
                 .recv_timeout(Duration::from_secs(20))
                 .unwrap_or_else(|_| {
                     panic!("weir did not say that it serves: {seen:#?}");
                 });
             if line.contains("weir serves") {
-                break (address(&line, "proxy"), address(&line, "metrics"));
+                let queue = line
+                    .contains("gateway_queue")
+                    .then(|| address(&line, "gateway_queue"));
+                break (address(&line, "proxy"), address(&line, "metrics"), queue);
             }
             seen.push(line);
         };
         Self {
             proxy,
             metrics,
+            queue,
             before_serving: seen,
             child,
             log,
