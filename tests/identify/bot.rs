@@ -11,7 +11,7 @@ use serde_json::json;
 use super::support::http::Client;
 use super::support::program::Program;
 use super::support::{TOKEN, config};
-use super::{Stage, ask, assert_free, request, sum};
+use super::support::queue::{Stage, ask, assert_free, request, sum};
 
 fn within(what: Duration, from_ms: u64, to_ms: u64) -> bool {
     (Duration::from_millis(from_ms)..=Duration::from_millis(to_ms)).contains(&what)

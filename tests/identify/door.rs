@@ -11,7 +11,7 @@ use loadtest::mock::settings::GatewaySettings;
 use super::support::http::Client;
 use super::support::tls::Authority;
 use super::support::{TOKEN, pem_file};
-use super::{FREE, Stage, ask, assert_free, request};
+use super::support::queue::{FREE, Stage, ask, assert_free, request};
 
 const SPACING: Duration = Duration::from_secs(5);
 
@@ -113,6 +113,8 @@ fn a_client_that_leaves_while_it_waits_costs_its_key_no_slot() {
             0 => {
                 let mut client = client;
                 client.send(request("/?shard=9"));
+                // Right behind it, its end would be that of its half.
+                thread::sleep(Duration::from_millis(150));
                 drop(client);
             }
             1 => client.stream.shutdown(Shutdown::Both).unwrap(),
@@ -162,6 +164,7 @@ fn a_process_that_is_killed_while_it_waits_costs_its_key_no_slot() {
 #[test]
 fn a_client_that_only_ends_its_half_is_answered() {
     let stage = Stage::start(1);
+    // The second waits, if only for one of another process.
     for shard in 0..2 {
         let mut client = stage.ask(&format!("/?shard={shard}"));
         client.finish();

@@ -2,7 +2,10 @@
 //!
 //! The task is as small as the wait: what reads and what answers is boxed for as long as it takes.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
@@ -47,8 +50,6 @@ struct Asked {
     /// For asking `/gateway/bot`.
     token: Option<Rc<[u8]>>,
     to: To,
-    /// When its last byte was there.
-    at: Instant,
 }
 
 /// How it is to be answered.
@@ -57,6 +58,8 @@ struct To {
     version: Version,
     keep_alive: bool,
     head_only: bool,
+    /// When the request's last byte was there.
+    since: Instant,
 }
 
 /// Has the kernel look now and then whether the client is still there.
@@ -69,35 +72,34 @@ pub(in crate::worker) fn keep_alive(stream: &TcpStream) {
     let _ = SockRef::from(&borrow(stream)).set_tcp_keepalive(&probes);
 }
 
-/// Serves one connection to its end.
-pub(in crate::worker) async fn serve(worker: Rc<Worker>, mut client: Client) {
+/// Serves one connection to its end. The client is boxed, since a task holds what it is given twice.
+pub(in crate::worker) fn serve(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
+    connection(worker, Box::new(client))
+}
+
+async fn connection(worker: Rc<Worker>, mut client: Box<Client>) {
+    // Here, and lent to whoever needs it: what is passed on and back is kept in each place it was.
+    let mut waiting = None;
     loop {
         client.wake();
         if !conn::await_request(&worker, &mut client).await {
-            break;
+            return client.farewell();
         }
-        let asked = match Box::pin(read(&worker, &mut client)).await {
-            Ok(asked) => asked,
-            Err(next) => return end(&worker, &mut client, next).await,
+        let next = match Box::pin(line_up(&worker, &mut client, &mut waiting)).await {
+            Err(next) => next,
+            Ok(to) => {
+                client.sleep();
+                let Some(verdict) = turn(&client, to.since, &mut waiting).await else {
+                    return worker.count_lost_client(false);
+                };
+                Box::pin(answer(&worker, &mut client, to, verdict, &mut waiting)).await
+            }
         };
-        client.sleep();
-        let (at, to) = (asked.at, asked.to);
-        let (verdict, waiting) = match Waiting::line_up(&worker, asked.ask, asked.token) {
-            Err(verdict) => (verdict, None),
-            Ok(mut waiting) => match turn(&client, at, &mut waiting).await {
-                Some(verdict) => (verdict, Some(waiting)),
-                None => {
-                    worker.count_lost_client(false);
-                    return;
-                }
-            },
-        };
-        match Box::pin(answer(&worker, &mut client, to, verdict, waiting)).await {
-            Next::Request => client.turn.round().await,
-            next => return end(&worker, &mut client, next).await,
+        if next != Next::Request {
+            return end(&worker, &mut client, next).await;
         }
+        client.turn.round().await;
     }
-    client.farewell();
 }
 
 async fn end(worker: &Worker, client: &mut Client, next: Next) {
@@ -107,41 +109,86 @@ async fn end(worker: &Worker, client: &mut Client, next: Next) {
     }
 }
 
-/// Waits for the verdict while the client is there; `None` when it leaves.
-async fn turn(client: &Client, since: Instant, waiting: &mut Waiting) -> Option<Verdict> {
-    let stream = &client.stream;
-    let is_late = |unseen| wait::is_late(client, since, unseen);
-    let mut half_closed = false;
-    let verdict = loop {
-        match first(waiting.verdict(), stream.readable(false)).await {
-            First::Left(verdict) => break verdict,
-            First::Right(Err(_)) => return None,
-            First::Right(Ok(())) => {}
+/// Reads a request and lines its shard up, into `place`. If it does not wait: what comes next.
+async fn line_up(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    place: &mut Option<Waiting>,
+) -> Result<To, Next> {
+    let Asked { ask, token, to } = read(worker, client).await?;
+    match Waiting::line_up(worker, ask, token) {
+        Ok(waiting) => {
+            *place = Some(waiting);
+            Ok(to)
         }
-        match peek(stream) {
-            Peek::Quiet => continue,
-            // The next request, or a record of TLS': an end may come behind it.
-            Peek::Bytes => {
-                match Box::pin(first(waiting.verdict(), wait::ended(stream))).await {
-                    First::Left(verdict) => break verdict,
-                    First::Right(unseen) if is_late(unseen) => return None,
-                    First::Right(_) => {}
-                }
-            }
-            Peek::Broken => return None,
-            Peek::Ended if is_late(Duration::ZERO) => return None,
-            Peek::Ended => {}
-        }
-        // It has nothing more to ask, and is answered all the same.
-        half_closed = true;
-        break waiting.verdict().await;
-    };
-    // An end that came with the verdict was not seen while watching.
-    let ended = !half_closed && wait::has_ended(stream).unwrap_or(true);
-    if ended && is_late(Duration::ZERO) {
-        return None;
+        Err(verdict) => Err(answer(worker, client, to, verdict, place).await),
     }
-    Some(verdict)
+}
+
+/// Waits for the verdict while the client is there; `None` when it leaves.
+async fn turn(
+    client: &Client,
+    since: Instant,
+    waiting: &mut Option<Waiting>,
+) -> Option<Verdict> {
+    let waiting = waiting.as_mut()?;
+    loop {
+        let heard = {
+            let mut readable = pin!(client.stream.readable(false));
+            poll_fn(|cx| match waiting.poll_verdict(cx) {
+                Poll::Ready(verdict) => Poll::Ready(Heard::Verdict(verdict)),
+                Poll::Pending => readable.as_mut().poll(cx).map(|ready| match ready {
+                    Ok(()) => Heard::Stream(peek(&client.stream)),
+                    Err(_) => Heard::Stream(Peek::Broken),
+                }),
+            })
+            .await
+        };
+        let is_late = || wait::is_late(client, since, Duration::ZERO);
+        match heard {
+            Heard::Verdict(verdict) => {
+                // An end that came with the verdict was not seen while watching.
+                let gone = wait::has_ended(&client.stream).unwrap_or(true) && is_late();
+                return (!gone).then_some(verdict);
+            }
+            Heard::Stream(Peek::Quiet) => {}
+            Heard::Stream(Peek::Broken) => return None,
+            Heard::Stream(Peek::Ended) if is_late() => return None,
+            // It has nothing more to ask, and is answered all the same; or the next request has come, or
+            // a record of TLS', and an end may come behind it.
+            Heard::Stream(peek @ (Peek::Ended | Peek::Bytes)) => {
+                return Box::pin(unseen(client, since, waiting, peek)).await;
+            }
+        }
+    }
+}
+
+/// What was heard of first.
+enum Heard {
+    Verdict(Verdict),
+    Stream(Peek),
+}
+
+/// Waits for the verdict of a client that has ended its half, or has sent more, which hides whether it
+/// is still there.
+async fn unseen(
+    client: &Client,
+    since: Instant,
+    waiting: &mut Waiting,
+    peek: Peek,
+) -> Option<Verdict> {
+    if peek == Peek::Ended {
+        return Some(waiting.verdict().await);
+    }
+    let is_late = |unseen| wait::is_late(client, since, unseen);
+    match first(waiting.verdict(), wait::ended(&client.stream)).await {
+        First::Left(verdict) => {
+            let ended = wait::has_ended(&client.stream).unwrap_or(true);
+            (!ended || !is_late(Duration::ZERO)).then_some(verdict)
+        }
+        First::Right(unseen) if is_late(unseen) => None,
+        First::Right(_) => Some(waiting.verdict().await),
+    }
 }
 
 /// Tells the client, and the queue that it was told.
@@ -150,10 +197,10 @@ async fn answer(
     client: &mut Client,
     to: To,
     verdict: Verdict,
-    waiting: Option<Waiting>,
+    waiting: &mut Option<Waiting>,
 ) -> Next {
     let reply = match verdict {
-        Verdict::Go(_) => Reply::json(200, FREE),
+        Verdict::Go => Reply::json(200, FREE),
         Verdict::Refused(refusal) => refused(refusal),
         Verdict::Draining => {
             worker.count_refusal(limit::Reason::Draining);
@@ -162,12 +209,10 @@ async fn answer(
     };
     let goes_on = to.keep_alive && !worker.process.is_draining();
     let reply = reply.version(to.version).keep_alive(goes_on);
-    if let (Some(waiting), Verdict::Go(_)) = (waiting, verdict) {
-        // From here on, something of the answer may have left.
-        waiting.take();
-    }
+    // From here on, something of the answer may leave.
+    let ticket = waiting.take().and_then(Waiting::take);
     let told = reply::send(worker, client, &reply, to.head_only).await;
-    if let Verdict::Go(ticket) = verdict {
+    if let Some(ticket) = ticket {
         sent(worker, ticket);
     }
     match told {
@@ -240,7 +285,7 @@ async fn read_by(
         if seen == 0 || may_complete(bytes, seen) {
             match outline_request(bytes) {
                 Parse::Complete(outline) => {
-                    let asked = understand(worker, &outline);
+                    let mut asked = understand(worker, &outline);
                     let (len, framing) = (outline.len, outline.framing);
                     let continues = outline.expect_continue;
                     client.inbuf.consume(len);
@@ -251,10 +296,8 @@ async fn read_by(
                         client.flush(worker).await.map_err(|_| Unread::Gone)?;
                     }
                     discard(worker, client, framing, until).await?;
-                    return Ok(Asked {
-                        at: clock::now(),
-                        ..asked
-                    });
+                    asked.to.since = clock::now();
+                    return Ok(asked);
                 }
                 Parse::Invalid(bad) => return Err(Unread::Bad(bad)),
                 Parse::Partial => {}
@@ -338,7 +381,19 @@ fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
             version: outline.version,
             keep_alive: outline.keep_alive && outline.framing.is_some(),
             head_only: outline.head_only,
+            since: Instant::ZERO,
         },
-        at: Instant::ZERO,
+    }
+}
+#[cfg(test)]
+mod sizes {
+    use super::*;
+    fn size<A, B, R>(_: impl Fn(A, B) -> R) -> usize { size_of::<R>() }
+    fn size3<'a, R>(_: impl Fn(&'a Client, Instant, &'a mut Option<Waiting>) -> R) -> usize { size_of::<R>() }
+    fn size_await<'a, R>(_: impl Fn(&'a Worker, &'a mut Client) -> R) -> usize { size_of::<R>() }
+    fn readable<'a, R>(_: impl Fn(&'a TcpStream, bool) -> R) -> usize { size_of::<R>() }
+    #[test]
+    fn sizes() {
+        panic!("serve {} turn {} await_request {} client {} waiting {} asked {} tcp {} readable {} conn {} registered {}", size(serve), size3(turn), size_await(conn::await_request), size_of::<Client>(), size_of::<Waiting>(), size_of::<Asked>(), size_of::<TcpStream>(), readable(TcpStream::readable), size(conn::serve), size_of::<crate::worker::registry::Registered>());
     }
 }

@@ -19,7 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -60,8 +60,8 @@ struct Waiter {
 /// What becomes of a shard that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
-    /// It may IDENTIFY. [`Door::sent`] follows when it was told so.
-    Go(Ticket),
+    /// It may IDENTIFY: [`Waiting::take`], then [`sent`].
+    Go,
     /// It may not wait, or not any longer.
     Refused(Refusal),
     /// weir ends.
@@ -112,7 +112,7 @@ fn call<R>(worker: &Rc<Worker>, door: &Door, call: impl FnOnce(&mut Queues) -> R
         };
         for output in outputs {
             match output {
-                Output::Go(ticket) => deliver(door, ticket, Verdict::Go(ticket)),
+                Output::Go(ticket) => deliver(door, ticket, Verdict::Go),
                 Output::Refuse(ticket, refusal) => {
                     deliver(door, ticket, Verdict::Refused(refusal));
                 }
@@ -227,32 +227,34 @@ impl Waiting {
 
     /// Waits for the verdict. May be dropped and called again, until it has said something.
     async fn verdict(&mut self) -> Verdict {
-        poll_fn(|cx| {
-            let Some(door) = &self.worker.identify else {
-                return Poll::Ready(Verdict::Draining);
-            };
-            let mut waiters = door.waiters.borrow_mut();
-            let Some(waiter) = waiters.get_mut(self.ticket.waiter as usize) else {
-                return Poll::Ready(Verdict::Draining);
-            };
-            match waiter.verdict {
-                Some(verdict) => Poll::Ready(verdict),
-                None => {
-                    waiter.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+        poll_fn(|cx| self.poll_verdict(cx)).await
     }
 
-    /// The client is still there and is told: its place is its own.
-    fn take(self) {
-        if let Some(door) = &self.worker.identify
-            && let Some(waiter) = door.waiters.borrow_mut().get_mut(self.ticket.waiter as usize)
-        {
-            waiter.verdict = None;
+    fn poll_verdict(&mut self, cx: &Context<'_>) -> Poll<Verdict> {
+        let Some(door) = &self.worker.identify else {
+            return Poll::Ready(Verdict::Draining);
+        };
+        let mut waiters = door.waiters.borrow_mut();
+        let Some(waiter) = waiters.get_mut(self.ticket.waiter as usize) else {
+            return Poll::Ready(Verdict::Draining);
+        };
+        match waiter.verdict {
+            Some(verdict) => Poll::Ready(verdict),
+            None => {
+                waiter.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
+    }
+
+    /// The client is still there and is told its verdict; the ticket, if that is to go.
+    fn take(self) -> Option<Ticket> {
+        let door = self.worker.identify.as_ref()?;
+        let mut waiters = door.waiters.borrow_mut();
+        let waiter = waiters.get_mut(self.ticket.waiter as usize)?;
+        // Otherwise it would be given back as unused.
+        let went = waiter.verdict.take_if(|verdict| matches!(verdict, Verdict::Go));
+        went.map(|_| self.ticket)
     }
 }
 
@@ -265,7 +267,7 @@ impl Drop for Waiting {
         let waiter = door.waiters.borrow_mut().try_remove(ticket.waiter as usize);
         match waiter.and_then(|waiter| waiter.verdict) {
             // Nothing of the answer was sent.
-            Some(Verdict::Go(_)) => call(worker, door, |queues| queues.unused(clock::now(), ticket)),
+            Some(Verdict::Go) => call(worker, door, |queues| queues.unused(clock::now(), ticket)),
             Some(Verdict::Refused(_)) => {}
             // Of one that went, the queue knows no more.
             Some(Verdict::Draining) | None => call(worker, door, |queues| queues.cancel(ticket)),

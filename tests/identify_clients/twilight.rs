@@ -13,7 +13,7 @@ use twilight_gateway::{ConfigBuilder, Intents, Shard, ShardId};
 use twilight_gateway_queue::Queue;
 
 use super::support::TOKEN;
-use super::{FREE, Stage};
+use super::support::queue::{FREE, Stage};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()

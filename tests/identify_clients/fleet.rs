@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Stage, ask, assert_free};
+use super::support::queue::{Stage, ask, assert_free};
 
 const PROCESSES: u64 = 8;
 const SHARDS: u64 = 32;
