@@ -24,8 +24,8 @@ pub(super) struct Waiter {
     asked: Instant,
     /// The round it is part of goes then at the earliest.
     pub(super) from: Instant,
-    /// Its client does not wait longer.
-    pub(super) until: Option<Instant>,
+    /// Its client does not wait longer; `FAR` if it waits for ever.
+    pub(super) until: Instant,
 }
 
 /// A shard that was let go lately.
@@ -123,7 +123,7 @@ impl Bot {
             waiter: ask.waiter,
             asked: now,
             from: self.round,
-            until: None,
+            until: Instant::FAR,
         };
         self.lines.insert(place, waiter);
         if let Some(max_wait) = ask.max_wait {
@@ -137,7 +137,7 @@ impl Bot {
                 });
             }
             let until = now + max_wait + max_wait / 20 + FORETOLD_WITHIN;
-            waiter.until = Some(until);
+            waiter.until = until;
             self.lines.insert(place, waiter);
             self.patience.insert((until, ticket.seq, place.0));
         }
@@ -152,9 +152,7 @@ impl Bot {
 
     fn remove(&mut self, place: (u32, u64)) -> Option<Waiter> {
         let waiter = self.lines.remove(&place)?;
-        if let Some(until) = waiter.until {
-            self.patience.remove(&(until, place.1, place.0));
-        }
+        self.patience.remove(&(waiter.until, place.1, place.0));
         if self.lines.is_empty() {
             self.next = None;
         }
@@ -213,8 +211,9 @@ impl Bot {
         for ((_, seq), waiter) in std::mem::take(&mut self.lines) {
             let key = self.key(waiter.shard);
             self.lines.insert((key, seq), waiter);
-            self.patience
-                .extend(waiter.until.map(|until| (until, seq, key)));
+            if waiter.until < Instant::FAR {
+                self.patience.insert((waiter.until, seq, key));
+            }
         }
         self.retake();
     }
@@ -386,7 +385,7 @@ impl Bot {
             last = Some(place.0);
         });
         if let Some((until, seq, key)) = self.patience.first() {
-            assert_eq!(self.lines[&(*key, *seq)].until, Some(*until));
+            assert_eq!(self.lines[&(*key, *seq)].until, *until);
         }
         assert!(self.patience.len() <= self.lines.len());
     }

@@ -53,7 +53,7 @@ impl Bot {
     pub(super) fn too_late(&self, now: Instant) -> Vec<((u32, u64), Instant)> {
         let mut late = Vec::new();
         self.walk(now, |place, waiter, at| {
-            if waiter.until.is_some_and(|until| until < at) {
+            if waiter.until < at {
                 late.push((place, at));
                 return Step::Leaves;
             }

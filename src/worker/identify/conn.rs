@@ -199,7 +199,7 @@ async fn answer(
     verdict: Verdict,
     waiting: &mut Option<Waiting>,
 ) -> Next {
-    let reply = match verdict {
+    let reply = match &verdict {
         Verdict::Go => Reply::json(200, FREE),
         Verdict::Refused(refusal) => refused(refusal),
         Verdict::Draining => {
@@ -383,17 +383,5 @@ fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
             head_only: outline.head_only,
             since: Instant::ZERO,
         },
-    }
-}
-#[cfg(test)]
-mod sizes {
-    use super::*;
-    fn size<A, B, R>(_: impl Fn(A, B) -> R) -> usize { size_of::<R>() }
-    fn size3<'a, R>(_: impl Fn(&'a Client, Instant, &'a mut Option<Waiting>) -> R) -> usize { size_of::<R>() }
-    fn size_await<'a, R>(_: impl Fn(&'a Worker, &'a mut Client) -> R) -> usize { size_of::<R>() }
-    fn readable<'a, R>(_: impl Fn(&'a TcpStream, bool) -> R) -> usize { size_of::<R>() }
-    #[test]
-    fn sizes() {
-        panic!("serve {} turn {} await_request {} client {} waiting {} asked {} tcp {} readable {} conn {} registered {}", size(serve), size3(turn), size_await(conn::await_request), size_of::<Client>(), size_of::<Waiting>(), size_of::<Asked>(), size_of::<TcpStream>(), readable(TcpStream::readable), size(conn::serve), size_of::<crate::worker::registry::Registered>());
     }
 }

@@ -58,12 +58,13 @@ struct Waiter {
 }
 
 /// What becomes of a shard that waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Verdict {
     /// It may IDENTIFY: [`Waiting::take`], then [`sent`].
     Go,
     /// It may not wait, or not any longer.
-    Refused(Refusal),
+    /// Boxed, since most are not refused and each has room for it.
+    Refused(Box<Refusal>),
     /// weir ends.
     Draining,
 }
@@ -114,7 +115,7 @@ fn call<R>(worker: &Rc<Worker>, door: &Door, call: impl FnOnce(&mut Queues) -> R
             match output {
                 Output::Go(ticket) => deliver(door, ticket, Verdict::Go),
                 Output::Refuse(ticket, refusal) => {
-                    deliver(door, ticket, Verdict::Refused(refusal));
+                    deliver(door, ticket, Verdict::Refused(Box::new(refusal)));
                 }
                 Output::Fetch(bot) => fetch(worker, door, bot),
             }
@@ -220,7 +221,7 @@ impl Waiting {
             Err(refusal) => {
                 door.waiters.borrow_mut().remove(waiter);
                 forget(door, ask.bot);
-                Err(Verdict::Refused(refusal))
+                Err(Verdict::Refused(Box::new(refusal)))
             }
         }
     }
@@ -238,8 +239,8 @@ impl Waiting {
         let Some(waiter) = waiters.get_mut(self.ticket.waiter as usize) else {
             return Poll::Ready(Verdict::Draining);
         };
-        match waiter.verdict {
-            Some(verdict) => Poll::Ready(verdict),
+        match &waiter.verdict {
+            Some(verdict) => Poll::Ready(verdict.clone()),
             None => {
                 waiter.waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -285,7 +286,7 @@ fn forget(door: &Door, bot: u64) {
 }
 
 /// What a client is told of a refusal.
-fn refused(refusal: Refusal) -> Reply<'static> {
+fn refused(refusal: &Refusal) -> Reply<'static> {
     let wait = refusal.retry_after;
     match refusal.reason {
         Reason::TooLong => Reply::rate_limited(
