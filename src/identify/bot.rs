@@ -129,7 +129,8 @@ impl Bot {
         if let Some(max_wait) = ask.max_wait {
             let at = self.foretell(now, place);
             let wait = at.saturating_duration_since(now);
-            if wait > max_wait {
+            // Whoever waits for nothing but its round goes at once.
+            if wait > max_wait + GATHER {
                 self.lines.remove(&place);
                 return Err(Refusal {
                     reason: Reason::TooLong,

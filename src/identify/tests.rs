@@ -408,6 +408,15 @@ fn a_wait_that_is_too_long_is_refused_with_how_long_it_is() {
 }
 
 #[test]
+fn a_key_that_is_free_is_no_wait() {
+    let mut room = Room::told(2, 1_000, 1_000, 3_600);
+    room.ask_for(4, 0).unwrap();
+    room.ask_for(4, 0).unwrap_err();
+    room.until(60.0);
+    assert_eq!((room.rounds(), room.refused), (vec![(4, 0)], Vec::new()));
+}
+
+#[test]
 fn a_wait_for_the_reset_is_foretold_whatever_day_it_ends() {
     let mut room = Room::told(16, 4, 2, 1_000);
     for shard in 0..9 {
