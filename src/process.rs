@@ -1,13 +1,14 @@
 //! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
 //! ending.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
 use crate::config::Config;
 use crate::identify::Queues;
+use crate::io::memory;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::places::Places;
@@ -45,6 +46,8 @@ pub struct Process {
     /// The identify queue's state. Worker 0 locks it for each shard that comes and goes, a scrape and the
     /// state file now and then.
     pub identify: Arc<Mutex<Queues>>,
+    /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
+    pub turns: Box<[AtomicU64]>,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
     pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.
@@ -122,6 +125,9 @@ impl Process {
             own.merge(&table.own);
         }
         own.permits_handed = self.mesh.counts().0;
+        own.memory_held = memory::held();
+        own.memory_resident = memory::resident();
+        text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
         if self.config.gateway_queue_port.is_some() {

@@ -3,12 +3,16 @@
 //! [`start`] binds and checks everything before it returns, so what can be wrong with a
 //! configuration is known at once; the [`Handle`] it returns ends the server when told to.
 
+mod pulse;
+
+pub use pulse::Pulse;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -126,7 +130,9 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         None if config.enable_metrics => Some(admin::bind(&config)?),
         Some(_) | None => None,
     };
-    let queue = config.gateway_queue_port.map(|port| bind_queue(&config, port));
+    let queue = config
+        .gateway_queue_port
+        .map(|port| bind_queue(&config, port));
     let queue = queue.transpose()?;
     let queue_addr = queue.as_ref().map(|(_, address)| *address);
     let mut queue = queue.map(|(listener, _)| listener);
@@ -158,6 +164,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
             waiting_per_bot_max: config.gateway_queue_max_waiting_per_bot,
             waiting_max: config.gateway_queue_max_waiting,
         }))),
+        turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         inherited,
         draining: AtomicBool::new(false),
         refusing: AtomicBool::new(false),
@@ -188,9 +195,13 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         events,
     };
     for (index, listeners) in listeners.into_iter().enumerate() {
-        handle
-            .workers
-            .push(spawn_worker(&handle, index, listeners, queue.take(), driver)?);
+        handle.workers.push(spawn_worker(
+            &handle,
+            index,
+            listeners,
+            queue.take(),
+            driver,
+        )?);
     }
     for _ in 0..workers {
         match handle.events.recv() {
@@ -316,6 +327,11 @@ impl Handle {
             }
         }
         reloaded.map(|()| true)
+    }
+
+    /// Something that tells whether all workers turn, for another thread.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(self)
     }
 
     /// Something to end [`Handle::wait`] with, from another thread.

@@ -27,11 +27,13 @@ const CPU_MAX: Duration = Duration::from_millis(40);
 
 /// CPU time of a process.
 fn cpu(pid: u32) -> Duration {
-    let nanos = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| {
-        let stat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        let nanos = stat.split(' ').next().unwrap();
-        nanos.parse::<u64>().unwrap()
-    });
+    let nanos = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            let nanos = stat.split(' ').next().unwrap();
+            nanos.parse::<u64>().unwrap()
+        });
     Duration::from_nanos(nanos.sum())
 }
 
@@ -54,7 +56,9 @@ fn ten_thousand_shards_wait_at_a_kibibyte_each_and_cost_no_cpu() {
     let weir = Program::start(&mock, &[("GATEWAY_QUEUE_PORT", "0"), ("WORKERS", "2")]);
     let queue = weir.queue.unwrap();
     // What the first of all things costs: buffers, the connection to Discord, a round.
-    let warm: Vec<_> = (0..64).map(|n| ask(queue, &format!("/?shard={n}"))).collect();
+    let warm: Vec<_> = (0..64)
+        .map(|n| ask(queue, &format!("/?shard={n}")))
+        .collect();
     thread::sleep(Duration::from_millis(500));
     drop(warm);
     thread::sleep(Duration::from_millis(500));
@@ -66,7 +70,9 @@ fn ten_thousand_shards_wait_at_a_kibibyte_each_and_cost_no_cpu() {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             let mut client = Client::connect(weir.metrics);
-            let text = client.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").text();
+            let text = client
+                .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .text();
             let waiting = sum(&text, "weir_identify_waiting{");
             if waiting >= least {
                 return waiting as u64;
@@ -82,7 +88,9 @@ fn ten_thousand_shards_wait_at_a_kibibyte_each_and_cost_no_cpu() {
     let spent = cpu(weir.pid());
     thread::sleep(WATCHED);
     let spent = cpu(weir.pid()) - spent;
-    println!("{count} shards wait: {each} bytes each ({before} before, {resident} with them); {spent:?} of CPU in {WATCHED:?}");
+    println!(
+        "{count} shards wait: {each} bytes each ({before} before, {resident} with them); {spent:?} of CPU in {WATCHED:?}"
+    );
     assert!(each <= BYTES_MAX, "{each} bytes each");
     assert!(spent <= CPU_MAX, "{spent:?} of CPU");
     // They are served on: the first that came went first.
@@ -92,7 +100,9 @@ fn ten_thousand_shards_wait_at_a_kibibyte_each_and_cost_no_cpu() {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         let mut client = Client::connect(weir.metrics);
-        let text = client.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").text();
+        let text = client
+            .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .text();
         if sum(&text, "weir_identify_waiting{") == 0.0 {
             break;
         }

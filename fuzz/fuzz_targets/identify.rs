@@ -154,13 +154,22 @@ impl World {
 
     fn tell(&mut self, bot: usize, limits: &Limits) {
         let known = &mut self.bots[bot];
-        if self.queues.census().bots.iter().all(|b| b.client != client(bot as u64)) {
+        if self
+            .queues
+            .census()
+            .bots
+            .iter()
+            .all(|b| b.client != client(bot as u64))
+        {
             return;
         }
         self.asking.retain(|asking| *asking != bot as u64);
         known.max_concurrency = u64::from(limits.max_concurrency.max(1));
         let left = limits.remaining.min(limits.total.max(1));
-        known.left = Some((left, self.now + limits.reset_after.min(Duration::from_secs(86_400))));
+        known.left = Some((
+            left,
+            self.now + limits.reset_after.min(Duration::from_secs(86_400)),
+        ));
         self.queues.told(self.now, bot as u64, limits);
     }
 
@@ -176,7 +185,8 @@ impl World {
         };
         match self.queues.ask(self.now, &ask) {
             Ok(ticket) => {
-                self.waiting.insert(ticket.seq, (ticket, ask.max_wait.is_some()));
+                self.waiting
+                    .insert(ticket.seq, (ticket, ask.max_wait.is_some()));
             }
             Err(refusal) => {
                 let too_long = refusal.reason == Reason::TooLong;
@@ -192,7 +202,9 @@ impl World {
         }
         let ticket = self.going.remove(0);
         self.queues.sent(self.now, ticket);
-        self.bots[ticket.bot as usize].went.push((ticket.shard, self.now));
+        self.bots[ticket.bot as usize]
+            .went
+            .push((ticket.shard, self.now));
     }
 
     fn deliver(&mut self) {
@@ -212,21 +224,30 @@ impl World {
     }
 
     fn goes(&mut self, ticket: Ticket) {
-        assert!(self.waiting.remove(&ticket.seq).is_some(), "only who waits goes, once");
+        assert!(
+            self.waiting.remove(&ticket.seq).is_some(),
+            "only who waits goes, once"
+        );
         let now = self.now;
         let known = &mut self.bots[ticket.bot as usize];
         let key = |shard: u64| shard % known.max_concurrency;
         let same = |shard: u64| key(shard) == key(ticket.shard);
         let early = |&(shard, at): &(u64, Instant)| same(shard) && at + SPACING > now;
         assert!(!known.went.iter().any(early), "{ticket:?} goes early");
-        let mut before = self.waiting.range(..ticket.seq).map(|(_, (other, _))| other);
+        let mut before = self
+            .waiting
+            .range(..ticket.seq)
+            .map(|(_, (other, _))| other);
         let overtaken = |other: &Ticket| {
             other.bot == ticket.bot
                 && other.shard % known.max_concurrency == ticket.shard % known.max_concurrency
         };
         assert!(!before.any(overtaken), "{ticket:?} overtakes");
         if let Some((left, reset_at)) = &mut known.left {
-            assert!(*left > 0 || *reset_at <= now, "{ticket:?} goes beyond the budget");
+            assert!(
+                *left > 0 || *reset_at <= now,
+                "{ticket:?} goes beyond the budget"
+            );
             *left = left.saturating_sub(1);
             if *reset_at <= now {
                 known.left = None;
@@ -239,7 +260,10 @@ impl World {
         self.queues.tick(self.now);
         self.deliver();
         let next = self.queues.next_deadline();
-        assert!(next.is_none_or(|at| at > self.now), "a deadline in the past");
+        assert!(
+            next.is_none_or(|at| at > self.now),
+            "a deadline in the past"
+        );
     }
 
     fn pass(&mut self, time: Duration) {
@@ -269,7 +293,10 @@ impl World {
             if self.waiting.is_empty() {
                 break;
             }
-            let at = self.queues.next_deadline().expect("somebody wakes who waits");
+            let at = self
+                .queues
+                .next_deadline()
+                .expect("somebody wakes who waits");
             self.now = self.now.max(at);
             self.tick();
         }

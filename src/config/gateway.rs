@@ -127,7 +127,16 @@ mod tests {
             assert!(!format!("{token:?}").contains("abc"));
         }
         let long = "a".repeat(TOKEN_BYTES_MAX + 1);
-        for text in ["", "Bot ", "Bearer abc", "Bot a b", "a\tb", "ä", "a\r\nb", &long] {
+        for text in [
+            "",
+            "Bot ",
+            "Bearer abc",
+            "Bot a b",
+            "a\tb",
+            "ä",
+            "a\r\nb",
+            &long,
+        ] {
             assert_eq!(text.parse::<BotToken>(), Err(NotAToken), "{text:?}");
         }
     }

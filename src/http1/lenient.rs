@@ -76,7 +76,8 @@ fn outline(buf: &[u8]) -> Parse<RequestOutline<'_>, BadRequest> {
     let framing = framing::declared(&fields, version);
     let framing = framing.map(|framing| framing.unwrap_or(Framing::None)).ok();
     let first = |role| fields.find(role, 0).map(|at| fields.value(at));
-    let expects = first(Role::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    let expects =
+        first(Role::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     Parse::Complete(RequestOutline {
         head_only: start.method == b"HEAD",
         target: start.target,
@@ -140,7 +141,12 @@ mod tests {
     fn a_body_whose_end_is_in_doubt_is_told_and_what_is_no_head_is_refused() {
         let twice = "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(complete(twice).framing, None);
-        for head in ["GET /\r\n\r\n", "GET / HTTP/1.1\n\n", "GET / HTTP/2.0\r\n\r\n", "\0"] {
+        for head in [
+            "GET /\r\n\r\n",
+            "GET / HTTP/1.1\n\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "\0",
+        ] {
             let parsed = outline_request(head.as_bytes());
             assert!(matches!(parsed, Parse::Invalid(_)), "{head:?}");
         }

@@ -139,12 +139,7 @@ impl Budget {
         false
     }
 
-    fn reset(
-        &mut self,
-        now: Instant,
-        may_ask: bool,
-        astride: impl FnOnce(Instant) -> u32,
-    ) -> bool {
+    fn reset(&mut self, now: Instant, may_ask: bool, astride: impl FnOnce(Instant) -> u32) -> bool {
         let was_empty = self.remaining == 0;
         if may_ask && was_empty {
             let pause = (RESET_PAUSE * (1 << self.hasty.min(6))).min(REREAD_LOW);

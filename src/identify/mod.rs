@@ -370,7 +370,9 @@ impl Queues {
             return Ok(());
         }
         let idle = self.bots.iter().filter(|(_, bot)| bot.is_idle(now));
-        let oldest = idle.min_by_key(|(_, bot)| bot.dearness()).map(|(&id, _)| id);
+        let oldest = idle
+            .min_by_key(|(_, bot)| bot.dearness())
+            .map(|(&id, _)| id);
         match oldest {
             Some(id) => {
                 self.bots.remove(&id);

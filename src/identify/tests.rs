@@ -145,7 +145,11 @@ fn one_of_a_key_goes_every_five_seconds_and_the_first_that_came_is_first() {
     }
     room.until(60.0);
     assert_eq!(room.rounds(), [(9, 0), (2, 5), (5, 10)]);
-    let gaps: Vec<_> = room.went.windows(2).map(|two| two[1].1 - two[0].1).collect();
+    let gaps: Vec<_> = room
+        .went
+        .windows(2)
+        .map(|two| two[1].1 - two[0].1)
+        .collect();
     assert_eq!(gaps, [SPACING; 2]);
 }
 
@@ -165,7 +169,11 @@ fn those_who_ask_at_once_go_in_rounds_by_key() {
         .collect();
     assert_eq!(room.rounds(), expected);
     assert!(room.went[..16].iter().all(|went| went.1 == GATHER));
-    assert!(room.went[16..].iter().all(|went| went.1 == GATHER + SPACING));
+    assert!(
+        room.went[16..]
+            .iter()
+            .all(|went| went.1 == GATHER + SPACING)
+    );
 }
 
 #[test]
@@ -222,7 +230,11 @@ fn a_shard_whose_client_was_gone_before_the_answer_costs_nothing() {
     assert_eq!(room.rounds(), [(0, 0), (1, 1)], "the next goes at once");
     room.queues.sent(room.now, room.tickets[1]);
     room.until(10.0);
-    assert_eq!(room.rounds(), [(0, 0), (1, 1), (2, 6)], "and the budget has its start back");
+    assert_eq!(
+        room.rounds(),
+        [(0, 0), (1, 1), (2, 6)],
+        "and the budget has its start back"
+    );
 }
 
 #[test]
@@ -338,7 +350,10 @@ fn bots_do_not_wait_for_each_other() {
         room.drain();
     }
     room.until(60.0);
-    assert_eq!(room.rounds(), [(0, 0), (0, 0), (0, 0), (1, 5), (1, 5), (1, 5)]);
+    assert_eq!(
+        room.rounds(),
+        [(0, 0), (0, 0), (0, 0), (1, 5), (1, 5), (1, 5)]
+    );
 }
 
 #[test]
@@ -502,7 +517,10 @@ fn each_bound_refuses_with_its_reason_and_a_wait() {
     let refusal = room.ask(0).unwrap_err();
     assert_eq!(refusal.reason, Reason::BotFull);
     let seconds = refusal.retry_after.as_secs_f64();
-    assert!((3.9..=4.1).contains(&seconds), "when the next goes: {seconds}");
+    assert!(
+        (3.9..=4.1).contains(&seconds),
+        "when the next goes: {seconds}"
+    );
     for shard in 0..100 {
         room.ask_of(0, shard, None).unwrap();
     }
@@ -524,12 +542,18 @@ fn a_bot_that_nobody_waits_for_makes_room_for_another() {
         room.drain();
         room.until(bot as f64);
     }
-    assert_eq!(room.ask_of(4, 0, None).unwrap_err().reason, Reason::BotsFull);
+    assert_eq!(
+        room.ask_of(4, 0, None).unwrap_err().reason,
+        Reason::BotsFull
+    );
     room.until(6.5);
     room.ask_of(4, 0, None).unwrap();
     let bots: Vec<_> = room.queues.census().bots;
     assert_eq!(bots.len(), 3);
-    assert!(!bots.iter().any(|bot| bot.client == Client::Bot(1)), "the oldest");
+    assert!(
+        !bots.iter().any(|bot| bot.client == Client::Bot(1)),
+        "the oldest"
+    );
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub(super) struct Bucket {
     /// When the window ends or the bucket has leaked empty, by our clock, never too early.
     reset: Instant,
     /// No request before, whatever the slots say: a 429 asked for it.
-    paused_until: Instant,
+    pub(super) paused_until: Instant,
     offset: Offset,
     /// Length of a slot if sliding, microseconds; never more than the true one, 0: not known.
     slot_us: u32,
@@ -340,9 +340,24 @@ impl Bucket {
         }
     }
 
+    /// As [`Self::count_lost`], for a request of which nothing was heard at all. Where nothing is known of
+    /// the limit either, it may have taken the only slot of a window that has just begun: reactions have
+    /// one in 250 ms.
+    pub(super) fn unheard(&mut self, now: Instant) {
+        self.count_lost(now);
+        if matches!(self.kind, Kind::Lane | Kind::Fresh) {
+            self.pause(now, UNKNOWN_WINDOW);
+        }
+    }
+
     /// No request before `now + wait`.
     pub(super) fn pause(&mut self, now: Instant, wait: Duration) {
-        self.paused_until = self.paused_until.max(now + wait);
+        self.pause_until(now + wait);
+    }
+
+    /// No request before.
+    pub(super) fn pause_until(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(until);
     }
 
     /// A 429 came although a slot should have been there: whatever was concluded is doubtful, but for

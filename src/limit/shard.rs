@@ -246,14 +246,14 @@ impl Shard {
     ) {
         let held = self.release(now, permit);
         if sent {
-            self.buckets[permit.bucket].count_lost(now);
+            self.buckets[permit.bucket].unheard(now);
             for &bucket in &held {
-                self.buckets[bucket].count_lost(now);
+                self.buckets[bucket].unheard(now);
             }
             // Its route may have been found to belong elsewhere while it was under way.
             let current = self.index.get(learn::route_key(&permit.key));
             if let Some(current) = current.filter(|&current| current != permit.bucket) {
-                self.buckets[current].count_lost(now);
+                self.buckets[current].unheard(now);
             }
         }
         self.after_release(now, permit, &held, out);

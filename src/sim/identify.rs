@@ -55,11 +55,26 @@ const FETCH_MS_MAX: u64 = 400;
 /// What happens at a time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
-    Asks { bot: u64, shard: u64 },
-    Leaves { ticket: Ticket },
-    Identifies { bot: u64, shard: u64 },
-    Answers { bot: u64, remaining: u32, reset_ms: u64, fails: bool },
-    Other { bot: u64 },
+    Asks {
+        bot: u64,
+        shard: u64,
+    },
+    Leaves {
+        ticket: Ticket,
+    },
+    Identifies {
+        bot: u64,
+        shard: u64,
+    },
+    Answers {
+        bot: u64,
+        remaining: u32,
+        reset_ms: u64,
+        fails: bool,
+    },
+    Other {
+        bot: u64,
+    },
 }
 
 /// A bot as Discord sees it.
@@ -96,7 +111,11 @@ pub fn run(plan: Plan, seed: u64) -> Verdict {
         waiting_max: 100_000,
     };
     let account = |bot: u64| Account {
-        max_concurrency: if bot % 2 == 0 { 1 } else { plan.max_concurrency },
+        max_concurrency: if bot % 2 == 0 {
+            1
+        } else {
+            plan.max_concurrency
+        },
         keys: BTreeMap::new(),
         remaining: plan.total,
         reset_at: start + plan.day,
@@ -296,10 +315,14 @@ impl Run {
         account.remaining = account.remaining.saturating_sub(1);
         self.verdict.identified += 1;
         if early {
-            self.wrong(format!("shard {shard} of bot {bot} within 5 s of {last:?}, at {now:?}"));
+            self.wrong(format!(
+                "shard {shard} of bot {bot} within 5 s of {last:?}, at {now:?}"
+            ));
         }
         if beyond {
-            self.wrong(format!("shard {shard} of bot {bot} beyond the budget at {now:?}"));
+            self.wrong(format!(
+                "shard {shard} of bot {bot} beyond the budget at {now:?}"
+            ));
         }
     }
 
@@ -359,7 +382,10 @@ mod tests {
 
     #[test]
     fn nobody_stays_when_nobody_leaves() {
-        let plan = Plan { leaving: 0, ..FLEET };
+        let plan = Plan {
+            leaving: 0,
+            ..FLEET
+        };
         assert_eq!(seeds(plan), (SEEDS * 16 * 64, 0));
     }
 
@@ -377,7 +403,10 @@ mod tests {
 
     #[test]
     fn a_gateway_that_fails_half_of_the_time_blocks_nobody() {
-        let plan = Plan { failing: 50, ..FLEET };
+        let plan = Plan {
+            failing: 50,
+            ..FLEET
+        };
         let (identified, left) = seeds(plan);
         assert_eq!(identified + left, SEEDS * 16 * 64);
     }

@@ -230,6 +230,20 @@ pub const SURPRISES: &[Surprise] = &[
         },
     },
     Surprise {
+        name: "answers are lost, most of them a bucket's first, which has one slot",
+        most: cost(0, seconds(60)),
+        setup: |seed| {
+            let routes = vec![
+                Route::new(Rule::fixed(1, 250), 1).serial(),
+                Route::new(Rule::sliding(1, 500), 2),
+                Route::new(Rule::fixed(1, 900), 3),
+            ];
+            let mut setup = Setup::new(routes, 120, seed).stream(30.0, 2, 40, seed);
+            setup.network.loss_permille = 100;
+            setup
+        },
+    },
+    Surprise {
         name: "401s in passing, of a token that works",
         most: cost(0, seconds(60)),
         setup: |seed| {

@@ -42,7 +42,7 @@ use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
-use crate::io::{Recycler, Seldom};
+use crate::io::{Recycler, Seldom, buffer};
 use crate::limit::{self, Answer, Limited, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
@@ -124,7 +124,9 @@ pub fn run(
     runtime.block_on(async move {
         let mut sockets = Vec::new();
         let worker = Worker::new(index, process, queue.is_some());
-        let proxy = listeners.into_iter().map(|listener| (listener, Port::Proxy));
+        let proxy = listeners
+            .into_iter()
+            .map(|listener| (listener, Port::Proxy));
         for (listener, port) in proxy.chain(queue.map(|listener| (listener, Port::Identify))) {
             listener.set_nonblocking(driver == Chosen::Epoll)?;
             sockets.push((TcpListener::from_std(listener)?, port));
@@ -378,10 +380,19 @@ const END_CHECK: Duration = Duration::from_millis(10);
 /// Such moments that cut connections get to end in: a second.
 const CUT_CHECKS: u32 = 100;
 
+/// How often buffers that a burst left behind and nobody needed since are freed.
+const TRIM_PAUSE: Duration = Duration::from_secs(10);
+
 /// The ticker: does what is due, then sleeps until something is.
 async fn tick(worker: Rc<Worker>) {
+    let mut trims_at = clock::now() + TRIM_PAUSE;
     while !worker.ending.get() {
         let now = clock::now();
+        worker.process.turns[worker.index].fetch_add(1, Ordering::Relaxed);
+        if trims_at <= now {
+            buffer::trim();
+            trims_at = now + TRIM_PAUSE;
+        }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let shard = worker.local.turn(now);
@@ -395,7 +406,9 @@ async fn tick(worker: Rc<Worker>) {
             Drain::Idle(until) => Some(until),
             Drain::NotYet | Drain::Waiting | Drain::Refused => None,
         };
-        let next = [worker.deadlines.next(), idle, shard, identify, drain]
+        let trim = buffer::has_surplus().then_some(trims_at);
+        let deadlines = worker.deadlines.next();
+        let next = [deadlines, idle, shard, identify, drain, trim]
             .into_iter()
             .flatten()
             .min();

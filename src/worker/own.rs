@@ -12,9 +12,9 @@ use super::Worker;
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Method, Parse, parse_request, parse_response};
+use crate::identify::{Limits, PATIENCE};
 use crate::io::Buf;
 use crate::io::socket::Half;
-use crate::identify::{Limits, PATIENCE};
 use crate::limit::{ClientClass, Reason};
 use crate::mesh::{self, Asked};
 use crate::route;
@@ -122,7 +122,9 @@ impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoToken => f.write_str("there is no token to ask with"),
-            Self::Limited(reason) => write!(f, "its limits do not let the question through: {reason:?}"),
+            Self::Limited(reason) => {
+                write!(f, "its limits do not let the question through: {reason:?}")
+            }
             Self::Status(status) => write!(f, "Discord answered {status}"),
             Self::Answer => f.write_str("Discord's answer is not what it documents"),
             Self::Failed(error) => error.fmt(f),

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::support::http::Client;
 use super::support::program::Program;
-use super::support::{TOKEN, config};
 use super::support::queue::{Stage, ask, assert_free, request, sum};
+use super::support::{TOKEN, config};
 
 fn within(what: Duration, from_ms: u64, to_ms: u64) -> bool {
     (Duration::from_millis(from_ms)..=Duration::from_millis(to_ms)).contains(&what)
@@ -46,7 +46,13 @@ fn the_daily_budget_is_never_exceeded_and_the_reset_is_waited_for() {
     assert_eq!(sum(&metrics, "weir_identify_granted_total"), 5.0);
     let left = "weir_identify_budget_remaining{clientId=\"203039963636301824\"}";
     assert_eq!(sum(&metrics, left), 1.0, "{metrics}");
-    assert_eq!(sum(&metrics, "weir_identify_refused_total{reason=\"wait_too_long\"}"), 1.0);
+    assert_eq!(
+        sum(
+            &metrics,
+            "weir_identify_refused_total{reason=\"wait_too_long\"}"
+        ),
+        1.0
+    );
     assert_eq!(sum(&metrics, "weir_identify_wait_seconds_count"), 5.0);
 }
 
@@ -63,7 +69,11 @@ fn a_gateway_that_cannot_be_asked_blocks_nobody_and_a_warning_says_so() {
     let queue = weir.queue.unwrap();
     let began = Instant::now();
     assert_free(&ask(queue, "/?shard=0").answer(false));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
     assert_free(&ask(queue, "/?shard=1").answer(false));
     assert!(began.elapsed() > Duration::from_secs(5), "one at a time");
     let log = weir.log_lines().join("\n");
@@ -80,7 +90,11 @@ fn an_upstream_that_is_not_there_blocks_nobody() {
     let weir = weir::start(config).unwrap();
     let began = Instant::now();
     assert_free(&ask(weir.gateway_queue_addr().unwrap(), "/?shard=0").answer(false));
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -95,7 +109,9 @@ fn bots_have_queues_of_their_own_and_a_shard_without_one_has_discord_tokens() {
     });
     let of = |who: &str, shard: u64| {
         let mut client = Client::connect(stage.queue());
-        client.send(format!("GET /?shard={shard} HTTP/1.1\r\nHost: q\r\n{who}\r\n"));
+        client.send(format!(
+            "GET /?shard={shard} HTTP/1.1\r\nHost: q\r\n{who}\r\n"
+        ));
         client
     };
     let began = Instant::now();
@@ -151,7 +167,9 @@ fn a_restart_forgets_neither_the_last_start_nor_the_budget() {
     let waited = went.elapsed();
     assert!(within(waited, 4_990, 9_000), "{waited:?}");
     let mut metrics = Client::connect(weir.metrics_addr().unwrap());
-    let text = metrics.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").text();
+    let text = metrics
+        .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .text();
     assert_eq!(sum(&text, "weir_identify_budget_remaining"), 498.0);
     drop((weir, mock));
     std::fs::remove_file(state).unwrap();

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use loadtest::mock::settings::GatewaySettings;
 
 use super::support::http::Client;
+use super::support::queue::{FREE, Stage, ask, assert_free, request};
 use super::support::tls::Authority;
 use super::support::{TOKEN, pem_file};
-use super::support::queue::{FREE, Stage, ask, assert_free, request};
 
 const SPACING: Duration = Duration::from_secs(5);
 
@@ -22,9 +22,15 @@ fn every_method_path_header_and_body_is_accepted() {
     let requests = [
         "GET / HTTP/1.1\r\n\r\n".to_owned(),
         request("/?shard=1"),
-        format!("POST /a/b/c?shard=2 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nContent-Length: 100000\r\n\r\n{long}"),
-        format!("PUT /?shard=3 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
-        format!("TRACE http://a/?shard=4 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nHost: a\r\nHost: b\r\n\r\n"),
+        format!(
+            "POST /a/b/c?shard=2 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nContent-Length: 100000\r\n\r\n{long}"
+        ),
+        format!(
+            "PUT /?shard=3 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        ),
+        format!(
+            "TRACE http://a/?shard=4 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nHost: a\r\nHost: b\r\n\r\n"
+        ),
         format!("brew *?shard=5 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nExpect: tea\r\n\r\n"),
         format!("GET /?shard=6 HTTP/1.0\r\nAuthorization: {TOKEN}\r\n\r\n"),
     ];
@@ -45,7 +51,10 @@ fn every_method_path_header_and_body_is_accepted() {
     thread::sleep(Duration::from_millis(50));
     client.send("abc");
     let answer = client.answer(false);
-    assert_eq!((answer.interim.as_slice(), answer.status), (&[100][..], 200));
+    assert_eq!(
+        (answer.interim.as_slice(), answer.status),
+        (&[100][..], 200)
+    );
 }
 
 #[test]
@@ -59,7 +68,8 @@ fn a_connection_is_kept_for_the_next_shard_and_closed_where_its_client_wants_tha
     client.send(request("/?shard=3") + &request("/?shard=4"));
     assert_free(&client.answer(false));
     assert_free(&client.answer(false));
-    let close = format!("GET /?shard=5 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nConnection: close\r\n\r\n");
+    let close =
+        format!("GET /?shard=5 HTTP/1.1\r\nAuthorization: {TOKEN}\r\nConnection: close\r\n\r\n");
     let answer = client.ask(&close);
     assert_free(&answer);
     assert_eq!(answer.header("connection"), Some("close"));
@@ -77,12 +87,27 @@ fn what_is_no_request_is_refused_and_what_does_not_come_is_cut_off() {
     for (sent, status) in [
         ("GET /\r\n\r\n".to_owned(), 400),
         ("GET / HTTP/1.1\nHost: x\n\n".to_owned(), 400),
-        (format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(70_000)), 431),
-        (format!("POST / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n{}", "a".repeat(1_200_000)), 413),
-        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n".to_owned(), 400),
+        (
+            format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(70_000)),
+            431,
+        ),
+        (
+            format!(
+                "POST / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n{}",
+                "a".repeat(1_200_000)
+            ),
+            413,
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n".to_owned(),
+            400,
+        ),
         // The rest never comes.
         ("GET / HTTP/1.1\r\nHost:".to_owned(), 408),
-        ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab".to_owned(), 408),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab".to_owned(),
+            408,
+        ),
     ] {
         let mut client = Client::connect(stage.queue());
         // weir may have answered before all of it was sent.
@@ -94,7 +119,13 @@ fn what_is_no_request_is_refused_and_what_does_not_come_is_cut_off() {
     // Silence is cut off without a word.
     let mut silent = Client::connect(stage.queue());
     assert!(silent.is_closed());
-    assert_eq!(stage.metrics().matches("weir_identify_granted_total 0").count(), 1);
+    assert_eq!(
+        stage
+            .metrics()
+            .matches("weir_identify_granted_total 0")
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -141,7 +172,10 @@ fn a_process_that_is_killed_while_it_waits_costs_its_key_no_slot() {
     let mut children: Vec<_> = (0..3)
         .map(|_| {
             Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "door::a_process_that_is_killed_while_it_waits_costs_its_key_no_slot"])
+                .args([
+                    "--exact",
+                    "door::a_process_that_is_killed_while_it_waits_costs_its_key_no_slot",
+                ])
                 .env("WEIR_TEST_QUEUE_TO_BE_KILLED_AT", stage.queue().to_string())
                 .stdout(Stdio::null())
                 .spawn()
@@ -158,7 +192,10 @@ fn a_process_that_is_killed_while_it_waits_costs_its_key_no_slot() {
     }
     assert_free(&last.answer(false));
     let waited = went.elapsed();
-    assert!((SPACING..SPACING + Duration::from_secs(2)).contains(&waited), "{waited:?}");
+    assert!(
+        (SPACING..SPACING + Duration::from_secs(2)).contains(&waited),
+        "{waited:?}"
+    );
 }
 
 #[test]

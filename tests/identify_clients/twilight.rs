@@ -31,7 +31,9 @@ fn the_documented_request_is_answered_when_the_shard_may_go() {
         let answer = reqwest::get(format!("http://{queue}")).await.unwrap();
         assert!(answer.status().is_success());
         assert_eq!(answer.text().await.unwrap(), FREE);
-        let answer = reqwest::get(format!("http://{queue}?shard=42")).await.unwrap();
+        let answer = reqwest::get(format!("http://{queue}?shard=42"))
+            .await
+            .unwrap();
         assert!(answer.status().is_success());
         assert!(began.elapsed() >= Duration::from_secs(5));
     });

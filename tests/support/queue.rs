@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::http::{Answer, Client};
 use loadtest::mock::settings::{GatewaySettings, Settings};
 use loadtest::mock::{self, MockConfig, MockHandle};
-use super::http::{Answer, Client};
 use weir::{Config, Handle};
 
 /// What a shard that may go is told.
@@ -58,7 +58,9 @@ impl Stage {
     pub fn metrics(&self) -> String {
         let addr = self.weir.metrics_addr().expect("metrics are on");
         let mut client = Client::connect(addr);
-        client.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").text()
+        client
+            .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .text()
     }
 
     /// Waits until so many shards wait.

@@ -109,6 +109,9 @@ impl Shard {
         } else if let Some(lane) = self.index.get(learn::lane_key(key)) {
             self.move_waiters(lane, key.route, bucket);
             self.hold(lane, key.route, bucket);
+            // A request from there of which nothing was heard may have been for this bucket.
+            let paused = self.buckets[lane].paused_until;
+            self.buckets[bucket].pause_until(paused);
         }
     }
 

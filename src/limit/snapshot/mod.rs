@@ -34,12 +34,12 @@ mod starts;
 mod times;
 
 pub use codec::{BYTES_MAX, Broken, Seal};
-pub use starts::Starts;
 pub(super) use record::{
     BucketRecord, Code, HintRecord, IdentityRecord, More, OffenceRecord, Record, TokenRecord,
     WindowRecord,
 };
 pub(super) use shelf::Shelf;
+pub use starts::Starts;
 pub(super) use times::{Times, ago, left};
 
 use super::ask::BucketKey;

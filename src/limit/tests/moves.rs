@@ -258,8 +258,13 @@ fn a_request_lost_before_the_first_answer_counts_after_it() {
     let [lost, first] = [1, 2].map(|slot| go(limiter.acquire(ms(1000), &ask(slot, 5), &mut out)));
     limiter.no_answer(ms(1030), lost, true, &mut out);
     limiter.report(ms(1040), first, &answer(5, 2, 5_006.0, 5.0), &mut out);
-    let _left = go(limiter.acquire(ms(1050), &ask(3, 5), &mut out));
+    // Nothing was known of the window when it was lost.
+    waits(limiter.acquire(ms(1050), &ask(3, 5), &mut out));
     waits(limiter.acquire(ms(1050), &ask(4, 5), &mut out));
+    limiter.tick(ms(2029), 0, &mut out);
+    assert!(slots(&mut out).is_empty());
+    limiter.tick(ms(2031), 0, &mut out);
+    assert_eq!(slots(&mut out), [3]);
 }
 
 #[test]

@@ -94,5 +94,9 @@ fn a_change_waits_for_one_of_its_route_that_went_unknown_beside_another_route() 
     limiter.report(ms(1020), elsewhere, &answer(5, 4, 5_006.0, 5.0), &mut out);
     waits(&limiter.acquire(ms(1030), &change(4), &mut out));
     limiter.no_answer(ms(1040), first, true, &mut out);
+    // It may have taken the only slot of a window of which nothing is known.
+    limiter.tick(ms(2039), 0, &mut out);
+    assert_eq!(goes(&mut out).len(), 0);
+    limiter.tick(ms(2041), 0, &mut out);
     assert_eq!(goes(&mut out).len(), 1);
 }

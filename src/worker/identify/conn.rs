@@ -15,16 +15,16 @@ use super::{AUTHORIZATION_BYTES_MAX, Verdict, Waiting, draining, query, refused,
 use crate::clock::{self, Instant};
 use crate::error::Kind as ErrorKind;
 use crate::http1::{
-    BadRequest, BodyTracker, CONTINUE, Framing, Parse, Reply, RequestOutline, Version, may_complete,
-    outline_request,
+    BadRequest, BodyTracker, CONTINUE, Framing, Parse, Reply, RequestOutline, Version,
+    may_complete, outline_request,
 };
 use crate::identify::Ask;
 use crate::io::deadline::Armed;
 use crate::io::socket::{Half, Peek, borrow, peek};
 use crate::limit;
 use crate::metrics::Refusal;
-use crate::route::identity::{self, Kind};
 use crate::route::PathIdentity;
+use crate::route::identity::{self, Kind};
 use crate::worker::conn::{self, Client, Next};
 use crate::worker::wait::{self, First, first};
 use crate::worker::{Worker, reply};
@@ -126,11 +126,7 @@ async fn line_up(
 }
 
 /// Waits for the verdict while the client is there; `None` when it leaves.
-async fn turn(
-    client: &Client,
-    since: Instant,
-    waiting: &mut Option<Waiting>,
-) -> Option<Verdict> {
+async fn turn(client: &Client, since: Instant, waiting: &mut Option<Waiting>) -> Option<Verdict> {
     let waiting = waiting.as_mut()?;
     loop {
         let heard = {
@@ -365,7 +361,10 @@ fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
         && let Some(door) = &worker.identify
         && let Some(unsaid) = door.unnamed.happened(clock::now())
     {
-        tracing::warn!(unsaid, "a shard did not name itself by ?shard=; it is taken for shard 0");
+        tracing::warn!(
+            unsaid,
+            "a shard did not name itself by ?shard=; it is taken for shard 0"
+        );
     }
     Asked {
         ask: Ask {

@@ -254,7 +254,9 @@ impl Waiting {
         let mut waiters = door.waiters.borrow_mut();
         let waiter = waiters.get_mut(self.ticket.waiter as usize)?;
         // Otherwise it would be given back as unused.
-        let went = waiter.verdict.take_if(|verdict| matches!(verdict, Verdict::Go));
+        let went = waiter
+            .verdict
+            .take_if(|verdict| matches!(verdict, Verdict::Go));
         went.map(|_| self.ticket)
     }
 }
@@ -302,11 +304,10 @@ fn refused(refusal: &Refusal) -> Reply<'static> {
         Reason::WaitingFull => {
             Reply::error(503, "too many shards wait (GATEWAY_QUEUE_MAX_WAITING)").retry_after(wait)
         }
-        Reason::BotsFull => Reply::error(
-            503,
-            "shards of too many bots wait (GATEWAY_QUEUE_MAX_BOTS)",
-        )
-        .retry_after(wait),
+        Reason::BotsFull => {
+            Reply::error(503, "shards of too many bots wait (GATEWAY_QUEUE_MAX_BOTS)")
+                .retry_after(wait)
+        }
     }
 }
 
