@@ -111,7 +111,7 @@ pub fn run(plan: Plan, seed: u64) -> Verdict {
         waiting_max: 100_000,
     };
     let account = |bot: u64| Account {
-        max_concurrency: if bot % 2 == 0 {
+        max_concurrency: if bot.is_multiple_of(2) {
             1
         } else {
             plan.max_concurrency
@@ -142,7 +142,7 @@ pub fn run(plan: Plan, seed: u64) -> Verdict {
             run.at(at, Event::Other { bot });
         }
     }
-    run.to_the_end();
+    run.finish();
     run.verdict
 }
 
@@ -162,7 +162,7 @@ impl Run {
         }
     }
 
-    fn to_the_end(&mut self) {
+    fn finish(&mut self) {
         for _ in 0..STEPS_MAX {
             let event = self.events.first_key_value().map(|(&(at, _), _)| at);
             let deadline = self.queues.next_deadline();
