@@ -198,7 +198,7 @@ impl Budget {
 
     fn is_low(&self) -> bool {
         // So that what others start within a minute does not use it up unseen.
-        self.remaining <= (self.total / 10).max(2 * self.max_concurrency)
+        self.remaining <= (self.total / 10).max(self.max_concurrency.saturating_mul(2))
     }
 
     fn failed_pause(&self) -> Duration {
