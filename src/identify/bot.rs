@@ -8,7 +8,7 @@ use super::{Ask, GATHER, Output, Reason, Refusal, SPACING, Ticket};
 use crate::clock::Instant;
 use crate::route::identity::Client;
 
-/// Grants are remembered for this long, for what `/gateway/bot` may not have counted yet. At least
+/// Grants are remembered for this long after their answer, for what `/gateway/bot` may not have counted yet. At least
 /// [`SPACING`].
 const REMEMBERED: Duration = Duration::from_secs(15);
 
@@ -334,6 +334,7 @@ impl Bot {
 
     fn forget(&mut self, now: Instant) {
         while let Some(granted) = self.granted.front()
+            && granted.sent
             && granted.at + REMEMBERED <= now
         {
             self.granted.pop_front();

@@ -202,6 +202,21 @@ fn the_five_seconds_count_from_when_the_answer_left() {
 }
 
 #[test]
+fn an_answer_that_leaves_ever_so_late_counts_all_the_same() {
+    let mut room = Room::told(1, 1_000, 1_000, 36_000);
+    room.sends = false;
+    room.ask(0).unwrap();
+    room.until(100.0);
+    // Whatever else happens meanwhile.
+    room.tell(2, 1_000, 1_000, 36_000);
+    let ticket = room.tickets[0];
+    room.queues.sent(room.now, ticket);
+    room.ask(2).unwrap();
+    room.until(200.0);
+    assert_eq!(room.went[1].1, Duration::from_secs(100) + SPACING);
+}
+
+#[test]
 fn a_shard_that_leaves_gives_its_place_up_and_releases_nobody_early() {
     let mut room = Room::told(1, 1_000, 1_000, 3_600);
     let tickets: Vec<_> = (0..4).map(|shard| room.ask(shard).unwrap()).collect();
