@@ -268,13 +268,13 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
     // The lists and the files of TLS have their own tests; the others take any text.
     let expected = [
         "ALLOW_FROM",
-        "DISCORD_TOKEN",
         "TLS_CERT_FILE",
         "TLS_KEY_FILE",
         "TLS_CLIENT_CA_FILE",
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
+        "DISCORD_TOKEN",
         "STATE_FILE",
         "CLUSTER_MEMBERS",
         "CLUSTER_DNS",
