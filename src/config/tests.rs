@@ -113,7 +113,7 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("MAX_BUCKETS", "7", |c| c.max_buckets = 7),
         ("MAX_BEARER_COUNT", "7", |c| c.max_bearer_count = 7),
         ("GATEWAY_QUEUE_PORT", "0", |c| {
-            c.gateway_queue_port = Some(0)
+            c.gateway_queue_port = Some(0);
         }),
         ("DISCORD_TOKEN", "a.b.c", |c| {
             c.discord_token = Some("a.b.c".parse().unwrap());

@@ -113,7 +113,7 @@ fn what_is_no_request_is_refused_and_what_does_not_come_is_cut_off() {
         // weir may have answered before all of it was sent.
         let _ = client.stream.write_all(sent.as_bytes());
         let answer = client.answer(false);
-        assert_eq!(answer.status, status, "{:.60}", sent);
+        assert_eq!(answer.status, status, "{sent:.60}");
         assert!(client.is_closed());
     }
     // Silence is cut off without a word.
