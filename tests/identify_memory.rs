@@ -28,11 +28,12 @@ const CPU_MAX: Duration = Duration::from_millis(40);
 /// CPU time of a process.
 fn cpu(pid: u32) -> Duration {
     let nanos = fs::read_dir(format!("/proc/{pid}/task"))
-        .unwrap()
+        .expect("/proc tells")
         .map(|task| {
-            let stat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-            let nanos = stat.split(' ').next().unwrap();
-            nanos.parse::<u64>().unwrap()
+            let stat = fs::read_to_string(task.expect("/proc tells").path().join("schedstat"))
+                .expect("/proc tells");
+            let nanos = stat.split(' ').next().expect("/proc tells");
+            nanos.parse::<u64>().expect("/proc tells")
         });
     Duration::from_nanos(nanos.sum())
 }

@@ -3,5 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
 mod bot;
+#[cfg(test)]
 mod door;

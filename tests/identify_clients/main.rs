@@ -3,5 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
 mod fleet;
+#[cfg(test)]
 mod twilight;
