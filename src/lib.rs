@@ -5,8 +5,10 @@
 //!
 //! # The map
 //! ```text
-//! level 0  caseless  clock   error   config   what everything stands on
-//! level 1  http1   route   limit   identify   metrics   pure: bytes and time in, decisions out
+//! level 0  caseless  clock   destination
+//!          error   config                     what everything stands on
+//! level 1  http1   route   limit
+//!          identify   metrics                 pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
 //!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
@@ -35,6 +37,8 @@ pub mod admin;
 mod caseless;
 pub mod clock;
 pub mod config;
+pub mod destination;
+pub mod egress;
 pub mod error;
 pub mod http1;
 pub mod identify;

@@ -6,12 +6,14 @@
 //! where it has the setting, so that weir can take its place unchanged.
 //!
 //! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
-//! `buckets`, `gateway` and `allow` are those with a grammar of their own, `tls` the one of several parts.
+//! `buckets`, `gateway` and `allow` are those with a grammar of their own, `tls` and `redis` those of
+//! several parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
 mod gateway;
+mod redis;
 mod setting;
 mod source;
 mod tls;
@@ -25,6 +27,7 @@ use std::time::Duration;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use gateway::{BotToken, NotAToken};
+pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
@@ -141,6 +144,24 @@ pub struct Config {
     pub gateway_queue_max_waiting_per_bot: usize,
     /// `GATEWAY_QUEUE_MAX_BOTS`: bots that the identify queue keeps track of.
     pub gateway_queue_max_bots: usize,
+
+    /// `REDIS_ADDR`: where forward proxies share their caps. This and the settings below are taken
+    /// together by [`Config::redis`].
+    pub redis_addr: Option<RedisUrl>,
+    /// `REDIS_USERNAME`.
+    pub redis_username: Option<String>,
+    /// `REDIS_PASSWORD`.
+    pub redis_password: Option<Secret>,
+    /// `REDIS_DB`.
+    pub redis_db: Option<u32>,
+    /// `REDIS_FAIL`.
+    pub redis_fail: RedisFail,
+    /// `REDIS_MAX_LIFETIME`: see [`RedisSettings::max_lifetime`].
+    pub redis_max_lifetime: Duration,
+    /// `REDIS_TIMEOUT`: see [`RedisSettings::timeout`].
+    pub redis_timeout: Duration,
+    /// `REDIS_SCAN_INTERVAL`: see [`RedisSettings::scan_interval`].
+    pub redis_scan_interval: Option<Duration>,
 }
 
 impl Default for Config {
@@ -190,6 +211,14 @@ impl Default for Config {
             gateway_queue_max_waiting: bounds::GATEWAY_WAITING,
             gateway_queue_max_waiting_per_bot: bounds::GATEWAY_WAITING_PER_BOT,
             gateway_queue_max_bots: bounds::GATEWAY_BOTS,
+            redis_addr: None,
+            redis_username: None,
+            redis_password: None,
+            redis_db: None,
+            redis_fail: RedisFail::Local,
+            redis_max_lifetime: redis::MAX_LIFETIME,
+            redis_timeout: redis::TIMEOUT,
+            redis_scan_interval: Some(redis::SCAN_INTERVAL),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
 use super::gateway::GATEWAY;
+use super::redis::REDIS;
 use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
 /// One thing that can be decided.
@@ -53,6 +54,7 @@ pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
     ("Upstream", UPSTREAM),
     ("Limits", LIMITS),
     ("Identify queue", GATEWAY),
+    ("Forward proxies that share their caps", REDIS),
     ("Process", PROCESS),
     ("Accepted for nirn-proxy, without effect", IGNORED),
 ];
@@ -449,7 +451,7 @@ fn parse<T: FromStr>(value: &str) -> Option<T> {
 }
 
 /// A whole number in decimal digits alone: no sign.
-fn number<T: FromStr>(value: &str) -> Option<T> {
+pub(super) fn number<T: FromStr>(value: &str) -> Option<T> {
     if value.bytes().all(|b| b.is_ascii_digit()) {
         parse(value)
     } else {
@@ -469,7 +471,7 @@ pub(super) fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> 
     number(value).filter(|count| range.contains(count))
 }
 
-fn millis(value: &str, range: RangeInclusive<u64>) -> Option<Duration> {
+pub(super) fn millis(value: &str, range: RangeInclusive<u64>) -> Option<Duration> {
     number(value)
         .filter(|ms| range.contains(ms))
         .map(Duration::from_millis)

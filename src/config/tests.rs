@@ -55,6 +55,26 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("ALLOW_FROM", "10.0.0.0/8,::1", |c| {
             c.allow_from = "10.0.0.0/8,::1".parse().unwrap();
         }),
+        ("REDIS_ADDR", "redis:7", |c| {
+            c.redis_addr = Some("redis:7".parse().unwrap());
+        }),
+        ("REDIS_USERNAME", "me", |c| {
+            c.redis_username = Some("me".to_owned());
+        }),
+        ("REDIS_PASSWORD", "p", |c| {
+            c.redis_password = Some("p".into());
+        }),
+        ("REDIS_DB", "7", |c| c.redis_db = Some(7)),
+        ("REDIS_FAIL", "closed", |c| {
+            c.redis_fail = RedisFail::Closed;
+        }),
+        ("REDIS_MAX_LIFETIME", "1000", |c| {
+            c.redis_max_lifetime = Duration::from_secs(1);
+        }),
+        ("REDIS_TIMEOUT", "10", |c| {
+            c.redis_timeout = Duration::from_millis(10);
+        }),
+        ("REDIS_SCAN_INTERVAL", "0", |c| c.redis_scan_interval = None),
         ("CORE_DUMPS", "true", |c| c.core_dumps = true),
         ("ENABLE_METRICS", "false", |c| c.enable_metrics = false),
         ("METRICS_PORT", "65535", |c| c.metrics_port = 65_535),
@@ -169,6 +189,20 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
     const WAITING: &str = "a number 1 to 10000000";
     let table = [
         (
+            "REDIS_ADDR",
+            "rediss://redis",
+            "host:port, redis://user:password@host:port/db or unix:///path; Redis over TLS is not spoken",
+        ),
+        ("REDIS_DB", "-1", "a number 0 to 2147483647"),
+        ("REDIS_FAIL", "maybe", "closed, open or local"),
+        ("REDIS_MAX_LIFETIME", "999", "milliseconds 1000 to 86400000"),
+        ("REDIS_TIMEOUT", "9", "milliseconds 10 to 10000"),
+        (
+            "REDIS_SCAN_INTERVAL",
+            "99",
+            "milliseconds 100 to 3600000, or 0",
+        ),
+        (
             "BIND_IP",
             "localhost",
             "an IP address such as 127.0.0.1 or ::",
@@ -275,6 +309,8 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
         "DISCORD_TOKEN",
+        "REDIS_USERNAME",
+        "REDIS_PASSWORD",
         "STATE_FILE",
         "CLUSTER_MEMBERS",
         "CLUSTER_DNS",
