@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Longest name of a host (RFC 1035 2.3.4, in text).
 pub const NAME_BYTES_MAX: usize = 253;
@@ -33,9 +34,9 @@ pub struct Destination {
 
 /// What connections are counted under: a host with its port, which is left away where it is 80 or
 /// 443, as dprl has it: `api.example.com`, `api.example.com:8443`, `2001:db8::1`,
-/// `[2001:db8::1]:8443`.
+/// `[2001:db8::1]:8443`. A copy costs one atomic operation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostKey(Box<str>);
+pub struct HostKey(Arc<str>);
 
 impl Host {
     /// Reads a name, an IPv4 address, or an IPv6 address with or without its brackets. `None` for
@@ -155,7 +156,7 @@ impl HostKey {
     fn of(host: &Host, port: Option<u16>) -> Self {
         Self(match (host, port) {
             (_, Some(port)) if !matches!(port, 80 | 443) => format!("{host}:{port}").into(),
-            (Host::Name(name), _) => name.clone(),
+            (Host::Name(name), _) => (**name).into(),
             // Without a port there is nothing that brackets would have to be told from.
             (Host::Ip(address), _) => address.to_string().into(),
         })

@@ -9,7 +9,8 @@
 //!          error   config                     what everything stands on
 //! level 1  http1   route   limit
 //!          identify   metrics                 pure: bytes and time in, decisions out
-//! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
+//! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
+//!          cluster                            who else serves, and whom (its core is pure)
 //!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
@@ -36,6 +37,7 @@
 pub mod admin;
 mod caseless;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod destination;
 pub mod egress;
@@ -67,6 +69,8 @@ pub mod upstream;
 pub mod worker;
 
 pub use config::Config;
+#[cfg(feature = "io")]
+pub use egress::ForwardProxy;
 pub use error::StartError;
 #[cfg(feature = "io")]
 pub use server::{Handle, start};

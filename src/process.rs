@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::cluster::Members;
 use crate::config::Config;
+use crate::egress::Limits;
 use crate::identify::Queues;
 use crate::io::memory;
 use crate::mesh::Mesh;
@@ -29,8 +31,12 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// Who serves whom, if there are several nodes.
+    pub cluster: Option<Arc<Members>>,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
+    /// The caps of the forward proxy; `None` if there is none.
+    pub forward: Option<Limits>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
     /// then.
     pub metrics: Box<[Table]>,
@@ -134,6 +140,9 @@ impl Process {
             let queues = self.identify.lock();
             let census = queues.unwrap_or_else(PoisonError::into_inner).census();
             metrics::encode_starts(&census, &mut text);
+        }
+        if let Some(forward) = &self.forward {
+            forward.metrics_text(&mut text);
         }
         text
     }

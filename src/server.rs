@@ -20,10 +20,13 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
+use crate::cluster::{Cluster, Members};
 use crate::config::{Config, Wrong};
+use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::identify::{self, Queues};
 use crate::io::descriptors::{self, Shares, Wanted};
+use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
@@ -35,7 +38,7 @@ use crate::systemd::Inherited;
 use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
-use crate::worker::{self, accept};
+use crate::worker;
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
 pub struct Handle {
@@ -45,6 +48,8 @@ pub struct Handle {
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
+    forward: Option<ForwardProxy>,
+    cluster: Option<Cluster>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
 }
@@ -118,10 +123,10 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     let mut listeners = sockets.for_workers(workers).map_err(not_listening)?;
     let inherited = !listeners.is_empty();
     for listener in listeners.iter().flatten() {
-        accept::bound_unsent(listener).map_err(not_listening)?;
+        listen::bound_unsent(listener).map_err(not_listening)?;
     }
     if !inherited {
-        let own = accept::bind(address, workers).map_err(not_listening)?;
+        let own = listen::bind(address, workers).map_err(not_listening)?;
         listeners = own.into_iter().map(|listener| vec![listener]).collect();
     }
     let proxy_addr = listeners[0][0].local_addr().map_err(not_listening)?;
@@ -136,13 +141,25 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     let queue = queue.transpose()?;
     let queue_addr = queue.as_ref().map(|(_, address)| *address);
     let mut queue = queue.map(|(listener, _)| listener);
+    let mut cluster = Cluster::bind(&config)?;
     // After the ports: they show that no other weir, whose file it is, runs here.
-    let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
+    let shared_seeds = cluster.as_ref().map(Cluster::seeds);
+    let open_state = |path| Kept::open(path, shared_seeds);
+    let kept = config.state_file.as_deref().map(open_state).transpose()?;
     let shares = shares(&config, workers);
+    let forward = match config.forward.port {
+        Some(_) => Some(ForwardProxy::start_with(
+            Options::of(&config),
+            shares.forward,
+        )?),
+        None => None,
+    };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let key_seeds = kept.as_ref().and_then(Kept::seeds);
-    let key_seeds = key_seeds.unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
+    let key_seeds = shared_seeds
+        .or(key_seeds)
+        .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
@@ -153,7 +170,9 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
+        cluster: cluster.as_ref().map(|cluster| cluster.members().clone()),
         tls,
+        forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
@@ -179,6 +198,11 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         }
         None => None,
     };
+    if let Some(cluster) = &mut cluster {
+        cluster.start(&process.config, proxy_addr, &process.mesh)?;
+        // Before anybody is served: what others serve is theirs.
+        cluster.members().wait_for_others(FIND_OTHERS);
+    }
     let admin = match admin {
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
@@ -191,6 +215,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         admin,
         workers: Vec::new(),
         keeper,
+        forward,
+        cluster,
         sender,
         events,
     };
@@ -228,6 +254,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         metrics = handle.metrics_addr().map(tracing::field::display),
         gateway_queue = handle.gateway_queue_addr().map(tracing::field::display),
         tls = handle.process.tls.is_some(),
+        forward = handle.forward().map(|forward| tracing::field::display(forward.addr())),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,
@@ -240,7 +267,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
 fn bind_queue(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
     let address = SocketAddr::new(config.bind_ip, port);
     let not_listening = |source| StartError::listening("GATEWAY_QUEUE_PORT", address, source);
-    let listener = accept::bind(address, 1).map_err(not_listening)?.pop();
+    let listener = listen::bind(address, 1).map_err(not_listening)?.pop();
     let listener = listener.ok_or_else(|| not_listening(io::ErrorKind::NotFound.into()))?;
     let address = listener.local_addr().map_err(not_listening)?;
     Ok((listener, address))
@@ -286,6 +313,16 @@ impl Handle {
     /// Where shards ask when they may IDENTIFY; `None` without `GATEWAY_QUEUE_PORT`.
     pub fn gateway_queue_addr(&self) -> Option<SocketAddr> {
         self.queue_addr
+    }
+
+    /// The forward proxy; `None` without `FORWARD_PORT`.
+    pub fn forward(&self) -> Option<&ForwardProxy> {
+        self.forward.as_ref()
+    }
+
+    /// Who serves whom, if there are several nodes.
+    pub fn members(&self) -> Option<&Arc<Members>> {
+        self.process.cluster.as_ref()
     }
 
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
@@ -342,8 +379,15 @@ impl Handle {
     }
 
     fn stop(&mut self, deadline: Duration) -> bool {
+        let until = clock::now() + deadline;
         self.process.draining.store(true, Ordering::SeqCst);
+        if let Some(cluster) = &self.cluster {
+            cluster.leave();
+        }
         self.nudge();
+        if let Some(forward) = &self.forward {
+            forward.begin_to_stop();
+        }
         let mut sound = self.wait_for_workers(deadline);
         self.process.refusing.store(true, Ordering::SeqCst);
         self.nudge();
@@ -355,7 +399,11 @@ impl Handle {
                 tracing::error!("a worker panicked");
             }
         }
+        if let Some(mut forward) = self.forward.take() {
+            sound &= forward.finish(until.saturating_duration_since(clock::now()));
+        }
         self.admin = None;
+        self.cluster = None;
         // Now that nothing is sent any more.
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
@@ -398,6 +446,10 @@ impl Handle {
     }
 }
 
+/// How long a start waits for other nodes of the cluster: several rounds of datagrams, and hardly
+/// longer than a start takes.
+const FIND_OTHERS: Duration = Duration::from_secs(1);
+
 /// How often it is looked at whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -432,6 +484,10 @@ fn shares(config: &Config, workers: usize) -> Shares {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
+        forward: config
+            .forward
+            .port
+            .map_or(0, |_| config.forward.max_clients),
     };
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);
@@ -442,6 +498,14 @@ fn shares(config: &Config, workers: usize) -> Shares {
             upstream_connections_of_each_worker = shares.upstream,
             wanted = wanted.upstream,
             "open files are limited too low for UPSTREAM_MAX_CONNECTIONS; LimitNOFILE or ulimit -Hn allows more"
+        );
+    }
+    if shares.forward < wanted.forward {
+        tracing::warn!(
+            limit,
+            forward_clients = shares.forward,
+            wanted = wanted.forward,
+            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
         );
     }
     if shares.clients < wanted.clients {

@@ -19,6 +19,8 @@ pub struct Program {
     pub metrics: SocketAddr,
     /// Where shards ask, if they can.
     pub queue: Option<SocketAddr>,
+    /// The forward proxy, if there is one.
+    pub forward: Option<SocketAddr>,
     /// What it logged before it said that it serves.
     pub before_serving: Vec<String>,
     child: Child,
@@ -103,7 +105,7 @@ impl Program {
             });
         }
         let mut seen = Vec::new();
-        let (proxy, metrics, queue) = loop {
+        let (proxy, metrics, forward, queue) = loop {
             let line = log
                 .recv_timeout(Duration::from_secs(20))
                 .unwrap_or_else(|_| {
@@ -113,7 +115,9 @@ impl Program {
                 let queue = line
                     .contains("gateway_queue")
                     .then(|| address(&line, "gateway_queue"));
-                break (address(&line, "proxy"), address(&line, "metrics"), queue);
+                let forward = line.contains("forward").then(|| address(&line, "forward"));
+                let metrics = address(&line, "metrics");
+                break (address(&line, "proxy"), metrics, forward, queue);
             }
             seen.push(line);
         };
@@ -121,6 +125,7 @@ impl Program {
             proxy,
             metrics,
             queue,
+            forward,
             before_serving: seen,
             child,
             log,

@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod cluster_sim;
 mod compare;
 mod demo;
 mod handoff;
@@ -9,6 +10,7 @@ mod pictures;
 mod scale;
 mod sim;
 mod soak;
+mod tunnel;
 
 use std::io;
 
@@ -30,6 +32,8 @@ enum Command {
     Load(load::Args),
     /// Run weir's limiter and three reference limiters against a simulated Discord.
     Sim(sim::Args),
+    /// Run nodes of a cluster, and what befalls them, against a simulated Discord.
+    ClusterSim(cluster_sim::Args),
     /// Show bots, weir and a mock Discord at work for some seconds.
     Demo(demo::Args),
     /// Compare weir with nginx, haproxy and a bare byte relay.
@@ -38,6 +42,8 @@ enum Command {
     Scale(scale::Args),
     /// Measure deciding in place against pure messages between two workers.
     Handoff(handoff::Args),
+    /// Measure a tunnel of the forward proxy against a bare relay.
+    Tunnel(tunnel::Args),
     /// Run weir under load, faults and churn, and look for anything wrong, lost, stuck or leaked.
     Soak(soak::Args),
     /// Draw a run's pictures.
@@ -51,10 +57,12 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
         Command::Mock(args) => mock::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::ClusterSim(args) => cluster_sim::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Handoff(args) => handoff::run(&args),
+        Command::Tunnel(args) => tunnel::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Pictures(args) => pictures::run(&args),
         Command::Part(args) => compare::run_part(&args),
