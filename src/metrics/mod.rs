@@ -26,6 +26,7 @@ mod counters;
 mod forward;
 mod gauge;
 mod requests;
+mod starts;
 mod text;
 mod tls;
 
@@ -33,6 +34,7 @@ pub use counters::{Counters, Refusal, Scope};
 pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use requests::{SERIES_MAX, SeriesKey};
+pub use starts::encode_starts;
 pub use tls::{HandshakeFailure, Tls};
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ pub mod accept;
 mod conn;
 mod exchange;
 mod full;
+mod identify;
 mod own;
 mod pace;
 mod proxy;
@@ -34,6 +35,7 @@ use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
+use self::accept::Port;
 use self::pace::Laggards;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
@@ -97,11 +99,14 @@ pub(crate) struct Worker {
     seen: RefCell<AHashSet<u64>>,
     /// What `GET /gateway/bot` falls under, but for the bot.
     gateway: BucketKey,
+    /// The identify queue, on the one worker that serves it.
+    identify: Option<identify::Door>,
 }
 
 /// Runs worker `index` on the calling thread until it has drained.
 ///
-/// `ready` is called once the runtime stands.
+/// `queue` is the identify queue's listener, on the worker that serves it. `ready` is called once the
+/// runtime stands.
 ///
 /// # Errors
 /// The runtime or the listener cannot be set up.
@@ -109,6 +114,7 @@ pub fn run(
     index: usize,
     process: Arc<Process>,
     listeners: Vec<std::net::TcpListener>,
+    queue: Option<std::net::TcpListener>,
     driver: Chosen,
     ready: impl FnOnce(()),
 ) -> io::Result<()> {
@@ -117,17 +123,20 @@ pub fn run(
     ready(());
     runtime.block_on(async move {
         let mut sockets = Vec::new();
-        for listener in listeners {
+        let worker = Worker::new(index, process, queue.is_some());
+        let proxy = listeners
+            .into_iter()
+            .map(|listener| (listener, Port::Proxy));
+        for (listener, port) in proxy.chain(queue.map(|listener| (listener, Port::Identify))) {
             listener.set_nonblocking(driver == Chosen::Epoll)?;
-            sockets.push(TcpListener::from_std(listener)?);
+            sockets.push((TcpListener::from_std(listener)?, port));
         }
-        let worker = Worker::new(index, process);
         let ticker = monoio::spawn(tick(worker.clone()));
         // Tasks of their own, which can let others have their turn; this one is polled again and again
         // before any other if it wakes itself.
-        let accept = |socket| {
+        let accept = |(socket, port)| {
             let cancel = worker.accepting.borrow().handle();
-            monoio::spawn(accept::run(worker.clone(), socket, cancel))
+            monoio::spawn(accept::run(worker.clone(), socket, port, cancel))
         };
         let accepting: Vec<_> = sockets.into_iter().map(accept).collect();
         for socket in accepting {
@@ -146,7 +155,7 @@ pub fn run(
 }
 
 impl Worker {
-    fn new(index: usize, process: Arc<Process>) -> Rc<Self> {
+    fn new(index: usize, process: Arc<Process>, serves_queue: bool) -> Rc<Self> {
         let now = clock::now();
         let alarm = Rc::new(Alarm::default());
         let deadlines = Deadlines::new(now, alarm.clone());
@@ -173,6 +182,7 @@ impl Worker {
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
+            identify: serves_queue.then(|| identify::Door::new(process.identify.clone())),
             process,
         })
     }
@@ -291,6 +301,9 @@ impl Worker {
         }
         if refusing && self.drain.get() == Drain::Waiting {
             self.local.refuse_waiting(reply::RESTART);
+            if let Some(door) = &self.identify {
+                door.close();
+            }
             self.drain.set(Drain::Refused);
         }
     }
@@ -383,6 +396,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let shard = worker.local.turn(now);
+        let identify = identify::tick(&worker, now);
         // After the mailbox was read, so that the nudge that announces the end is not lost.
         if worker.process.is_draining() {
             worker.drain(now);
@@ -393,7 +407,8 @@ async fn tick(worker: Rc<Worker>) {
             Drain::NotYet | Drain::Waiting | Drain::Refused => None,
         };
         let trim = buffer::has_surplus().then_some(trims_at);
-        let next = [worker.deadlines.next(), idle, shard, drain, trim]
+        let deadlines = worker.deadlines.next();
+        let next = [deadlines, idle, shard, identify, drain, trim]
             .into_iter()
             .flatten()
             .min();

@@ -8,6 +8,7 @@
 
 pub mod http;
 pub mod program;
+pub mod queue;
 pub mod tls;
 pub mod upstream;
 pub mod vectors;
