@@ -611,3 +611,87 @@ fn waits_are_counted_in_a_histogram() {
     let waited = 4 * GATHER + 6 * SPACING;
     assert_eq!(census.waits.micros, waited.as_micros() as u64);
 }
+
+#[test]
+fn nobody_is_refused_for_a_max_concurrency_that_is_not_read_yet() {
+    let mut room = Room::new();
+    for shard in 0..16 {
+        room.ask_for(shard, 10).unwrap();
+    }
+    room.until(0.2);
+    room.tell(16, 1_000, 1_000, 3_600);
+    assert_eq!(room.shards(), (0..16).collect::<Vec<_>>());
+    assert_eq!(room.refused, []);
+}
+
+#[test]
+fn who_would_wait_too_long_is_told_so_as_soon_as_no_reading_comes() {
+    for fails in [true, false] {
+        let mut room = Room::new();
+        for shard in 0..4 {
+            room.ask_for(shard, 8).unwrap();
+        }
+        if fails {
+            room.until(0.2);
+            room.queues.failed(room.now, BOT);
+            room.drain();
+        }
+        room.until(2.5);
+        assert_eq!(room.rounds().len(), 1, "{fails}");
+        // One goes now, one in five seconds, the others after eight.
+        let refused: Vec<_> = room.refused.iter().map(|refused| refused.0).collect();
+        assert_eq!(refused, [2, 3], "{fails}");
+        for (_, refusal) in &room.refused {
+            assert!(refusal.retry_after >= 2 * SPACING, "{refusal:?}");
+        }
+        assert_eq!(room.queues.census().waiting, 1);
+    }
+}
+
+#[test]
+fn a_used_up_budget_is_read_again_though_nobody_wants_to_wait_for_it() {
+    let mut room = Room::told(1, 1_000, 0, 36_000);
+    for step in 0..1_300 {
+        room.until(f64::from(step));
+        if let Err(refusal) = room.ask_for(0, 10) {
+            assert_eq!(refusal.reason, Reason::TooLong);
+        }
+        if room.fetches.len() == 2 {
+            assert!((600..=601).contains(&step), "{step}");
+            room.tell(1, 1_000, 500, 36_000);
+            break;
+        }
+    }
+    room.ask_for(0, 10).unwrap();
+    room.until(700.0);
+    assert_eq!(room.shards(), [0]);
+}
+
+#[test]
+fn at_a_bound_the_reset_is_when_the_next_place_is_free_if_the_day_is_used_up() {
+    let mut room = Room::told(1, 1_000, 0, 3_600);
+    for shard in 0..200 {
+        room.ask(shard).unwrap();
+    }
+    let refusal = room.ask(0).unwrap_err();
+    assert_eq!(refusal.reason, Reason::BotFull);
+    assert_eq!(refusal.retry_after, Duration::from_secs(3_600));
+}
+
+#[test]
+fn a_wait_that_became_one_for_the_reset_is_refused_as_soon_as_the_day_is_used_up() {
+    let mut room = Room::told(2, 1_000, 2, 3_600);
+    room.ask(0).unwrap();
+    room.ask_for(2, 60).unwrap();
+    room.until(1.0);
+    // Its key is free, so that it takes the start that was meant for shard 2.
+    room.ask(1).unwrap();
+    room.until(2.0);
+    assert_eq!(room.shards(), [0, 1]);
+    let (shard, refusal) = room.refused[0];
+    assert_eq!((shard, refusal.reason), (2, Reason::TooLong));
+    assert!(
+        refusal.retry_after > Duration::from_secs(3_598),
+        "{refusal:?}"
+    );
+}
