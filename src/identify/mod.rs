@@ -19,13 +19,14 @@
 //! a `max_concurrency` of 1 and 1,000 starts a day. So it does for who asks without a token.
 //!
 //! **Cost.** Some 60 bytes for each shard that waits. Asking and leaving cost a look-up in a tree; a
-//! round costs one for each key that somebody waits in. A wait is foretold without a walk through the
-//! line unless the day's budget may end before it.
+//! round costs one for each key that somebody waits in. Foretelling a wait, which `max_wait` takes, costs a
+//! pass over the key's line, and over all lines where the day's budget may end before (`lanes`).
 
 mod bot;
 mod budget;
 mod forecast;
 mod keep;
+mod lanes;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

@@ -695,3 +695,51 @@ fn a_wait_that_became_one_for_the_reset_is_refused_as_soon_as_the_day_is_used_up
         "{refusal:?}"
     );
 }
+
+#[test]
+fn a_wait_that_is_foretold_is_how_long_it_then_is() {
+    // Without a token a reset is believed at once, so that nothing but the forecast is looked at.
+    const BARE: u64 = 0;
+    let mut beyond_a_reset = 0;
+    for seed in 0..200_u64 {
+        let mut state = seed;
+        let mut below = |end: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % end
+        };
+        let mut room = Room::new();
+        let ticket = room.ask_of(BARE, 0, None).unwrap();
+        room.queues.cancel(ticket);
+        let limits = Limits {
+            max_concurrency: 1 + below(5) as u32,
+            total: 1 + below(30) as u32,
+            remaining: below(30) as u32,
+            reset_after: Duration::from_secs(1 + below(200)),
+        };
+        room.queues.told(room.now, BARE, &limits);
+        room.drain();
+        for _ in 0..1 + below(60) {
+            room.ask_of(BARE, below(20), None).unwrap();
+            let later = room.now.saturating_duration_since(START).as_secs_f64();
+            room.until(later + below(20) as f64 / 10.0);
+        }
+        let shard = 1_000 + below(20);
+        let asked = room.now.saturating_duration_since(START);
+        let foretold = match room.ask_of(BARE, shard, Some(Duration::ZERO)) {
+            Ok(_) => continue,
+            Err(refusal) => refusal.retry_after,
+        };
+        room.ask_of(BARE, shard, None).unwrap();
+        room.until(1e7);
+        let went = room.went.iter().find(|went| went.0 == shard).unwrap().1;
+        let off = (asked + foretold).abs_diff(went);
+        let truly = went - asked;
+        // What goes astride a reset counts after it, so that a day's forecast is off by some rounds.
+        let allowed = 2 * GATHER + foretold / 1_000;
+        assert!(off <= allowed, "seed {seed}: {foretold:?}, and {truly:?}");
+        beyond_a_reset += usize::from(truly > Duration::from_secs(80_000));
+    }
+    assert!(beyond_a_reset > 20, "{beyond_a_reset}");
+}
