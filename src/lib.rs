@@ -34,6 +34,7 @@
 pub mod admin;
 mod caseless;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod error;
 pub mod http1;
