@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -27,6 +28,8 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// The cluster that this node is part of.
+    pub cluster: Option<Cluster>,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
@@ -37,6 +40,8 @@ pub struct Process {
     /// Upstream connections of each worker: `UPSTREAM_MAX_CONNECTIONS`, as far as descriptors are
     /// there.
     pub upstream_connections_max: usize,
+    /// Connections of each worker to each other node.
+    pub node_connections_max: usize,
     /// Workers that accept connections.
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
+use crate::cluster::Cluster;
 use crate::config::{Config, Wrong};
 use crate::error::StartError;
 use crate::io::descriptors::{self, Shares, Wanted};
@@ -94,6 +95,18 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
 /// # Errors
 /// See [`start`].
 pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError> {
+    start_among(config, sockets, None)
+}
+
+/// [`start_on`], as a node of a cluster whose members somebody else publishes.
+///
+/// # Errors
+/// See [`start`].
+pub fn start_among(
+    config: Config,
+    sockets: Inherited,
+    cluster: Option<Cluster>,
+) -> Result<Handle, StartError> {
     let (driver, refusal) = runtime::choose(config.io_driver).map_err(StartError::RingRefused)?;
     match refusal {
         Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
@@ -126,10 +139,11 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     };
     // After the ports: they show that no other weir, whose file it is, runs here.
     let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
-    let shares = shares(&config, workers);
+    let shares = shares(&config, workers, cluster.is_some());
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
-    let key_seeds = kept.as_ref().and_then(Kept::seeds);
+    let key_seeds = cluster.as_ref().map(|cluster| cluster.key_seeds);
+    let key_seeds = key_seeds.or_else(|| kept.as_ref().and_then(Kept::seeds));
     let key_seeds = key_seeds.unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
     let process = Arc::new(Process {
@@ -145,6 +159,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
+        node_connections_max: shares.nodes,
+        cluster,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
         inherited,
@@ -382,11 +398,12 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
 }
 
 /// Divides the descriptors, and says so where there are fewer than was asked for.
-fn shares(config: &Config, workers: usize) -> Shares {
+fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
     let wanted = Wanted {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
+        relays,
     };
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);

@@ -30,6 +30,8 @@ pub struct Shares {
     pub clients: usize,
     /// Upstream connections of each worker.
     pub upstream: usize,
+    /// Connections of each worker to each other node: one for each of its clients.
+    pub nodes: usize,
 }
 
 /// What is asked for.
@@ -41,6 +43,8 @@ pub struct Wanted {
     pub upstream: usize,
     /// Workers.
     pub workers: usize,
+    /// Requests are relayed to other nodes, each over a connection of its own.
+    pub relays: bool,
 }
 
 impl Shares {
@@ -51,6 +55,7 @@ impl Shares {
             clients,
             upstream,
             workers,
+            relays,
         } = wanted;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let room = limit.saturating_sub(open);
@@ -58,9 +63,13 @@ impl Shares {
         let own = (OWN + workers * OWN_OF_WORKER).min(room / 2);
         let room = room - own;
         let each = upstream.min(room / 2 / workers.max(1)).max(1);
+        let rest = room.saturating_sub(each * workers);
+        let rest = if relays { rest / 2 } else { rest };
+        let clients = clients.min(rest).max(1);
         Self {
-            clients: clients.min(room.saturating_sub(each * workers)).max(1),
+            clients,
             upstream: each,
+            nodes: clients.div_ceil(workers.max(1)),
         }
     }
 }
@@ -125,6 +134,7 @@ mod tests {
                 clients,
                 upstream,
                 workers,
+                relays: false,
             };
             let shares = Shares::of(limit, 10, wanted);
             let own = OWN + workers * OWN_OF_WORKER;

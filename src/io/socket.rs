@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 use super::Buf;
 
@@ -151,6 +151,21 @@ pub fn reset_at_close(socket: &impl AsRawFd) {
     // With no time to linger, closing resets (SO_LINGER, socket(7)). A refusal leaves an ordinary
     // close.
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Ends the connection when the other side's system has not confirmed anything for so long, although
+/// it was sent something or asked whether it is there. At least a second.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn end_when_silent(socket: &impl AsRawFd, silence: Duration) -> io::Result<()> {
+    let socket = borrow(socket);
+    let socket = SockRef::from(&socket);
+    let second = Duration::from_secs(1);
+    // Asked each second of silence (tcp(7)); the kernel gives up by the user timeout alone.
+    let asking = TcpKeepalive::new().with_time(second).with_interval(second);
+    socket.set_tcp_keepalive(&asking)?;
+    socket.set_tcp_user_timeout(Some(silence.max(second)))
 }
 
 /// Borrows a socket for `SockRef` and its like.
