@@ -53,13 +53,21 @@ impl Members {
         if !before.nodes().contains(node) {
             return;
         }
-        let left: Vec<Node> = before.nodes().iter().filter(|n| *n != node).copied().collect();
+        let left: Vec<Node> = before
+            .nodes()
+            .iter()
+            .filter(|n| *n != node)
+            .copied()
+            .collect();
         // Made without the lock, which others wait for.
         let without = Ownership::new(&left, before.me());
         {
             let mut current = self.lock();
             // Whoever published meanwhile knows better.
-            if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, &before)) {
+            if current
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, &before))
+            {
                 *current = Some(Arc::new(without));
                 self.epoch.fetch_add(1, Ordering::Release);
             }
@@ -177,14 +185,22 @@ mod tests {
         members.publish(Ownership::new(&all, &node(1)));
         let view = View::new(members.clone());
         let owners = || -> Vec<Option<Node>> {
-            identities().map(|identity| view.elsewhere(identity)).collect()
+            identities()
+                .map(|identity| view.elsewhere(identity))
+                .collect()
         };
         let before = owners();
         view.failed(&node(2));
         let after = owners();
         assert!(before.contains(&Some(node(2))) && !after.contains(&Some(node(2))));
-        let stayed = before.iter().zip(&after).filter(|(b, _)| **b != Some(node(2)));
-        assert!(stayed.into_iter().all(|(b, a)| b == a), "nothing else moves");
+        let stayed = before
+            .iter()
+            .zip(&after)
+            .filter(|(b, _)| **b != Some(node(2)));
+        assert!(
+            stayed.into_iter().all(|(b, a)| b == a),
+            "nothing else moves"
+        );
         view.failed(&node(2));
         assert_eq!(*told.lock().unwrap(), [node(2)], "it is told once");
         members.publish(Ownership::new(&all, &node(1)));

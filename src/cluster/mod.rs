@@ -33,7 +33,11 @@ impl Cluster {
     /// A node of the cluster that knows this secret, or none: then who knows weir's source knows the
     /// keys as well, and can have identities of its choice share a limit. `first` numbers this node's
     /// passes, as [`passes::Passes::new`] says.
-    pub fn new(members: std::sync::Arc<members::Members>, secret: Option<&[u8]>, first: u64) -> Self {
+    pub fn new(
+        members: std::sync::Arc<members::Members>,
+        secret: Option<&[u8]>,
+        first: u64,
+    ) -> Self {
         let key = passes::Secret::new(secret.unwrap_or(b"weir, without a secret"));
         let half = |part: &[u8]| {
             let tag = u128::from_le_bytes(wire::Mac::tag(&key, &[b"weir identity keys", part]));

@@ -114,11 +114,17 @@ mod tests {
         assert_eq!(at(b"10.0.0.1:8080"), Ok(()));
         assert_eq!(at(b"10.0.0.1:8080"), Err(Ignored::Replayed));
         let other = pass(&passes(Some("hash")));
-        assert_eq!(theirs.check(&other, b"10.0.0.1:8080", 1_000_000), Err(Ignored::WrongTag));
+        assert_eq!(
+            theirs.check(&other, b"10.0.0.1:8080", 1_000_000),
+            Err(Ignored::WrongTag)
+        );
         let late = theirs.check(&pass(&ours), b"10.0.0.1:8080", 1_031_000);
         assert_eq!(late, Err(Ignored::Stale));
         let none = pass(&passes(None));
-        assert_eq!(theirs.check(&none, b"10.0.0.1:8080", 1_000_000), Err(Ignored::Malformed));
+        assert_eq!(
+            theirs.check(&none, b"10.0.0.1:8080", 1_000_000),
+            Err(Ignored::Malformed)
+        );
     }
 
     #[test]

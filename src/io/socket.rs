@@ -173,3 +173,26 @@ pub fn borrow<S: AsRawFd>(socket: &S) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed, and so is the result.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_system_is_asked_each_second_and_given_up_in_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        end_when_silent(&stream, Duration::from_secs(3)).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(1));
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(1)
+        );
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(3))
+        );
+    }
+}

@@ -147,7 +147,10 @@ fn take_queued(worker: &Rc<Worker>, listener: &TcpListener) {
 }
 
 fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
-    let is_node = worker.peers.as_ref().is_some_and(|peers| peers.is_member(from));
+    let is_node = worker
+        .peers
+        .as_ref()
+        .is_some_and(|peers| peers.is_member(from));
     if !worker.process.config.allow_from.allows(from) && !is_node {
         worker.metrics().own.refuse(Refusal::Address);
         if let Some(unsaid) = worker.strangers.happened(clock::now()) {

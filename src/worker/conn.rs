@@ -214,7 +214,9 @@ async fn turn_away(worker: &Worker, client: &mut Client) -> Next {
 fn routed(worker: &Worker, node: &mut bool, head: &RequestHead<'_>) -> Result<Origin, Unread> {
     let origin = match &worker.peers {
         None => Origin::Routed,
-        Some(peers) => peers.origin(head, *node).map_err(|Unproven| Unread::Unproven)?,
+        Some(peers) => peers
+            .origin(head, *node)
+            .map_err(|Unproven| Unread::Unproven)?,
     };
     *node |= origin == Origin::Node;
     if origin != Origin::Client {

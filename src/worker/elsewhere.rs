@@ -54,6 +54,10 @@ const GOES: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: goes\r\n\r\n";
 /// connection of its own should the pooled one have ended.
 const ATTEMPTS_MAX: u32 = 4;
 
+/// Connections to a node that break under one request before the node counts as gone: the first may be
+/// one that was pooled, the second one that was opened as the node ended.
+const BROKEN_MAX: u32 = 2;
+
 /// What a client is told to wait whose request was lost with a node, as nirn-proxy does.
 const LOST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -70,23 +74,28 @@ pub(super) async fn answer(
         Ok(exchange) => exchange,
         Err(failure) => return proxy::no_answer(worker, client, request, failure, None).await,
     };
-    let (mut peer, mut fresh) = (peer, false);
+    let (mut peer, mut broken) = (peer, 0);
     // Here and not within what is moved about: it is the largest part of a request's state.
     let mut head = None;
     for _ in 0..ATTEMPTS_MAX {
-        let tried = attempt(worker, client, &mut exchange, &peer, fresh, &mut head).await;
-        match tried {
+        let tried = attempt(worker, client, &mut exchange, &peer, broken > 0, &mut head).await;
+        let gone = match tried {
             Tried::Done(done) => return done,
             Tried::Lost => return lost(worker, client, request, exchange.left()).await,
-            Tried::Broken => fresh = true,
-            Tried::Gone => {
-                if let Some(peers) = &worker.peers {
-                    peers.failed(&peer);
-                }
+            Tried::Broken => {
+                broken += 1;
+                broken >= BROKEN_MAX
             }
+            Tried::Gone => true,
+        };
+        if gone && let Some(peers) = &worker.peers {
+            peers.failed(&peer);
         }
         let identity = request.ask.key.identity;
-        let owner = worker.peers.as_ref().and_then(|peers| peers.owner(identity));
+        let owner = worker
+            .peers
+            .as_ref()
+            .and_then(|peers| peers.owner(identity));
         let Some(owner) = owner else {
             worker.metrics().own.relay.taken_over += 1;
             exchange.readdress(|head, out| head.encode(worker.upstream.authority(), out));
@@ -95,7 +104,7 @@ pub(super) async fn answer(
         if owner.node != peer.node {
             worker.metrics().own.relay.taken_over += 1;
             exchange.readdress(|head, out| head.encode_relayed(&owner.name, out));
-            fresh = false;
+            broken = 0;
         }
         peer = owner;
     }
@@ -129,10 +138,17 @@ async fn attempt(
         }
         Err(error) => {
             failed(worker, peer, &error);
-            return if is_theirs(&error) { Tried::Gone } else { Tried::Lost };
+            return if is_theirs(&error) {
+                Tried::Gone
+            } else {
+                Tried::Lost
+            };
         }
     };
-    match exchange.run(worker, client, lease, Way::Node(peer), head).await {
+    match exchange
+        .run(worker, client, lease, Way::Node(peer), head)
+        .await
+    {
         Ok(done) => Tried::Done(done),
         Err(Failure::Client) => Tried::Done((Outcome::Unanswered, Next::Close)),
         // A pooled connection that was dead: no failure of the node's.
@@ -175,9 +191,16 @@ fn failed(worker: &Worker, peer: &Peer, error: &Error) {
 /// Whether an attempt to connect failed for the other side's sake, and not for want of descriptors or
 /// places here.
 fn is_theirs(error: &Error) -> bool {
-    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    let ours = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EADDRNOTAVAIL,
+    ];
     let code = error.os_code();
-    !matches!(error.kind, Kind::Full | Kind::Draining) && !code.is_some_and(|code| ours.contains(&code))
+    !matches!(error.kind, Kind::Full | Kind::Draining)
+        && !code.is_some_and(|code| ours.contains(&code))
 }
 
 /// What nirn-proxy answers when a node fails it.
@@ -204,14 +227,23 @@ pub(super) async fn head(
     let mut interim_bytes = 0;
     let mut there = There::default();
     loop {
-        relay::look(&mut client.outbuf, &mut interim_bytes, receiver, heard, came)?;
+        relay::look(
+            &mut client.outbuf,
+            &mut interim_bytes,
+            receiver,
+            heard,
+            came,
+        )?;
         if came.is_some() {
             return Ok(());
         }
         if !client.outbuf.is_empty() {
             client.flush(worker).await.map_err(|_| Attempt::Client)?;
         }
-        match there.meanwhile(client, pin!(relay::receive(receiver))).await {
+        match there
+            .meanwhile(client, pin!(relay::receive(receiver)))
+            .await
+        {
             Some(received) => received?,
             None => return Err(left(worker, &node)),
         }

@@ -112,7 +112,8 @@ impl Peers {
                 };
                 let bounds = Bounds {
                     connections_max: self.process.node_connections_max,
-                    idle_timeout: NODE_IDLE_TIMEOUT.min(self.process.config.client_idle_timeout / 2),
+                    idle_timeout: NODE_IDLE_TIMEOUT
+                        .min(self.process.config.client_idle_timeout / 2),
                     connect_timeout: NODE_CONNECT_TIMEOUT,
                     silence_max: Some(NODE_SILENCE_MAX),
                 };
@@ -165,7 +166,11 @@ impl Peers {
         let Some(pass) = head.node_pass else {
             // A secret leaves nobody the right to say so who does not know it.
             let routed = !name.is_empty() && !cluster.passes.are_needed();
-            return Ok(if routed { Origin::Routed } else { Origin::Client });
+            return Ok(if routed {
+                Origin::Routed
+            } else {
+                Origin::Client
+            });
         };
         let me = self.view.me().map(|me| me.proxy_addr().to_string());
         let ours = me.is_none_or(|me| me.as_bytes() == name);
@@ -184,7 +189,9 @@ impl Peers {
     /// Closes connections that have idled too long, and returns when to look again.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let known = self.known.borrow();
-        let next = known.values().filter_map(|peer| peer.connections.expire(now));
+        let next = known
+            .values()
+            .filter_map(|peer| peer.connections.expire(now));
         next.min()
     }
 

@@ -73,9 +73,7 @@ pub(super) enum Outcome {
         took: Duration,
     },
     /// Another node answered, this long after the request was sent there; it counts the rest.
-    Relayed {
-        took: Duration,
-    },
+    Relayed { took: Duration },
     /// weir answered in Discord's place, or the client left before there was an answer.
     Unanswered,
 }

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use super::Worker;
 use super::conn::Client;
+use super::elsewhere::{HELD, NOTE};
 use super::exchange::Attempt;
 use super::pace::Pace;
-use super::elsewhere::{HELD, NOTE};
 use super::request::Request;
 use crate::caseless::is;
 use crate::error::{Error, Kind};
