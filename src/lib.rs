@@ -8,6 +8,7 @@
 //! level 0  caseless  clock   error   config   what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
+//!          cluster                            who else serves, and whom (its core is pure)
 //!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here

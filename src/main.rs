@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weir::config::Config;
-use weir::io::{descriptors, dumps};
-use weir::server::Event;
+use weir::io::{descriptors, dumps, memory};
+use weir::server::{Event, Pulse};
 use weir::{StartError, admin, server, systemd};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Counted<mimalloc::MiMalloc> = memory::Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let loaded = match Config::from_env_and_args() {
@@ -89,6 +89,13 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
             }
         })
         .map_err(StartError::Thread)?;
+    if let Some(patience) = systemd::watchdog() {
+        let pulse = handle.pulse();
+        thread::Builder::new()
+            .name("weir-watchdog".to_owned())
+            .spawn(move || watch(pulse, patience))
+            .map_err(StartError::Thread)?;
+    }
     thread::Builder::new()
         .name("weir-memory".to_owned())
         .spawn(give_memory_back)
@@ -118,6 +125,22 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
                 what: "keep a worker running",
                 source,
             })
+        }
+    }
+}
+
+/// Tells the service manager, three times in its `patience`, that all workers turn; not if one is stuck,
+/// so that it starts weir anew.
+fn watch(mut pulse: Pulse, patience: Duration) {
+    loop {
+        thread::sleep(patience / 3);
+        if pulse.beats() {
+            systemd::alive();
+        } else {
+            tracing::error!(
+                ?patience,
+                "a worker is stuck: if it stays so, the service manager's watchdog ends weir"
+            );
         }
     }
 }

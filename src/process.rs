@@ -1,13 +1,15 @@
 //! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
 //! ending.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
-use crate::cluster::Cluster;
+use crate::cluster::Members;
+use crate::cluster::passes::Passes;
 use crate::config::Config;
+use crate::io::memory;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::places::Places;
@@ -28,8 +30,10 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
-    /// The cluster that this node is part of.
-    pub cluster: Option<Cluster>,
+    /// Who serves whom, if there are several nodes.
+    pub cluster: Option<Arc<Members>>,
+    /// How relayed requests show where they are from.
+    pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
@@ -46,6 +50,8 @@ pub struct Process {
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
+    /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
+    pub turns: Box<[AtomicU64]>,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
     pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.
@@ -123,6 +129,9 @@ impl Process {
             own.merge(&table.own);
         }
         own.permits_handed = self.mesh.counts().0;
+        own.memory_held = memory::held();
+        own.memory_resident = memory::resident();
+        text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
         text

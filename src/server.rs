@@ -3,12 +3,16 @@
 //! [`start`] binds and checks everything before it returns, so what can be wrong with a
 //! configuration is known at once; the [`Handle`] it returns ends the server when told to.
 
+mod pulse;
+
+pub use pulse::Pulse;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -16,7 +20,8 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
-use crate::cluster::Cluster;
+use crate::cluster::passes::Passes;
+use crate::cluster::{Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong};
 use crate::error::StartError;
 use crate::io::descriptors::{self, Shares, Wanted};
@@ -40,6 +45,7 @@ pub struct Handle {
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
+    cluster: Option<Cluster>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
 }
@@ -98,6 +104,14 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     start_among(config, sockets, None)
 }
 
+/// A cluster whose members somebody else decides and publishes.
+pub struct Joined {
+    /// What the workers read.
+    pub members: Arc<Members>,
+    /// What nodes show each other that they know.
+    pub secret: Option<Arc<Secret>>,
+}
+
 /// [`start_on`], as a node of a cluster whose members somebody else publishes.
 ///
 /// # Errors
@@ -105,7 +119,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
 pub fn start_among(
     config: Config,
     sockets: Inherited,
-    cluster: Option<Cluster>,
+    joined: Option<Joined>,
 ) -> Result<Handle, StartError> {
     let (driver, refusal) = runtime::choose(config.io_driver).map_err(StartError::RingRefused)?;
     match refusal {
@@ -137,14 +151,26 @@ pub fn start_among(
         None if config.enable_metrics => Some(admin::bind(&config)?),
         Some(_) | None => None,
     };
+    let mut cluster = Cluster::bind(&config)?;
     // After the ports: they show that no other weir, whose file it is, runs here.
-    let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
-    let shares = shares(&config, workers, cluster.is_some());
+    let own = cluster.as_ref().map(|cluster| Joined {
+        members: cluster.members().clone(),
+        secret: cluster.secret().cloned(),
+    });
+    let (members, secret) = match joined.or(own) {
+        Some(joined) => (Some(joined.members), joined.secret),
+        None => (None, None),
+    };
+    let shared_seeds = members.is_some().then(|| secret::seeds(secret.as_deref()));
+    let open_state = |path| Kept::open(path, shared_seeds);
+    let kept = config.state_file.as_deref().map(open_state).transpose()?;
+    let shares = shares(&config, workers, members.is_some());
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
-    let key_seeds = cluster.as_ref().map(|cluster| cluster.key_seeds);
-    let key_seeds = key_seeds.or_else(|| kept.as_ref().and_then(Kept::seeds));
-    let key_seeds = key_seeds.unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
+    let key_seeds = kept.as_ref().and_then(Kept::seeds);
+    let key_seeds = shared_seeds
+        .or(key_seeds)
+        .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
@@ -155,14 +181,16 @@ pub fn start_among(
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
+        cluster: members,
+        passes: Passes::new(secret, ambient_seed()),
         tls,
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
         node_connections_max: shares.nodes,
-        cluster,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
+        turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         inherited,
         draining: AtomicBool::new(false),
         refusing: AtomicBool::new(false),
@@ -177,6 +205,11 @@ pub fn start_among(
         }
         None => None,
     };
+    if let Some(cluster) = &mut cluster {
+        cluster.start(&process.config, proxy_addr, &process.mesh)?;
+        // Before anybody is served: what others serve is theirs.
+        cluster.members().wait_for_others(FIND_OTHERS);
+    }
     let admin = match admin {
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
@@ -188,6 +221,7 @@ pub fn start_among(
         admin,
         workers: Vec::new(),
         keeper,
+        cluster,
         sender,
         events,
     };
@@ -264,6 +298,11 @@ impl Handle {
         self.admin.as_ref().map(AdminServer::addr)
     }
 
+    /// Who serves whom, if there are several nodes.
+    pub fn members(&self) -> Option<&Arc<Members>> {
+        self.process.cluster.as_ref()
+    }
+
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
     /// `deadline`, then answers those that wait with 503, cuts the others and ends; at once if a worker
     /// fails meanwhile. True if all of them finished.
@@ -305,6 +344,11 @@ impl Handle {
         reloaded.map(|()| true)
     }
 
+    /// Something that tells whether all workers turn, for another thread.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(self)
+    }
+
     /// Something to end [`Handle::wait`] with, from another thread.
     pub fn interrupter(&self) -> Interrupter {
         Interrupter {
@@ -314,6 +358,9 @@ impl Handle {
 
     fn stop(&mut self, deadline: Duration) -> bool {
         self.process.draining.store(true, Ordering::SeqCst);
+        if let Some(cluster) = &self.cluster {
+            cluster.leave();
+        }
         self.nudge();
         let mut sound = self.wait_for_workers(deadline);
         self.process.refusing.store(true, Ordering::SeqCst);
@@ -327,6 +374,7 @@ impl Handle {
             }
         }
         self.admin = None;
+        self.cluster = None;
         // Now that nothing is sent any more.
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
@@ -368,6 +416,10 @@ impl Handle {
         }
     }
 }
+
+/// How long a start waits for other nodes of the cluster: several rounds of datagrams, and hardly
+/// longer than a start takes.
+const FIND_OTHERS: Duration = Duration::from_secs(1);
 
 /// How often it is looked at whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(50);

@@ -103,6 +103,17 @@ pub fn ready(proxy: SocketAddr) {
     ]);
 }
 
+/// How long the service manager waits for a sign of life before it takes weir for stuck
+/// (`WatchdogSec=`); `None`: it does not.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
+}
+
+/// Gives that sign.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
 /// Says that weir ends, and how long that may take.
 pub fn stopping(patience: Duration) {
     let micros = (patience + ENDING).as_micros();

@@ -6,6 +6,9 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -123,4 +126,55 @@ fn a_panic_of_a_worker_outside_its_connections_ends_the_process() {
         assert!(took < Duration::from_secs(2), "{driver}: {took:?}");
         assert!(log.contains("planted outside a connection"), "{log}");
     }
+}
+
+#[test]
+fn the_watchdog_hears_of_weir_as_long_as_no_worker_is_stuck() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("watchdog-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    // Whether there is a sign of life within a second and a half; the start's is another.
+    let alive = || {
+        let until = Instant::now() + Duration::from_millis(1_500);
+        let mut text = [0; 512];
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            socket
+                .set_read_timeout(Some(left.max(Duration::from_millis(1))))
+                .unwrap();
+            let len = socket.recv(&mut text).unwrap_or(0);
+            if text[..len].starts_with(b"WATCHDOG=1") {
+                return true;
+            }
+        }
+        false
+    };
+    let mock = mock::start(MockConfig::default()).unwrap();
+    let notified = path.to_string_lossy();
+    let variables = [
+        ("WORKERS", "2"),
+        ("NOTIFY_SOCKET", &*notified),
+        ("WATCHDOG_USEC", "600000"),
+    ];
+    let weir = Program::start(&mock, &variables);
+    // Nobody asks anything meanwhile: a worker that sleeps is not stuck.
+    for _ in 0..5 {
+        assert!(alive());
+    }
+    let mut client = Client::connect(weir.proxy);
+    client.send(planted(&post(0), "stuck"));
+    thread::sleep(Duration::from_millis(1_000));
+    while socket_has(&socket) {}
+    assert!(!alive(), "one of two workers does nothing any more");
+    drop(weir);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Takes a message that is there, if there is one.
+fn socket_has(socket: &UnixDatagram) -> bool {
+    socket
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
+    socket.recv(&mut [0; 512]).is_ok()
 }

@@ -8,8 +8,7 @@
 //!
 //! Each node probes one other every [`PROBE_PERIOD`]. Whoever does not answer, nor by way of three
 //! others, is suspected, and is down [`SUSPECT_FOR`] later unless it objects. With up to nine nodes a
-//! node that died is known by all to be within 2 s, most often after 1.4 s (`sim::cluster` measures
-//! it). A node that was declared down and lives hears of it and comes back as its own next
+//! node that died is known by all to be within 2 s. A node that was declared down and lives hears of it and comes back as its own next
 //! [generation](Node::generation).
 //!
 //! Around foca stand: seeds, addresses to announce ourselves to again and again while we do not see

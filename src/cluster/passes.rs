@@ -11,41 +11,17 @@
 //! pass is good once, for half a minute, at the node it was made for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ring::hmac;
-
-use super::wire::{Ignored, Mac, Replays, Stamp, TAG_BYTES, check_pass, make_pass};
+use super::secret::Secret;
+use super::wire::{Ignored, Replays, Stamp, check_pass, make_pass};
 
 /// The header's value where there is no secret.
 const NONE: &[u8] = b"none";
 
-/// `CLUSTER_SECRET`, as a key of HMAC-SHA-256.
-pub struct Secret(hmac::Key);
-
-impl Secret {
-    /// The key that these words are.
-    pub fn new(words: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, words))
-    }
-}
-
-impl Mac for Secret {
-    fn tag(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-        let mut context = hmac::Context::with_key(&self.0);
-        for part in parts {
-            context.update(part);
-        }
-        let mut tag = [0; TAG_BYTES];
-        let whole = context.sign();
-        tag.copy_from_slice(&whole.as_ref()[..TAG_BYTES]);
-        tag
-    }
-}
-
 /// Makes and takes passes, for all workers.
 pub struct Passes {
-    secret: Option<Secret>,
+    secret: Option<Arc<Secret>>,
     replays: Mutex<Replays>,
     /// The next pass's number.
     next: AtomicU64,
@@ -54,7 +30,7 @@ pub struct Passes {
 impl Passes {
     /// Passes under this secret. `first` is a number that no other node, and no earlier run of this
     /// one, is likely to begin with.
-    pub fn new(secret: Option<Secret>, first: u64) -> Self {
+    pub fn new(secret: Option<Arc<Secret>>, first: u64) -> Self {
         Self {
             secret,
             replays: Mutex::default(),
@@ -73,7 +49,7 @@ impl Passes {
             return out.extend_from_slice(NONE);
         };
         let nonce = self.next.fetch_add(1, Ordering::Relaxed);
-        let pass = make_pass(secret, Stamp { unix_ms, nonce }, &[node]);
+        let pass = make_pass(&**secret, Stamp { unix_ms, nonce }, &[node]);
         out.extend_from_slice(&pass);
     }
 
@@ -87,16 +63,18 @@ impl Passes {
         };
         // It is whole between any two statements.
         let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-        check_pass(secret, &mut replays, unix_ms, pass, &[node])
+        check_pass(&**secret, &mut replays, unix_ms, pass, &[node])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClusterSecret;
 
-    fn passes(secret: Option<&str>) -> Passes {
-        Passes::new(secret.map(|words| Secret::new(words.as_bytes())), 7)
+    fn passes(secret_text: Option<&str>) -> Passes {
+        let secret = |text| Arc::new(Secret::new(&ClusterSecret::new(text).unwrap()));
+        Passes::new(secret_text.map(secret), 7)
     }
 
     fn pass(from: &Passes) -> Vec<u8> {
@@ -107,13 +85,13 @@ mod tests {
 
     #[test]
     fn a_pass_is_good_once_at_its_node_and_with_its_secret() {
-        let (ours, theirs) = (passes(Some("hush")), passes(Some("hush")));
+        let (ours, theirs) = (passes(Some("hush, hush, hush")), passes(Some("hush, hush, hush")));
         let shown = pass(&ours);
         let at = |node: &[u8]| theirs.check(&shown, node, 1_000_500);
         assert_eq!(at(b"10.0.0.2:8080"), Err(Ignored::WrongTag));
         assert_eq!(at(b"10.0.0.1:8080"), Ok(()));
         assert_eq!(at(b"10.0.0.1:8080"), Err(Ignored::Replayed));
-        let other = pass(&passes(Some("hash")));
+        let other = pass(&passes(Some("hash, hash, hash")));
         assert_eq!(
             theirs.check(&other, b"10.0.0.1:8080", 1_000_000),
             Err(Ignored::WrongTag)
@@ -129,7 +107,7 @@ mod tests {
 
     #[test]
     fn two_passes_differ_and_without_a_secret_each_is_good() {
-        let ours = passes(Some("hush"));
+        let ours = passes(Some("hush, hush, hush"));
         assert_ne!(pass(&ours), pass(&ours));
         let open = passes(None);
         assert_eq!(open.check(&pass(&ours), b"x", 0), Ok(()));

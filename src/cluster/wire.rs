@@ -46,7 +46,7 @@ pub enum Body<'a> {
     /// A datagram of [`member`](super::member)'s.
     Gossip(&'a [u8]),
     /// What one node hands over to another.
-    HandOver(HandOver<'a>),
+    HandOver(Box<HandOver<'a>>),
 }
 
 /// An envelope's time and number; each is used once.
@@ -176,7 +176,7 @@ pub fn open<'a>(
     };
     match kind & !SEALED {
         1 => Ok(Body::Gossip(body)),
-        2 => HandOver::decode(body).map(Body::HandOver),
+        2 => HandOver::decode(body).map(|message| Body::HandOver(Box::new(message))),
         // A kind that a newer weir added without harm to those who do not know it.
         _ => Err(Ignored::Version),
     }

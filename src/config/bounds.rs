@@ -86,6 +86,16 @@ pub const GLOBAL_LIMIT_MAX: u32 = 50_000;
 /// Bots that `BOT_RATELIMIT_OVERRIDES` can name: what fits into an environment variable's 128 KiB.
 pub const OVERRIDES_MAX: usize = 4_096;
 
+/// Default of `CLUSTER_PORT`: nirn.py's.
+pub const CLUSTER_PORT: u16 = 7_654;
+/// Nodes that `CLUSTER_MEMBERS` can name: each is announced to while it is not seen.
+pub const CLUSTER_MEMBERS_MAX: usize = 64;
+/// The shortest `CLUSTER_SECRET`, bytes: 64 bits even of hexadecimal digits, which nobody guesses who
+/// has to send a datagram for each try; longer is better against who can listen.
+pub const CLUSTER_SECRET_BYTES_MIN: usize = 16;
+/// The longest, bytes: more than any that a person generates.
+pub const CLUSTER_SECRET_BYTES_MAX: usize = 1_024;
+
 /// Bytes of a wrong value that an error message repeats: enough to know it again.
 pub const SHOWN_VALUE_BYTES_MAX: usize = 80;
 

@@ -6,11 +6,13 @@
 //! where it has the setting, so that weir can take its place unchanged.
 //!
 //! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
-//! `buckets` and `allow` are those with a grammar of their own, `tls` the one of several parts.
+//! `buckets`, `allow` and `cluster` are those with a grammar of their own, `tls` the one of several
+//! parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
+mod cluster;
 mod setting;
 mod source;
 mod tls;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
+pub use cluster::{ClusterSecret, NotAPeer, Peer};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
@@ -99,6 +102,16 @@ pub struct Config {
     /// `STATE_FILE`: what was learned is kept there over a restart; `None`: in memory alone.
     pub state_file: Option<PathBuf>,
 
+    /// `CLUSTER_PORT`: the UDP port of this node's cluster, and of members named without one; 0 takes a
+    /// free one.
+    pub cluster_port: u16,
+    /// `CLUSTER_MEMBERS`: nodes to form a cluster with; this one may be among them.
+    pub cluster_members: Vec<Peer>,
+    /// `CLUSTER_DNS`: a name that resolves to such nodes.
+    pub cluster_dns: Option<Peer>,
+    /// `CLUSTER_SECRET`: what proves that a node is one; `None` lets in whoever reaches the port.
+    pub cluster_secret: Option<ClusterSecret>,
+
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
     /// `RETRY_SHARED`: a 429 for a resource shared with others does not count against `retries`.
@@ -159,6 +172,10 @@ impl Default for Config {
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
             core_dumps: false,
             state_file: None,
+            cluster_port: bounds::CLUSTER_PORT,
+            cluster_members: Vec::new(),
+            cluster_dns: None,
+            cluster_secret: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,

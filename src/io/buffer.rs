@@ -8,7 +8,8 @@
 //! A [`Buf`] borrows its memory from a free list of its thread when it is first written to and
 //! gives it back when dropped or emptied by [`Buf::release`], so a connection that idles holds
 //! nothing. Taking and giving back cost a push and a pop; the list keeps at most
-//! [`POOLED_MAX`] buffers, the rest go back to the allocator.
+//! [`POOLED_MAX`] buffers, the rest go back to the allocator. What a burst left behind and nobody
+//! needed since goes back, too: [`trim`].
 
 use std::cell::RefCell;
 
@@ -21,8 +22,58 @@ pub const BUFFER_BYTES: usize = 20 * 1024;
 /// the pages that bytes came to are resident.
 pub const POOLED_MAX: usize = 512;
 
+/// Free buffers that [`trim`] leaves: 320 KiB, enough for a few exchanges without the allocator.
+pub const POOLED_KEPT: usize = 16;
+
 thread_local! {
-    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Free> = const { RefCell::new(Free::new()) };
+}
+
+/// A thread's free list; the buffer given back last is taken first.
+struct Free {
+    buffers: Vec<Vec<u8>>,
+    /// The fewest that were free at a time since the last [`trim`]: so many were not needed.
+    unneeded: usize,
+}
+
+impl Free {
+    const fn new() -> Self {
+        Self {
+            buffers: Vec::new(),
+            unneeded: 0,
+        }
+    }
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop();
+        self.unneeded = self.unneeded.min(self.buffers.len());
+        buffer
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < POOLED_MAX {
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn trim(&mut self) -> bool {
+        let surplus = self.buffers.len().saturating_sub(POOLED_KEPT);
+        // The first were given back longest ago.
+        self.buffers.drain(..self.unneeded.min(surplus));
+        self.unneeded = self.buffers.len();
+        self.buffers.len() > POOLED_KEPT
+    }
+}
+
+/// Frees the buffers of this thread that were free all the time since the last call, but for
+/// [`POOLED_KEPT`]. Whether there are more, which another call will free if they are not needed.
+pub fn trim() -> bool {
+    FREE.with_borrow_mut(Free::trim)
+}
+
+/// Whether [`trim`] has something to look at.
+pub fn has_surplus() -> bool {
+    FREE.with_borrow(|free| free.buffers.len() > POOLED_KEPT)
 }
 
 /// A growable byte queue whose memory comes from the thread's pool.
@@ -154,7 +205,7 @@ impl Drop for Buf {
 }
 
 fn take() -> Vec<u8> {
-    FREE.with_borrow_mut(Vec::pop)
+    FREE.with_borrow_mut(Free::take)
         .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
 }
 
@@ -163,12 +214,7 @@ fn give(mut bytes: Vec<u8>) {
     if bytes.capacity() == BUFFER_BYTES {
         bytes.clear();
         // The thread may be ending and its list be gone: then the vector is simply freed.
-        let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < POOLED_MAX {
-                free.push(bytes);
-            }
-        });
+        let _ = FREE.try_with(|free| free.borrow_mut().give(bytes));
     }
 }
 
@@ -196,6 +242,26 @@ mod tests {
             memory,
             "the next buffer reuses the memory"
         );
+    }
+
+    #[test]
+    fn what_was_free_all_the_time_is_freed_and_what_was_needed_is_kept() {
+        let list = |count: usize| (0..count).map(|_| Buf::new()).collect::<Vec<_>>();
+        let used = |count: usize| {
+            let mut all = list(count);
+            all.iter_mut().for_each(|buf| buf.push(b"x"));
+            all
+        };
+        let free = || FREE.with_borrow(|free| free.buffers.len());
+        drop(used(100));
+        assert!(trim(), "all were needed since the last time");
+        assert_eq!(free(), 100);
+        drop(used(40));
+        assert!(trim());
+        assert_eq!(free(), 40);
+        drop(used(3));
+        assert!(!trim() && !has_surplus());
+        assert_eq!(free(), POOLED_KEPT);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod descriptors;
 pub mod dumps;
 pub mod guard;
+pub mod memory;
 #[cfg(feature = "planted-panics")]
 pub mod planted;
 pub mod recycled;

@@ -1,7 +1,8 @@
 //! Panics planted for tests, where a real one could happen. Only with the feature `planted-panics`,
 //! which nothing turns on but the tests of panics: what ships has no such place.
 //!
-//! A request asks for one by a header `x-planted-panic` with the name of the place.
+//! A request asks for one by a header `x-planted-panic` with the name of the place; `stuck` is no panic,
+//! but a worker that does nothing any more.
 
 use std::cell::Cell;
 
@@ -25,6 +26,9 @@ pub fn meet(head: &[u8]) {
     }
     if asks("worker") {
         monoio::spawn(async { panic!("planted outside a connection") });
+    }
+    if asks("stuck") {
+        std::thread::sleep(std::time::Duration::from_secs(3_600));
     }
     assert!(!asks("connection"), "planted in a connection");
 }

@@ -112,6 +112,10 @@ pub struct Counters {
     pub upstream_closed: u64,
     /// Permits that the owner of a bucket sent to another worker.
     pub permits_handed: u64,
+    /// Bytes that the program holds, of one process: the last one that was merged; `None`: not known.
+    pub memory_held: Option<u64>,
+    /// Bytes that are resident, likewise.
+    pub memory_resident: Option<u64>,
     /// TLS on the listening side.
     pub tls: Tls,
     /// Requests that nodes of a cluster hand each other.
@@ -172,6 +176,8 @@ impl Counters {
             upstream_stale,
             upstream_closed,
             permits_handed,
+            memory_held,
+            memory_resident,
             tls,
             relay,
             refused,
@@ -180,6 +186,8 @@ impl Counters {
             errors,
         } = self;
         *waiting += other.waiting;
+        *memory_held = other.memory_held.or(*memory_held);
+        *memory_resident = other.memory_resident.or(*memory_resident);
         *clients += other.clients;
         for (ours, theirs) in [
             (waited, other.waited),
@@ -225,6 +233,26 @@ impl Counters {
             };
             family.head(out);
             family.sample(out, "", &[], value.max(0));
+        }
+        let memory = [
+            (
+                "weir_memory_held_bytes",
+                "Memory that the program holds: what grows here for ever is a leak",
+                self.memory_held,
+            ),
+            (
+                "weir_memory_resident_bytes",
+                "Memory that is resident, the allocator's reserve included",
+                self.memory_resident,
+            ),
+        ];
+        for (name, help, value) in memory {
+            if let Some(value) = value {
+                let kind = Kind::Gauge;
+                let family = Family { name, help, kind };
+                family.head(out);
+                family.sample(out, "", &[], value);
+            }
         }
         self.encode_plain(out);
         self.tls.encode(out);

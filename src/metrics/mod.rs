@@ -107,6 +107,12 @@ impl Table {
         self.open.merge(&other.open);
     }
 
+    /// About how many bytes [`Table::encode`] writes.
+    pub fn text_bytes(&self) -> usize {
+        // Of a histogram, nine lines of at most some 140 bytes.
+        (self.requests.series() + 1) * 9 * 140
+    }
+
     /// Appends everything to `out` in the text format 0.0.4, series sorted by their labels.
     pub fn encode(&self, out: &mut String) {
         let errors = Family {

@@ -183,6 +183,10 @@ impl Requests {
         }
     }
 
+    pub(super) fn series(&self) -> usize {
+        self.histograms.len()
+    }
+
     pub(super) fn encode(&self, out: &mut String) {
         FAMILY.head(out);
         let mut sorted: Vec<_> = self.by_labels.iter().collect();

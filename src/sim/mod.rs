@@ -19,6 +19,7 @@ mod api;
 #[cfg(test)]
 mod check;
 mod clairvoyant;
+pub mod cluster;
 mod counter;
 mod discord;
 mod ideal;

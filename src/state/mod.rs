@@ -42,11 +42,11 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`. What was not hashed with `seeds`, if they are given, means nothing.
     ///
     /// # Errors
     /// No file can be written there.
-    pub fn open(path: &Path) -> Result<Self, StartError> {
+    pub fn open(path: &Path, seeds: Option<[u64; 4]>) -> Result<Self, StartError> {
         let file = StateFile::at(path).map_err(|source| StartError::StateFile {
             path: path.to_owned(),
             source,
@@ -57,7 +57,8 @@ impl Kept {
                 None
             }
             Ok(Some(bytes)) => {
-                match Snapshot::open(&bytes, |seeds| Keys::with_seeds(seeds).probe()) {
+                let probe = |kept| Keys::with_seeds(seeds.unwrap_or(kept)).probe();
+                match Snapshot::open(&bytes, probe) {
                     Ok(snapshot) => Some(snapshot),
                     Err(broken) => {
                         tell_broken(&file, &broken);

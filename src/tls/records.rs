@@ -109,6 +109,11 @@ impl<E: End> Records<E> {
     /// # Errors
     /// The session is of no more use.
     pub(super) fn seal(&mut self, plain: &[u8], outgoing: &mut Buf) -> Result<(), Error> {
+        if plain.len() > PLAIN_BYTES_MAX {
+            // Once, not by doubling: what was too small would go back to the allocator at each step.
+            let pieces = plain.len().div_ceil(PLAIN_BYTES_MAX);
+            outgoing.reserve(plain.len() + pieces * (HEADER_BYTES + EXPANSION_BYTES_MAX));
+        }
         for piece in plain.chunks(PLAIN_BYTES_MAX) {
             if self.renewal_owed || self.sealing.seq >= RECORDS_PER_KEY {
                 self.renew(outgoing)?;

@@ -44,7 +44,7 @@ use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
-use crate::io::{Recycler, Seldom};
+use crate::io::{Recycler, Seldom, buffer};
 use crate::limit::{self, Answer, Limited, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
@@ -384,10 +384,19 @@ const END_CHECK: Duration = Duration::from_millis(10);
 /// Such moments that cut connections get to end in: a second.
 const CUT_CHECKS: u32 = 100;
 
+/// How often buffers that a burst left behind and nobody needed since are freed.
+const TRIM_PAUSE: Duration = Duration::from_secs(10);
+
 /// The ticker: does what is due, then sleeps until something is.
 async fn tick(worker: Rc<Worker>) {
+    let mut trims_at = clock::now() + TRIM_PAUSE;
     while !worker.ending.get() {
         let now = clock::now();
+        worker.process.turns[worker.index].fetch_add(1, Ordering::Relaxed);
+        if trims_at <= now {
+            buffer::trim();
+            trims_at = now + TRIM_PAUSE;
+        }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));
@@ -401,7 +410,8 @@ async fn tick(worker: Rc<Worker>) {
             Drain::Idle(until) => Some(until),
             Drain::NotYet | Drain::Waiting | Drain::Refused => None,
         };
-        let next = [worker.deadlines.next(), idle, nodes, shard, drain]
+        let trim = buffer::has_surplus().then_some(trims_at);
+        let next = [worker.deadlines.next(), idle, nodes, shard, drain, trim]
             .into_iter()
             .flatten()
             .min();

@@ -15,7 +15,8 @@ use ahash::AHashMap;
 use super::CONNECT_TIMEOUT;
 use crate::clock::{self, Instant};
 use crate::cluster::member::{NODES_MAX, Node};
-use crate::cluster::members::View;
+use crate::cluster::View;
+use crate::cluster::owner::Owner;
 use crate::http1::RequestHead;
 use crate::io::Deadlines;
 use crate::process::Process;
@@ -48,7 +49,7 @@ pub(super) struct Peer {
 /// See the module's documentation.
 pub(super) struct Peers {
     process: Arc<Process>,
-    view: View,
+    view: RefCell<View>,
     /// By where they take requests. Invariant: at most [`NODES_MAX`].
     known: RefCell<AHashMap<SocketAddr, Rc<Peer>>>,
     deadlines: Deadlines,
@@ -71,10 +72,10 @@ pub(super) struct Unproven;
 impl Peers {
     /// `None` outside a cluster.
     pub(super) fn new(process: &Arc<Process>, deadlines: &Deadlines) -> Option<Self> {
-        let cluster = process.cluster.as_ref()?;
+        let members = process.cluster.as_ref()?;
         Some(Self {
             process: process.clone(),
-            view: View::new(cluster.members.clone()),
+            view: RefCell::new(members.view()),
             known: RefCell::default(),
             deadlines: deadlines.clone(),
         })
@@ -82,7 +83,10 @@ impl Peers {
 
     /// The other node that owns this identity; `None` if it is this one.
     pub(super) fn owner(&self, identity: u64) -> Option<Rc<Peer>> {
-        let node = self.view.elsewhere(identity)?;
+        let node = match self.view.borrow_mut().owner(identity) {
+            Owner::Here => return None,
+            Owner::There(node) => *node,
+        };
         let addr = node.proxy_addr();
         if let Some(peer) = self.known.borrow().get(&addr)
             && peer.node == node
@@ -131,20 +135,21 @@ impl Peers {
 
     /// This node could not be reached: what it owns is others' from now on, or this one's.
     pub(super) fn failed(&self, peer: &Peer) {
-        self.view.failed(&peer.node);
+        self.view.borrow().members().suspect(peer.node);
     }
 
     /// Whether connections from this address are other nodes'.
     pub(super) fn is_member(&self, ip: IpAddr) -> bool {
-        self.view.is_member(ip)
+        let mut view = self.view.borrow_mut();
+        let ownership = view.ownership();
+        let mut others = ownership.nodes().iter().filter(|node| *node != ownership.me());
+        others.any(|node| node.addr.ip().to_canonical() == ip.to_canonical())
     }
 
     /// The header line that the first request on a connection to `peer` carries.
     pub(super) fn pass(&self, peer: &Peer, out: &mut Vec<u8>) {
         out.extend_from_slice(b"weir-pass: ");
-        if let Some(cluster) = &self.process.cluster {
-            cluster.passes.make(&peer.name, clock::unix_ms(), out);
-        }
+        self.process.passes.make(&peer.name, clock::unix_ms(), out);
         out.extend_from_slice(b"\r\n");
     }
 
@@ -155,9 +160,7 @@ impl Peers {
     /// It is on a connection that claims to be a node's and cannot show it. Nothing may come of it: who
     /// handled it, or sent it on as a client's, could do so in turn with whoever sent it.
     pub(super) fn origin(&self, head: &RequestHead<'_>, node: bool) -> Result<Origin, Unproven> {
-        let Some(cluster) = &self.process.cluster else {
-            return Ok(Origin::Routed);
-        };
+        let passes = &self.process.passes;
         let name = head.routed_to.unwrap_or_default();
         if node {
             let routed = head.routed_to.is_some();
@@ -165,22 +168,24 @@ impl Peers {
         }
         let Some(pass) = head.node_pass else {
             // A secret leaves nobody the right to say so who does not know it.
-            let routed = !name.is_empty() && !cluster.passes.are_needed();
+            let routed = !name.is_empty() && !passes.are_needed();
             return Ok(if routed {
                 Origin::Routed
             } else {
                 Origin::Client
             });
         };
-        let me = self.view.me().map(|me| me.proxy_addr().to_string());
-        let ours = me.is_none_or(|me| me.as_bytes() == name);
+        let me = *self.view.borrow_mut().ownership().me();
+        // Until it is known at which address the others see this node.
+        let unknown = me.addr.ip().is_unspecified() || me.proxy_port == 0;
+        let ours = unknown || me.proxy_addr().to_string().as_bytes() == name;
         if name.is_empty() {
             return Ok(Origin::Client);
         }
-        if cluster.passes.are_needed() && !ours {
+        if passes.are_needed() && !ours {
             return Err(Unproven);
         }
-        match cluster.passes.check(pass, name, clock::unix_ms()) {
+        match passes.check(pass, name, clock::unix_ms()) {
             Ok(()) => Ok(Origin::Node),
             Err(_) => Err(Unproven),
         }

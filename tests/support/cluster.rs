@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir::cluster::Cluster;
 use weir::cluster::member::Node;
-use weir::cluster::members::Members;
 use weir::cluster::owner::{Owner, Ownership};
+use weir::cluster::{Members, Secret, secret};
+use weir::config::ClusterSecret;
 use weir::route::{Keys, PathIdentity, identity};
+use weir::server::{Joined, start_among};
 use weir::systemd::Inherited;
 use weir::{Config, Handle};
 
@@ -36,10 +37,13 @@ pub fn start(plan: &Plan<'_>, count: u8, change: impl Fn(u8, &mut Config)) -> Ve
         config.bind_ip = ip.into();
         config.workers = Some(2);
         change(index, &mut config);
-        let members = Arc::new(Members::new(|_| ()));
-        let secret = plan.secret.map(str::as_bytes);
-        let cluster = Cluster::new(members.clone(), secret, u64::from(index) << 32);
-        let weir = weir::server::start_among(config, Inherited::default(), Some(cluster));
+        // It learns who it is with the others.
+        let members = Members::unattended(&Node::at((Ipv4Addr::UNSPECIFIED, 0).into()));
+        let joined = Joined {
+            members: members.clone(),
+            secret: plan.secret.map(shared),
+        };
+        let weir = start_among(config, Inherited::default(), Some(joined));
         let weir = weir.expect("weir starts");
         let node = node_at(weir.proxy_addr());
         Member {
@@ -86,11 +90,14 @@ pub fn token(nodes: &[Node], owner: &Node, secret: Option<&str>, number: u64) ->
 
 /// Whether `owner` owns this token among `nodes`.
 pub fn owns(nodes: &[Node], owner: &Node, secret: Option<&str>, token: &str) -> bool {
-    let members = Arc::new(Members::new(|_| ()));
-    let seeds = Cluster::new(members, secret.map(str::as_bytes), 0).key_seeds;
+    let seeds = secret::seeds(secret.map(shared).as_deref());
     let sender = identity::parse(Some(token.as_bytes()));
     let key = Keys::with_seeds(seeds).identity_key(&PathIdentity::Authorization, &sender);
     Ownership::new(nodes, owner).owner(key) == Owner::Here
+}
+
+fn shared(secret: &str) -> Arc<Secret> {
+    Arc::new(Secret::new(&ClusterSecret::new(secret).expect("a secret")))
 }
 
 /// The base64 of a number's digits, without padding.

@@ -257,12 +257,13 @@ impl Run {
 
 fn line(sample: &Sample, counts: &Counts, refusals: &Refusals) -> String {
     format!(
-        "{:>5} s  sent {:>8}  under way {:>4}  waiting {:>4}  RSS {:>6.1} MiB  fds {:>4}  \
+        "{:>5} s  sent {:>8}  under way {:>4}  waiting {:>4}  held {:>5.1} MiB  RSS {:>6.1} MiB  fds {:>4}  \
          wrong {}  refused upstream {} (after pauses {})",
         sample.at.as_secs(),
         counts.sent,
         sample.open,
         sample.waiting,
+        sample.held as f64 / 1_048_576.0,
         sample.rss as f64 / 1_048_576.0,
         sample.fds,
         counts.wrong,

@@ -33,6 +33,8 @@ pub(super) struct Weir {
 pub struct Sample {
     /// Time since the start of the run.
     pub at: Duration,
+    /// Memory that it holds in bytes, by its own count.
+    pub held: u64,
     /// Resident memory in bytes.
     pub rss: u64,
     /// Open descriptors.
@@ -147,6 +149,7 @@ impl Weir {
         let of = |name: &str| gauges.get(name).copied().unwrap_or(0);
         Ok(Sample {
             at,
+            held: u64::try_from(of("weir_memory_held_bytes")).unwrap_or(0),
             rss: resident_bytes(pid)?.0,
             fds,
             threads,

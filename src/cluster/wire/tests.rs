@@ -190,20 +190,28 @@ fn what_is_no_envelope_is_ignored() {
 #[test]
 fn a_hand_over_comes_out_as_it_went_in() {
     let message = hand_over(b"some records");
-    let envelope = sealed(&Body::HandOver(message.clone()), 7, stamp(4));
+    let envelope = sealed(&Body::HandOver(Box::new(message.clone())), 7, stamp(4));
     let mut replays = Replays::default();
     let body = open(&envelope, Some((&Toy(7), &mut replays)), NOW);
-    assert_eq!(body, Ok(Body::HandOver(message)));
+    assert_eq!(body, Ok(Body::HandOver(Box::new(message))));
 }
 
 #[test]
 fn a_hand_over_is_bounded_and_whole() {
     let records = vec![0; RECORDS_BYTES_MAX + 1];
     let mut out = Vec::new();
-    seal(&Body::HandOver(hand_over(&records)), None, &mut out);
+    seal(
+        &Body::HandOver(Box::new(hand_over(&records))),
+        None,
+        &mut out,
+    );
     assert_eq!(open(&out, None, NOW), Err(Ignored::Malformed));
     out.clear();
-    seal(&Body::HandOver(hand_over(&records[1..])), None, &mut out);
+    seal(
+        &Body::HandOver(Box::new(hand_over(&records[1..]))),
+        None,
+        &mut out,
+    );
     assert!(open(&out, None, NOW).is_ok());
     assert!(out.len() < RECORDS_BYTES_MAX + 600);
     for cut in [4, 5, 20, 100, out.len() - 1] {
@@ -271,8 +279,8 @@ proptest! {
             ..hand_over(&records)
         };
         let mut out = Vec::new();
-        seal(&Body::HandOver(message.clone()), None, &mut out);
-        prop_assert_eq!(open(&out, None, NOW), Ok(Body::HandOver(message)));
+        seal(&Body::HandOver(Box::new(message.clone())), None, &mut out);
+        prop_assert_eq!(open(&out, None, NOW), Ok(Body::HandOver(Box::new(message))));
     }
 
     #[test]

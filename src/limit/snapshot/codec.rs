@@ -139,7 +139,7 @@ impl Encoder {
 
 /// Appends a value. Nothing that is written here can fail to be: no maps, no floats but plain ones,
 /// and a `Vec` takes whatever comes.
-fn extend<T: Serialize>(out: &mut Vec<u8>, value: &T) {
+pub(super) fn extend<T: Serialize>(out: &mut Vec<u8>, value: &T) {
     let start = out.len();
     match postcard::to_extend(value, std::mem::take(out)) {
         Ok(bytes) => *out = bytes,

@@ -7,14 +7,14 @@ use crate::limit::{
     Unlocked,
 };
 
-const T0: Instant = Instant::from_millis(3_600_000);
+pub(super) const T0: Instant = Instant::from_millis(3_600_000);
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 const PROBE: u64 = 77;
 const SAVED_MS: u64 = 1_700_000_000_000;
 
-type One = Limiter<Unlocked>;
+pub(super) type One = Limiter<Unlocked>;
 
-fn at(ms: u64) -> Instant {
+pub(super) fn at(ms: u64) -> Instant {
     T0 + Duration::from_millis(ms)
 }
 
@@ -65,7 +65,11 @@ fn ask(major: u64, route: u64) -> Ask {
     }
 }
 
-fn acquire(limiter: &One, now: Instant, ask: &Ask) -> Result<Permit, (Reason, Duration)> {
+pub(super) fn acquire(
+    limiter: &One,
+    now: Instant,
+    ask: &Ask,
+) -> Result<Permit, (Reason, Duration)> {
     match limiter.acquire(now, ask, &mut Outputs::new()) {
         Decision::Go(permit) => Ok(permit),
         Decision::Wait => panic!("nobody waits here"),
@@ -74,7 +78,7 @@ fn acquire(limiter: &One, now: Instant, ask: &Ask) -> Result<Permit, (Reason, Du
 }
 
 /// An answer of a fixed bucket of five.
-fn answer(remaining: u16, reset_ms: u64, after_ms: u64) -> Answer {
+pub(super) fn answer(remaining: u16, reset_ms: u64, after_ms: u64) -> Answer {
     let mut answer = Answer::new(200);
     let seconds = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
     for (name, value) in [
@@ -90,12 +94,12 @@ fn answer(remaining: u16, reset_ms: u64, after_ms: u64) -> Answer {
     answer
 }
 
-fn answered(limiter: &One, now: Instant, ask: &Ask, answer: &Answer) {
+pub(super) fn answered(limiter: &One, now: Instant, ask: &Ask, answer: &Answer) {
     let permit = acquire(limiter, now, ask).expect("a slot");
     limiter.report(now, permit, answer, &mut Outputs::new());
 }
 
-fn wait_ms(outcome: &Result<Permit, (Reason, Duration)>) -> u64 {
+pub(super) fn wait_ms(outcome: &Result<Permit, (Reason, Duration)>) -> u64 {
     match outcome {
         Ok(_) => 0,
         Err((_, wait)) => wait.as_millis() as u64,
