@@ -185,7 +185,9 @@ impl Members {
 
     /// Whether a datagram from there is nothing but a wake-up.
     pub(super) fn is_wake(&self, from: SocketAddr) -> bool {
-        self.waker.as_ref().is_some_and(|waker| waker.from == Some(from))
+        self.waker
+            .as_ref()
+            .is_some_and(|waker| waker.from == Some(from))
     }
 
     pub(super) fn take_suspects(&self) -> Vec<Node> {

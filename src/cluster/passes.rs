@@ -85,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_pass_is_good_once_at_its_node_and_with_its_secret() {
-        let (ours, theirs) = (passes(Some("hush, hush, hush")), passes(Some("hush, hush, hush")));
+        let (ours, theirs) = (
+            passes(Some("hush, hush, hush")),
+            passes(Some("hush, hush, hush")),
+        );
         let shown = pass(&ours);
         let at = |node: &[u8]| theirs.check(&shown, node, 1_000_500);
         assert_eq!(at(b"10.0.0.2:8080"), Err(Ignored::WrongTag));

@@ -14,8 +14,8 @@ use ahash::AHashMap;
 
 use super::CONNECT_TIMEOUT;
 use crate::clock::{self, Instant};
-use crate::cluster::member::{NODES_MAX, Node};
 use crate::cluster::View;
+use crate::cluster::member::{NODES_MAX, Node};
 use crate::cluster::owner::Owner;
 use crate::http1::RequestHead;
 use crate::io::Deadlines;
@@ -142,7 +142,10 @@ impl Peers {
     pub(super) fn is_member(&self, ip: IpAddr) -> bool {
         let mut view = self.view.borrow_mut();
         let ownership = view.ownership();
-        let mut others = ownership.nodes().iter().filter(|node| *node != ownership.me());
+        let mut others = ownership
+            .nodes()
+            .iter()
+            .filter(|node| *node != ownership.me());
         others.any(|node| node.addr.ip().to_canonical() == ip.to_canonical())
     }
 
