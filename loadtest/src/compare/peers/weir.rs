@@ -4,7 +4,7 @@
 //! through the limiter is taken but nothing waits in it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,7 +16,29 @@ pub(super) fn start(
     workers: usize,
     driver: &str,
 ) -> io::Result<(Guarded, SocketAddr)> {
-    let addr = free_address()?;
+    launch(
+        stage,
+        free_address(Ipv4Addr::LOCALHOST.into())?,
+        (workers, driver),
+        &[],
+    )
+}
+
+/// One of one worker that listens on `ip`, with these settings beside.
+pub(super) fn start_at(
+    stage: &Stage,
+    ip: IpAddr,
+    settings: &[(&'static str, String)],
+) -> io::Result<(Guarded, SocketAddr)> {
+    launch(stage, free_address(ip)?, (1, "io_uring"), settings)
+}
+
+fn launch(
+    stage: &Stage,
+    addr: SocketAddr,
+    (workers, driver): (usize, &str),
+    settings: &[(&'static str, String)],
+) -> io::Result<(Guarded, SocketAddr)> {
     let mut command = Command::new(&stage.weir);
     command.env_clear().current_dir(&stage.folder).envs([
         ("BIND_IP", addr.ip().to_string()),
@@ -31,7 +53,8 @@ pub(super) fn start(
         ("BOT_RATELIMIT_OVERRIDES", stage.overrides.clone()),
     ]);
     command.env("UPSTREAM_CA_FILE", &stage.ca_file);
-    command.envs(stage.settings.iter().map(|(name, value)| (name, value)));
+    let settings = stage.settings.iter().chain(settings);
+    command.envs(settings.map(|(name, value)| (name, value)));
     let log = stage.folder.join("weir.log");
     let process = Guarded::start(command, stage.cores.proxy(workers), &log, false)?;
     Ok((process, addr))
