@@ -11,7 +11,7 @@ use super::{Stage, first_line, free_address, text};
 use crate::compare::host::{Guarded, find_program};
 
 pub(super) fn start(stage: &Stage, threads: usize) -> io::Result<(Guarded, SocketAddr)> {
-    let addr = free_address(Ipv4Addr::LOCALHOST.into())?;
+    let addr = free_address()?;
     let file = stage.folder.join("haproxy.cfg");
     fs::write(
         &file,

@@ -14,7 +14,7 @@ pub(super) use nginx::Upstream as NginxUpstream;
 pub(crate) use weir::find as find_weir;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -268,7 +268,11 @@ fn await_serving(process: &mut Guarded, addr: SocketAddr) -> io::Result<()> {
 }
 
 /// An address on loopback that nobody uses now.
-fn free_address(ip: IpAddr) -> io::Result<SocketAddr> {
+fn free_address() -> io::Result<SocketAddr> {
+    free_address_on(Ipv4Addr::LOCALHOST.into())
+}
+
+fn free_address_on(ip: IpAddr) -> io::Result<SocketAddr> {
     TcpListener::bind((ip, 0))?.local_addr()
 }
 

@@ -14,7 +14,7 @@ use crate::compare::traffic::{self, BODY_BYTES, BUCKET};
 use crate::mock::tls::{Identity, Tls};
 
 pub(super) fn start(stage: &Stage, workers: usize) -> io::Result<(Guarded, SocketAddr)> {
-    let addr = free_address(Ipv4Addr::LOCALHOST.into())?;
+    let addr = free_address()?;
     let file = stage.folder.join("nginx.conf");
     let server = proxy(addr, stage.upstream.port(), &stage.ca_file);
     fs::write(&file, around(&stage.folder, ("nginx", workers), &server))?;
@@ -105,10 +105,7 @@ impl Upstream {
         let (cert, key) = (folder.join("upstream.pem"), folder.join("upstream.key"));
         fs::write(&cert, &identity.cert_pem)?;
         fs::write(&key, &identity.key_pem)?;
-        let addr = SocketAddr::new(
-            Ipv4Addr::LOCALHOST.into(),
-            free_address(Ipv4Addr::LOCALHOST.into())?.port(),
-        );
+        let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), free_address()?.port());
         let file = folder.join("upstream.conf");
         let (cert, key, body) = (text(&cert), text(&key), traffic::body(BODY_BYTES));
         let server = format!(

@@ -4,11 +4,11 @@
 //! through the limiter is taken but nothing waits in it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Stage, free_address};
+use super::{Stage, free_address, free_address_on};
 use crate::compare::host::Guarded;
 
 pub(super) fn start(
@@ -16,12 +16,7 @@ pub(super) fn start(
     workers: usize,
     driver: &str,
 ) -> io::Result<(Guarded, SocketAddr)> {
-    launch(
-        stage,
-        free_address(Ipv4Addr::LOCALHOST.into())?,
-        (workers, driver),
-        &[],
-    )
+    launch(stage, free_address()?, (workers, driver), &[])
 }
 
 /// One of one worker that listens on `ip`, with these settings beside.
@@ -30,7 +25,7 @@ pub(super) fn start_at(
     ip: IpAddr,
     settings: &[(&'static str, String)],
 ) -> io::Result<(Guarded, SocketAddr)> {
-    launch(stage, free_address(ip)?, (1, "io_uring"), settings)
+    launch(stage, free_address_on(ip)?, (1, "io_uring"), settings)
 }
 
 fn launch(
