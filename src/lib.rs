@@ -5,9 +5,10 @@
 //!
 //! # The map
 //! ```text
-//! level 0  caseless  clock   error   config   what everything stands on
+//! level 0  caseless  clock   destination
+//!          error   config                     what everything stands on
 //! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
-//! level 2  io   tls   upstream   mesh         shells: sockets, threads, clocks
+//! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
 //!          places   process   admin           what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
@@ -37,6 +38,8 @@ mod caseless;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod destination;
+pub mod egress;
 pub mod error;
 pub mod http1;
 #[cfg(feature = "io")]
@@ -64,6 +67,8 @@ pub mod upstream;
 pub mod worker;
 
 pub use config::Config;
+#[cfg(feature = "io")]
+pub use egress::ForwardProxy;
 pub use error::StartError;
 #[cfg(feature = "io")]
 pub use server::{Handle, start};

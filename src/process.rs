@@ -9,6 +9,7 @@ use ahash::AHashSet;
 use crate::cluster::Members;
 use crate::cluster::passes::Passes;
 use crate::config::Config;
+use crate::egress::Limits;
 use crate::io::memory;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -36,6 +37,8 @@ pub struct Process {
     pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
+    /// The caps of the forward proxy; `None` if there is none.
+    pub forward: Option<Limits>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
     /// then.
     pub metrics: Box<[Table]>,
@@ -134,6 +137,9 @@ impl Process {
         text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
+        if let Some(forward) = &self.forward {
+            forward.metrics_text(&mut text);
+        }
         text
     }
 }

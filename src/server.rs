@@ -23,8 +23,10 @@ use crate::clock;
 use crate::cluster::passes::Passes;
 use crate::cluster::{Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong};
+use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::io::descriptors::{self, Shares, Wanted};
+use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
@@ -36,7 +38,7 @@ use crate::systemd::Inherited;
 use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
-use crate::worker::{self, accept};
+use crate::worker;
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
 pub struct Handle {
@@ -45,6 +47,7 @@ pub struct Handle {
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
+    forward: Option<ForwardProxy>,
     cluster: Option<Cluster>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -139,10 +142,10 @@ pub fn start_among(
     let mut listeners = sockets.for_workers(workers).map_err(not_listening)?;
     let inherited = !listeners.is_empty();
     for listener in listeners.iter().flatten() {
-        accept::bound_unsent(listener).map_err(not_listening)?;
+        listen::bound_unsent(listener).map_err(not_listening)?;
     }
     if !inherited {
-        let own = accept::bind(address, workers).map_err(not_listening)?;
+        let own = listen::bind(address, workers).map_err(not_listening)?;
         listeners = own.into_iter().map(|listener| vec![listener]).collect();
     }
     let proxy_addr = listeners[0][0].local_addr().map_err(not_listening)?;
@@ -165,6 +168,13 @@ pub fn start_among(
     let open_state = |path| Kept::open(path, shared_seeds);
     let kept = config.state_file.as_deref().map(open_state).transpose()?;
     let shares = shares(&config, workers, members.is_some());
+    let forward = match config.forward.port {
+        Some(_) => Some(ForwardProxy::start_with(
+            Options::of(&config),
+            shares.forward,
+        )?),
+        None => None,
+    };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let key_seeds = kept.as_ref().and_then(Kept::seeds);
@@ -184,6 +194,7 @@ pub fn start_among(
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
+        forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
@@ -221,6 +232,7 @@ pub fn start_among(
         admin,
         workers: Vec::new(),
         keeper,
+        forward,
         cluster,
         sender,
         events,
@@ -254,6 +266,7 @@ pub fn start_among(
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),
         tls = handle.process.tls.is_some(),
+        forward = handle.forward().map(|forward| tracing::field::display(forward.addr())),
         upstream = &*handle.process.target.authority,
         workers,
         driver = ?driver,
@@ -296,6 +309,11 @@ impl Handle {
     /// Where metrics are scraped; `None` with `ENABLE_METRICS=false`.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(AdminServer::addr)
+    }
+
+    /// The forward proxy; `None` without `FORWARD_PORT`.
+    pub fn forward(&self) -> Option<&ForwardProxy> {
+        self.forward.as_ref()
     }
 
     /// Who serves whom, if there are several nodes.
@@ -357,11 +375,15 @@ impl Handle {
     }
 
     fn stop(&mut self, deadline: Duration) -> bool {
+        let until = clock::now() + deadline;
         self.process.draining.store(true, Ordering::SeqCst);
         if let Some(cluster) = &self.cluster {
             cluster.leave();
         }
         self.nudge();
+        if let Some(forward) = &self.forward {
+            forward.begin_to_stop();
+        }
         let mut sound = self.wait_for_workers(deadline);
         self.process.refusing.store(true, Ordering::SeqCst);
         self.nudge();
@@ -372,6 +394,9 @@ impl Handle {
             if thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
+        }
+        if let Some(mut forward) = self.forward.take() {
+            sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
         self.admin = None;
         self.cluster = None;
@@ -456,6 +481,10 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
         upstream: config.upstream_max_connections,
         workers,
         relays,
+        forward: config
+            .forward
+            .port
+            .map_or(0, |_| config.forward.max_clients),
     };
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);
@@ -466,6 +495,14 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
             upstream_connections_of_each_worker = shares.upstream,
             wanted = wanted.upstream,
             "open files are limited too low for UPSTREAM_MAX_CONNECTIONS; LimitNOFILE or ulimit -Hn allows more"
+        );
+    }
+    if shares.forward < wanted.forward {
+        tracing::warn!(
+            limit,
+            forward_clients = shares.forward,
+            wanted = wanted.forward,
+            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
         );
     }
     if shares.clients < wanted.clients {

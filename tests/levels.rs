@@ -15,7 +15,10 @@ use syn::visit::{self, Visit};
 /// left of it in its own row, so that there is never a cycle. The longest matching path counts:
 /// `mesh::owner` is pure although `mesh` is not.
 const LEVELS: &[(Kind, &[&str])] = &[
-    (Kind::Ground, &["caseless", "clock", "config", "error"]),
+    (
+        Kind::Ground,
+        &["caseless", "clock", "destination", "config", "error"],
+    ),
     (
         Kind::Pure,
         &[
@@ -29,6 +32,10 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "cluster::member",
             "cluster::owner",
             "egress::hosts",
+            "egress::shared::counters",
+            "egress::shared::keys",
+            "egress::shared::share",
+            "egress::shared::book",
             "upstream::pool",
         ],
     ),
@@ -37,7 +44,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "egress", "places", "process", "admin",
+            "io", "tls", "upstream", "mesh", "cluster", "places", "egress", "process", "admin",
             "state", "systemd",
         ],
     ),
@@ -51,6 +58,9 @@ const ROOTS: &[&str] = &["lib.rs", "main.rs"];
 /// What the pure core may not mention, and who may all the same.
 const IMPURE: &[(&str, &[&str])] = &[
     ("monoio", &[]),
+    ("redis::Client", &[]),
+    ("redis::Connection", &[]),
+    ("redis::cmd", &[]),
     ("rustls", &[]),
     ("io_uring", &[]),
     ("libc", &[]),

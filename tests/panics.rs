@@ -178,3 +178,36 @@ fn socket_has(socket: &UnixDatagram) -> bool {
         .unwrap();
     socket.recv(&mut [0; 512]).is_ok()
 }
+
+#[test]
+fn a_panic_in_a_tunnel_gives_its_slot_back() {
+    for driver in DRIVERS {
+        let mock = mock::start(MockConfig::default()).unwrap();
+        let target = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = target.local_addr().unwrap();
+        thread::spawn(move || target.incoming().map_while(Result::ok).collect::<Vec<_>>());
+        let weir = Program::start(
+            &mock,
+            &[
+                ("WORKERS", "1"),
+                ("IO_DRIVER", driver),
+                ("FORWARD_PORT", "0"),
+                ("FORWARD_ALLOW", "127.0.0.0/8"),
+                ("FORWARD_MAX_CONNECTIONS", "1"),
+                ("FORWARD_QUEUE_TIMEOUT", "5000"),
+            ],
+        );
+        let forward = weir.forward.unwrap();
+        let connect = format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+        for _ in 0..5 {
+            let mut client = Client::connect(forward);
+            client.send(format!("{connect}x-planted-panic: connection\r\n"));
+            // The slot of the one before is there again, or it would wait and be told 500.
+            assert_eq!(client.answer(true).status, 200, "{driver}");
+            client.rest();
+        }
+        let mut client = Client::connect(forward);
+        client.send(&connect);
+        assert_eq!(client.answer(true).status, 200, "{driver}");
+    }
+}

@@ -10,6 +10,7 @@
 //! - [`handoff`]: deciding in place against messages between two workers (`loadtest handoff`).
 //! - [`pictures`]: a run as SVG (`loadtest pictures`).
 //! - [`soak`]: hours of faults, churn and load in minutes (`loadtest soak`).
+//! - [`tunnel`]: the forward proxy's tunnels beside a bare relay (`loadtest tunnel`).
 //! - [`demo`]: bots, weir and the mock at work (`loadtest demo`).
 //!
 //! The rules are written from Discord's side and share no code with weir's limiter.
@@ -23,3 +24,4 @@ pub mod mock;
 pub mod pictures;
 pub mod runtime;
 pub mod soak;
+pub mod tunnel;

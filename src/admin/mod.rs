@@ -1,9 +1,10 @@
-//! The metrics port: Prometheus' scrape, on threads of its own, never in a worker's way.
+//! The metrics port: Prometheus' scrape, and the caps of the forward proxy ([`forward`]), on threads of its own, never in a worker's way.
 //!
 //! A handful of connections at a time from people and scrapers: plain blocking sockets serve them
 //! best. Each has a time limit and there are at most `CONNECTIONS_MAX`, so a stuck scraper
 //! cannot hold the port.
 
+mod forward;
 pub mod log;
 
 use std::io::{self, Read, Write};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::http1::{Method, Parse, Reply, parse_request};
+use crate::http1::{Framing, Method, Parse, Reply, RequestHead, parse_request};
 use crate::io::Seldom;
 use crate::metrics::Refusal;
 use crate::places::Places;
@@ -133,7 +134,7 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopped: &UnixStream) 
         let process = process.clone();
         let serve = move || {
             let _place = place;
-            if let Err(error) = serve(stream, &process) {
+            if let Err(error) = serve(stream, from.ip(), &process) {
                 tracing::debug!(%error, "a connection to the metrics port failed");
             }
         };
@@ -164,7 +165,7 @@ fn let_in(from: IpAddr, process: &Process, strangers: &Seldom) -> bool {
 }
 
 /// Answers one request and closes.
-fn serve(mut stream: TcpStream, process: &Process) -> io::Result<()> {
+fn serve(mut stream: TcpStream, from: IpAddr, process: &Process) -> io::Result<()> {
     let until = clock::now() + TIMEOUT;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut head = Vec::new();
@@ -179,7 +180,16 @@ fn serve(mut stream: TcpStream, process: &Process) -> io::Result<()> {
         head.extend_from_slice(&chunk[..count]);
         match parse_request(&head) {
             Parse::Complete(request) => {
-                let answer = answer(request.method, request.target, process);
+                // A body here is a number: it is waited for as long as it is one.
+                let body = &head[request.len..];
+                let declared = match request.framing {
+                    Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+                    Framing::None | Framing::Chunked | Framing::UntilClose => 0,
+                };
+                if body.len() < declared && declared <= forward::BODY_BYTES_MAX && count > 0 {
+                    continue;
+                }
+                let answer = answer(&request, body, from, process);
                 return stream.write_all(&answer);
             }
             Parse::Invalid(bad) => {
@@ -193,9 +203,33 @@ fn serve(mut stream: TcpStream, process: &Process) -> io::Result<()> {
     }
 }
 
-fn answer(method: Method, target: &[u8], process: &Process) -> Vec<u8> {
+fn answer(request: &RequestHead<'_>, body: &[u8], from: IpAddr, process: &Process) -> Vec<u8> {
+    let (method, target) = (request.method, request.target);
     let path = target.split(|&byte| byte == b'?').next().unwrap_or(target);
     let mut out = Vec::new();
+    if path.starts_with(forward::PREFIX) {
+        let verb = match method {
+            Method::Get => forward::Verb::Read,
+            Method::Put => forward::Verb::Write,
+            Method::Delete => forward::Verb::Remove,
+            Method::Head
+            | Method::Post
+            | Method::Patch
+            | Method::Options
+            | Method::Trace
+            | Method::Connect
+            | Method::Other => {
+                Reply::error(405, "GET, PUT and DELETE are served here").encode(false, &mut out);
+                return out;
+            }
+        };
+        if from.to_canonical().is_loopback() {
+            forward::answer(verb, path, body, process.forward.as_ref(), &mut out);
+        } else {
+            Reply::error(403, "this is for this machine alone").encode(false, &mut out);
+        }
+        return out;
+    }
     if !matches!(method, Method::Get | Method::Head) {
         Reply::error(405, "only GET and HEAD are served here").encode(false, &mut out);
         return out;

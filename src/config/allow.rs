@@ -17,7 +17,7 @@ pub struct AllowFrom {
 
 /// One network (RFC 4632): the addresses whose first `prefix` bits are those of `address`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Network {
+pub(super) struct Network {
     /// Without the bits behind the prefix.
     address: IpAddr,
     /// At most 32 with an IPv4 address, 128 with an IPv6 one.
@@ -70,7 +70,7 @@ impl FromStr for AllowFrom {
 }
 
 impl Network {
-    fn parse(entry: &str) -> Option<Self> {
+    pub(super) fn parse(entry: &str) -> Option<Self> {
         let (address, prefix) = match entry.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (entry, None),
@@ -107,7 +107,7 @@ impl Network {
         Self { address, prefix }
     }
 
-    fn holds(self, address: IpAddr) -> bool {
+    pub(super) fn holds(self, address: IpAddr) -> bool {
         // Masking an address of the other family makes none of this one.
         bits(address) == bits(self.address) && Self::masked(address, self.prefix) == self
     }

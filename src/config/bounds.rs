@@ -86,6 +86,20 @@ pub const GLOBAL_LIMIT_MAX: u32 = 50_000;
 /// Bots that `BOT_RATELIMIT_OVERRIDES` can name: what fits into an environment variable's 128 KiB.
 pub const OVERRIDES_MAX: usize = 4_096;
 
+/// Default of `FORWARD_CONNECT_TIMEOUT`: time for a lost SYN to be sent again three times (1, 2 and
+/// 4 s later, RFC 6298), less than clients wait.
+pub const FORWARD_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default of `FORWARD_IDLE_TIMEOUT`: five minutes, beyond the pings of WebSockets and HTTP/2.
+pub const FORWARD_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Default of `FORWARD_MAX_CLIENTS`: 10,000 tunnels and half as many to spare; with the hosts' ends,
+/// half of what one process may usually open is left to the other clients.
+pub const FORWARD_CLIENTS: usize = 16_384;
+/// Upper end of a cap on connections to one host: as many as there can be clients.
+pub const FORWARD_CAP_MAX: u32 = CONNECTIONS_MAX as u32;
+/// Hosts that can have a cap of their own: ten times what fits on a line that somebody reads.
+pub const FORWARD_HOST_LIMITS_MAX: usize = 1_024;
+/// Entries of `FORWARD_ALLOW` and of `FORWARD_DENY`: each dial is compared with all of them.
+pub const FORWARD_PATTERNS_MAX: usize = 1_024;
 /// Default of `CLUSTER_PORT`: nirn.py's.
 pub const CLUSTER_PORT: u16 = 7_654;
 /// Nodes that `CLUSTER_MEMBERS` can name: each is announced to while it is not seen.
@@ -115,7 +129,9 @@ const _: () = {
         "the limiter counts them in 32 bits"
     );
     assert!(BUCKETS <= BUCKETS_MAX && BEARERS <= BEARERS_MAX);
-    assert!(CONNECTIONS <= CONNECTIONS_MAX);
+    assert!(CONNECTIONS <= CONNECTIONS_MAX && FORWARD_CLIENTS <= CONNECTIONS_MAX);
+    assert!(FORWARD_CONNECT_TIMEOUT.as_millis() <= FORWARD_IDLE_TIMEOUT.as_millis());
+    assert!(FORWARD_IDLE_TIMEOUT.as_millis() <= TIMEOUT_MAX.as_millis());
     assert!(CLIENT_MIN_RATE <= CLIENT_MIN_RATE_MAX);
     assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);
     assert!(BEARERS_MAX <= BUCKETS_MAX, "a bearer has a bucket");

@@ -5,14 +5,16 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them; `upstream`,
-//! `buckets`, `allow` and `cluster` are those with a grammar of their own, `tls` the one of several
-//! parts.
+//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
+//! those of the forward proxy; `upstream`, `buckets`, `allow` and `cluster` are those with a grammar
+//! of their own, `tls` and `redis` those of several parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
 mod cluster;
+pub mod forward;
+mod redis;
 mod setting;
 mod source;
 mod tls;
@@ -26,6 +28,8 @@ use std::time::Duration;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
+pub use forward::Forward;
+pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
@@ -141,6 +145,26 @@ pub struct Config {
     pub disable_global_ratelimit_detection: bool,
     /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
     pub disable_401_lock: bool,
+
+    /// The forward proxy.
+    pub forward: Forward,
+    /// `REDIS_ADDR`: where forward proxies share their caps. This and the settings below are taken
+    /// together by [`Config::redis`].
+    pub redis_addr: Option<RedisUrl>,
+    /// `REDIS_USERNAME`.
+    pub redis_username: Option<String>,
+    /// `REDIS_PASSWORD`.
+    pub redis_password: Option<Secret>,
+    /// `REDIS_DB`.
+    pub redis_db: Option<u32>,
+    /// `REDIS_FAIL`.
+    pub redis_fail: RedisFail,
+    /// `REDIS_MAX_LIFETIME`: see [`RedisSettings::max_lifetime`].
+    pub redis_max_lifetime: Duration,
+    /// `REDIS_TIMEOUT`: see [`RedisSettings::timeout`].
+    pub redis_timeout: Duration,
+    /// `REDIS_SCAN_INTERVAL`: see [`RedisSettings::scan_interval`].
+    pub redis_scan_interval: Option<Duration>,
 }
 
 impl Default for Config {
@@ -189,6 +213,15 @@ impl Default for Config {
             bot_ratelimit_overrides: BTreeMap::new(),
             disable_global_ratelimit_detection: false,
             disable_401_lock: false,
+            forward: Forward::default(),
+            redis_addr: None,
+            redis_username: None,
+            redis_password: None,
+            redis_db: None,
+            redis_fail: RedisFail::Local,
+            redis_max_lifetime: redis::MAX_LIFETIME,
+            redis_timeout: redis::TIMEOUT,
+            redis_scan_interval: Some(redis::SCAN_INTERVAL),
         }
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
 use super::cluster;
+use super::forward::FORWARD;
+use super::redis::REDIS;
 use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
 /// One thing that can be decided.
@@ -53,6 +55,8 @@ pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
     ("Upstream", UPSTREAM),
     ("Limits", LIMITS),
     ("Cluster", CLUSTER),
+    ("Forward proxy", FORWARD),
+    ("Forward proxies that share their caps", REDIS),
     ("Process", PROCESS),
     ("Accepted for nirn-proxy, without effect", IGNORED),
 ];
@@ -449,22 +453,22 @@ const CLUSTER: &[Setting] = &[
     },
 ];
 
-const PORT_ALLOWED: &str = "a port number 0 to 65535";
-const PATH_ALLOWED: &str = "the path of a file";
+pub(super) const PORT_ALLOWED: &str = "a port number 0 to 65535";
+pub(super) const PATH_ALLOWED: &str = "the path of a file";
 const BOOL_ALLOWED: &str = "true or false";
-const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
+pub(super) const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
 
-fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
+pub(super) fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;
     Some(())
 }
 
-fn parse<T: FromStr>(value: &str) -> Option<T> {
+pub(super) fn parse<T: FromStr>(value: &str) -> Option<T> {
     value.parse().ok()
 }
 
 /// A whole number in decimal digits alone: no sign.
-fn number<T: FromStr>(value: &str) -> Option<T> {
+pub(super) fn number<T: FromStr>(value: &str) -> Option<T> {
     if value.bytes().all(|b| b.is_ascii_digit()) {
         parse(value)
     } else {
@@ -472,19 +476,19 @@ fn number<T: FromStr>(value: &str) -> Option<T> {
     }
 }
 
-fn path(value: &str) -> Option<Option<PathBuf>> {
+pub(super) fn path(value: &str) -> Option<Option<PathBuf>> {
     (!value.is_empty()).then(|| Some(value.into()))
 }
 
-fn port(value: &str) -> Option<u16> {
+pub(super) fn port(value: &str) -> Option<u16> {
     number(value)
 }
 
-fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
+pub(super) fn count(value: &str, range: RangeInclusive<usize>) -> Option<usize> {
     number(value).filter(|count| range.contains(count))
 }
 
-fn millis(value: &str, range: RangeInclusive<u64>) -> Option<Duration> {
+pub(super) fn millis(value: &str, range: RangeInclusive<u64>) -> Option<Duration> {
     number(value)
         .filter(|ms| range.contains(ms))
         .map(Duration::from_millis)

@@ -55,6 +55,26 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("ALLOW_FROM", "10.0.0.0/8,::1", |c| {
             c.allow_from = "10.0.0.0/8,::1".parse().unwrap();
         }),
+        ("REDIS_ADDR", "redis:7", |c| {
+            c.redis_addr = Some("redis:7".parse().unwrap());
+        }),
+        ("REDIS_USERNAME", "me", |c| {
+            c.redis_username = Some("me".to_owned());
+        }),
+        ("REDIS_PASSWORD", "p", |c| {
+            c.redis_password = Some("p".into());
+        }),
+        ("REDIS_DB", "7", |c| c.redis_db = Some(7)),
+        ("REDIS_FAIL", "closed", |c| {
+            c.redis_fail = RedisFail::Closed;
+        }),
+        ("REDIS_MAX_LIFETIME", "1000", |c| {
+            c.redis_max_lifetime = Duration::from_secs(1);
+        }),
+        ("REDIS_TIMEOUT", "10", |c| {
+            c.redis_timeout = Duration::from_millis(10);
+        }),
+        ("REDIS_SCAN_INTERVAL", "0", |c| c.redis_scan_interval = None),
         ("CORE_DUMPS", "true", |c| c.core_dumps = true),
         ("ENABLE_METRICS", "false", |c| c.enable_metrics = false),
         ("METRICS_PORT", "65535", |c| c.metrics_port = 65_535),
@@ -112,6 +132,43 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("MAX_WAITING", "7", |c| c.max_waiting = 7),
         ("MAX_BUCKETS", "7", |c| c.max_buckets = 7),
         ("MAX_BEARER_COUNT", "7", |c| c.max_bearer_count = 7),
+        ("DPRL_PORT", "0", |c| c.forward.port = Some(0)),
+        ("FORWARD_PORT", "7", |c| c.forward.port = Some(7)),
+        ("FORWARD_BIND_IP", "::1", |c| {
+            c.forward.bind_ip = "::1".parse().unwrap();
+        }),
+        ("DPRL_MAX_CONNECTIONS", "7", |c| {
+            c.forward.max_connections = 7;
+        }),
+        ("FORWARD_MAX_CONNECTIONS", "7", |c| {
+            c.forward.max_connections = 7;
+        }),
+        ("FORWARD_HOST_LIMITS", "a.example=7", |c| {
+            let key = crate::destination::HostKey::parse("a.example").unwrap();
+            c.forward.host_limits = [(key, 7)].into();
+        }),
+        ("FORWARD_REJECT_STATUS", "503", |c| {
+            c.forward.reject_status = forward::RejectStatus::ServiceUnavailable;
+        }),
+        ("FORWARD_QUEUE_TIMEOUT", "7", |c| {
+            c.forward.queue_timeout = Some(Duration::from_millis(7));
+        }),
+        ("FORWARD_ALLOW", "*.a.example,10.0.0.0/8", |c| {
+            c.forward.allow = Some("*.a.example,10.0.0.0/8".parse().unwrap());
+        }),
+        ("FORWARD_DENY", "a.example:7", |c| {
+            c.forward.deny = "a.example:7".parse().unwrap();
+        }),
+        ("FORWARD_CREDENTIALS_FILE", "/a/users", |c| {
+            c.forward.credentials_file = Some("/a/users".into());
+        }),
+        ("FORWARD_CONNECT_TIMEOUT", "7", |c| {
+            c.forward.connect_timeout = Duration::from_millis(7);
+        }),
+        ("FORWARD_IDLE_TIMEOUT", "7", |c| {
+            c.forward.idle_timeout = Duration::from_millis(7);
+        }),
+        ("FORWARD_MAX_CLIENTS", "7", |c| c.forward.max_clients = 7),
         ("WORKERS", "7", |c| c.workers = Some(7)),
         ("IO_DRIVER", "epoll", |c| c.io_driver = IoDriver::Epoll),
         ("SHUTDOWN_TIMEOUT", "0", |c| {
@@ -164,6 +221,20 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
     const WAITING: &str = "a number 1 to 10000000";
     let table = [
         (
+            "REDIS_ADDR",
+            "rediss://redis",
+            "host:port, redis://user:password@host:port/db or unix:///path; Redis over TLS is not spoken",
+        ),
+        ("REDIS_DB", "-1", "a number 0 to 2147483647"),
+        ("REDIS_FAIL", "maybe", "closed, open or local"),
+        ("REDIS_MAX_LIFETIME", "999", "milliseconds 1000 to 86400000"),
+        ("REDIS_TIMEOUT", "9", "milliseconds 10 to 10000"),
+        (
+            "REDIS_SCAN_INTERVAL",
+            "99",
+            "milliseconds 100 to 3600000, or 0",
+        ),
+        (
             "BIND_IP",
             "localhost",
             "an IP address such as 127.0.0.1 or ::",
@@ -211,6 +282,24 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("MAX_WAITING", "10000001", WAITING),
         ("MAX_BUCKETS", "1e6", "a number 1 to 100000000"),
         ("MAX_BEARER_COUNT", "1000001", "a number 1 to 1000000"),
+        ("DPRL_PORT", "x", PORT),
+        ("FORWARD_PORT", "65536", PORT),
+        (
+            "FORWARD_BIND_IP",
+            "localhost",
+            "an IP address such as 127.0.0.1 or ::",
+        ),
+        ("DPRL_MAX_CONNECTIONS", "-1", "a number 0 to 1048576"),
+        (
+            "FORWARD_MAX_CONNECTIONS",
+            "1048577",
+            "a number 0 to 1048576",
+        ),
+        ("FORWARD_REJECT_STATUS", "429", "500 or 503"),
+        ("FORWARD_QUEUE_TIMEOUT", "1s", "milliseconds 0 to 3600000"),
+        ("FORWARD_CONNECT_TIMEOUT", "0", MS),
+        ("FORWARD_IDLE_TIMEOUT", "3600001", MS),
+        ("FORWARD_MAX_CLIENTS", "0", "a number 1 to 1048576"),
         ("WORKERS", "257", "a number 1 to 256"),
         ("WORKERS", "0", "a number 1 to 256"),
         ("IO_DRIVER", "kqueue", "auto, io_uring or epoll"),
@@ -258,6 +347,12 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "DEFAULT_BUCKETS",
         "CLUSTER_MEMBERS",
         "CLUSTER_SECRET",
+        "FORWARD_HOST_LIMITS",
+        "FORWARD_ALLOW",
+        "FORWARD_DENY",
+        "FORWARD_CREDENTIALS_FILE",
+        "REDIS_USERNAME",
+        "REDIS_PASSWORD",
         "STATE_FILE",
     ];
     assert_eq!(without_a_test, expected);

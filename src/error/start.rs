@@ -18,7 +18,7 @@ pub enum StartError {
     Setting(Wrong),
     /// Another socket listens on the address. Exit status 1: it may go.
     BindInUse {
-        /// The setting that named the port: `PORT` or `METRICS_PORT`.
+        /// The setting that named the port: `PORT`, `METRICS_PORT` or `FORWARD_PORT`.
         setting: &'static str,
         /// The address.
         addr: SocketAddr,
@@ -26,7 +26,7 @@ pub enum StartError {
     /// The address cannot be listened on for another reason: not of this machine, or a port that
     /// needs a privilege. Exit status 2.
     Bind {
-        /// The setting that named the port: `PORT` or `METRICS_PORT`.
+        /// The setting that named the port: `PORT`, `METRICS_PORT` or `FORWARD_PORT`.
         setting: &'static str,
         /// The address.
         addr: SocketAddr,
@@ -93,6 +93,13 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// `FORWARD_CREDENTIALS_FILE` is no list of `user:password`. Exit status 2.
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// The first wrong line, from 1; `None` if the file names nobody.
+        line: Option<usize>,
+    },
     /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
     UpstreamName {
         /// The host.
@@ -125,6 +132,7 @@ impl StartError {
             | Self::KeyUnusable { .. }
             | Self::KeyMismatch { .. }
             | Self::StateFile { .. }
+            | Self::Credentials { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::RingRefused(_)
@@ -225,6 +233,16 @@ impl fmt::Display for StartError {
                     OneLine(source)
                 )
             }
+            Self::Credentials { path, line } => match line {
+                Some(line) => write!(
+                    f,
+                    "FORWARD_CREDENTIALS_FILE: line {line} of {path:?} is not user:password, in at most 256 bytes and 1024 lines"
+                ),
+                None => write!(
+                    f,
+                    "FORWARD_CREDENTIALS_FILE: {path:?} names nobody; user:password on each line is expected"
+                ),
+            },
             Self::UpstreamName { host } => {
                 write!(
                     f,
@@ -261,6 +279,7 @@ impl std::error::Error for StartError {
             | Self::NoKey { .. }
             | Self::KeyUnusable { .. }
             | Self::KeyMismatch { .. }
+            | Self::Credentials { .. }
             | Self::UpstreamName { .. } => None,
         }
     }

@@ -10,7 +10,7 @@ use super::{RequestHead, ResponseHead, Version};
 const EXTRA_BYTES: usize = 96;
 
 /// What becomes of a line.
-enum Edit<'v> {
+pub(super) enum Edit<'v> {
     Keep,
     Drop,
     /// The name stays as it was sent, the value is this one.
@@ -19,7 +19,11 @@ enum Edit<'v> {
 
 /// Copies the lines of `fields` to `out`, edited by their roles. A length that stays has no blanks
 /// around it but one: which of them are blanks is what readers of this line disagree about.
-fn copy_lines<'v>(fields: &Fields<'v>, out: &mut Vec<u8>, edit: impl Fn(Role) -> Edit<'v>) {
+pub(super) fn copy_lines<'v>(
+    fields: &Fields<'v>,
+    out: &mut Vec<u8>,
+    edit: impl Fn(Role) -> Edit<'v>,
+) {
     let mut from = fields.line_at(0);
     for (at, role) in fields.roles() {
         let mut edit = edit(role);

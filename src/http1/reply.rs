@@ -63,6 +63,8 @@ pub struct Reply<'a> {
     body: Body<'a>,
     retry_after: Option<Duration>,
     scope: Option<Scope>,
+    /// The realm that a proxy's client has to name itself for.
+    realm: Option<&'a str>,
     to: ClientSide,
 }
 
@@ -105,6 +107,7 @@ impl<'a> Reply<'a> {
             body,
             retry_after: None,
             scope: None,
+            realm: None,
             to,
         }
     }
@@ -132,6 +135,13 @@ impl<'a> Reply<'a> {
     #[must_use]
     pub const fn scope(mut self, scope: Scope) -> Self {
         self.scope = Some(scope);
+        self
+    }
+
+    /// Asks for name and password (RFC 7617), with a 407. `realm` has neither quotes nor backslashes.
+    #[must_use]
+    pub const fn challenge(mut self, realm: &'a str) -> Self {
+        self.realm = Some(realm);
         self
     }
 
@@ -178,6 +188,11 @@ impl<'a> Reply<'a> {
             Decimal::new(body.len() as u64).as_bytes(),
         );
         self.push_limit(out);
+        if let Some(realm) = self.realm {
+            out.extend_from_slice(b"Proxy-Authenticate: Basic realm=\"");
+            out.extend_from_slice(realm.as_bytes());
+            out.extend_from_slice(b"\", charset=\"UTF-8\"\r\n");
+        }
         push_line(out, b"Via", b"1.1 weir");
         push_line(out, b"generated-by-proxy", b"true");
         push_connection(out, self.to);
@@ -271,7 +286,9 @@ const fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
+        409 => "Conflict",
         413 => "Content Too Large",
         414 => "URI Too Long",
         429 => "Too Many Requests",

@@ -236,17 +236,17 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
 }
 
 /// The first line, in the grammar of RFC 9112 3.
-struct RequestLine<'b> {
+pub(super) struct RequestLine<'b> {
     method: &'b [u8],
-    target: &'b [u8],
-    version: Version,
+    pub(super) target: &'b [u8],
+    pub(super) version: Version,
     /// Bytes up to its end.
-    len: usize,
+    pub(super) len: usize,
 }
 
 impl<'b> RequestLine<'b> {
     #[inline]
-    fn read(buf: &'b [u8]) -> Parse<Self, BadRequest> {
+    pub(super) fn read(buf: &'b [u8]) -> Parse<Self, BadRequest> {
         let method_len = lines::token_len(buf);
         if method_len > METHOD_BYTES_MAX {
             return Parse::Invalid(BadRequest::Method);

@@ -1,8 +1,8 @@
 //! How many descriptors the process may have open, and who gets how many of them.
 //!
 //! ```text
-//! ├── own: workers, metrics, DNS, files ──┼── to the upstream ──┼────────── clients ──────────┤
-//!                                          at most half of the rest                        limit
+//! ├── own: workers, metrics, DNS, files ──┼── forward proxy ──┼── to the upstream ──┼─── clients ───┤
+//!                               at most a quarter of the rest   half of the rest          limit
 //! ```
 //! Clients come uninvited, so what everything else needs is set aside before them: with the last
 //! descriptor gone, weir could neither reach Discord nor say so.
@@ -23,6 +23,10 @@ const OWN_OF_WORKER: usize = TURNED_AWAY_MAX + 32;
 /// the second that each of them has, a worker tells this many a second at the least.
 pub const TURNED_AWAY_MAX: usize = 64;
 
+/// Descriptors of one client of the forward proxy: its own and its host's, and half a one, since a dial
+/// tries several addresses for a moment.
+const OF_FORWARDED: usize = 3;
+
 /// Who gets how many descriptors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shares {
@@ -32,6 +36,8 @@ pub struct Shares {
     pub upstream: usize,
     /// Connections of each worker to each other node: one for each of its clients.
     pub nodes: usize,
+    /// Clients of the forward proxy, each of which needs two.
+    pub forward: usize,
 }
 
 /// What is asked for.
@@ -45,6 +51,8 @@ pub struct Wanted {
     pub workers: usize,
     /// Requests are relayed to other nodes, each over a connection of its own.
     pub relays: bool,
+    /// `FORWARD_MAX_CLIENTS`; 0 without a forward proxy.
+    pub forward: usize,
 }
 
 impl Shares {
@@ -56,12 +64,16 @@ impl Shares {
             upstream,
             workers,
             relays,
+            forward,
         } = wanted;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let room = limit.saturating_sub(open);
         // A limit that is far too low is still shared.
         let own = (OWN + workers * OWN_OF_WORKER).min(room / 2);
         let room = room - own;
+        // Discord comes first: three quarters are for its clients and its connections.
+        let forward = forward.min(room / 4 / OF_FORWARDED);
+        let room = room - OF_FORWARDED * forward;
         let each = upstream.min(room / 2 / workers.max(1)).max(1);
         let rest = room.saturating_sub(each * workers);
         let rest = if relays { rest / 2 } else { rest };
@@ -70,6 +82,7 @@ impl Shares {
             clients,
             upstream: each,
             nodes: clients.div_ceil(workers.max(1)),
+            forward,
         }
     }
 }
@@ -135,6 +148,7 @@ mod tests {
                 upstream,
                 workers,
                 relays: false,
+                forward: 0,
             };
             let shares = Shares::of(limit, 10, wanted);
             let own = OWN + workers * OWN_OF_WORKER;
@@ -159,5 +173,23 @@ mod tests {
             "far too low for 64 workers"
         );
         assert_eq!(of(0, 65_536, 512, 2), (1, 1));
+    }
+
+    #[test]
+    fn the_forward_proxy_leaves_three_quarters_to_the_others() {
+        let wanted = Wanted {
+            clients: 65_536,
+            upstream: 512,
+            workers: 2,
+            relays: false,
+            forward: 16_384,
+        };
+        let of = |limit| Shares::of(limit, 10, wanted);
+        assert_eq!(of(1 << 20).forward, 16_384, "enough for all");
+        let tight = of(20_000);
+        assert_eq!((tight.forward, tight.upstream), (1_644, 512));
+        assert_eq!(tight.clients, 18_710 - 3 * 1_644);
+        let room = 20_000 - 10 - OWN - 2 * OWN_OF_WORKER;
+        assert!(tight.clients + 2 * tight.upstream >= room / 4 * 3);
     }
 }

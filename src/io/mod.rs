@@ -10,7 +10,9 @@ pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
 pub mod dumps;
+pub mod first;
 pub mod guard;
+pub mod listen;
 pub mod memory;
 #[cfg(feature = "planted-panics")]
 pub mod planted;

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf};
+use monoio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::Buf;
@@ -27,6 +28,17 @@ pub async fn read_some<S: AsyncReadRent>(
     result
 }
 
+/// Waits until there is something to be read, or the end of the stream, and takes nothing.
+///
+/// # Errors
+/// Whatever the socket says.
+pub async fn readable(half: &OwnedReadHalf<TcpStream>) -> io::Result<()> {
+    // SAFETY: the stream lives as long as this half of it, which is borrowed; monoio reaches it the
+    // same way for reads and writes side by side, and waiting only reads its descriptor's number.
+    let stream = unsafe { &*half.0.get() };
+    stream.readable(false).await
+}
+
 /// Appends to `buf` what has arrived already and fits into its spare room. The end of the stream and
 /// errors are left to the next read.
 pub fn read_now(socket: &impl AsRawFd, buf: &mut Buf) {
@@ -45,6 +57,53 @@ pub fn read_now(socket: &impl AsRawFd, buf: &mut Buf) {
     if let Ok(count) = usize::try_from(count) {
         // SAFETY: the kernel has written this many bytes behind the vector's, within its capacity.
         unsafe { bytes.set_len(bytes.len() + count) };
+    }
+}
+
+/// Appends to `bytes` what has arrived already and fits into its spare room. 0 is the end of the stream
+/// (or no room), and `WouldBlock` says that there is nothing.
+///
+/// # Errors
+/// Whatever the socket says.
+pub fn receive_now(socket: &impl AsRawFd, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let spare = bytes.spare_capacity_mut();
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; pointer and length name
+    // the vector's spare room, which outlives the call.
+    let count = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            spare.as_mut_ptr().cast(),
+            spare.len(),
+            libc::MSG_DONTWAIT,
+        )
+    };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written this many bytes behind the vector's, within its capacity.
+    unsafe { bytes.set_len(bytes.len() + count) };
+    Ok(count)
+}
+
+/// Sends as much of `bytes` as the kernel takes at once, perhaps nothing.
+///
+/// # Errors
+/// Whatever the socket says, but not that it would block.
+pub fn send_now(socket: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; pointer and length name
+    // `bytes`, which outlive the call.
+    let count = unsafe {
+        libc::send(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    };
+    match usize::try_from(count) {
+        Ok(count) => Ok(count),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            error => Err(error),
+        },
     }
 }
 
@@ -166,6 +225,21 @@ pub fn end_when_silent(socket: &impl AsRawFd, silence: Duration) -> io::Result<(
     let asking = TcpKeepalive::new().with_time(second).with_interval(second);
     socket.set_tcp_keepalive(&asking)?;
     socket.set_tcp_user_timeout(Some(silence.max(second)))
+}
+
+/// Resets a connection now: its peer sees that what it got is not the whole, and operations in flight
+/// on it complete.
+pub fn abort(socket: &impl AsRawFd) {
+    // In case the next call is refused.
+    reset_at_close(socket);
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or(0);
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length name
+    // `nowhere`, which outlives the call. Connecting to nowhere disconnects (connect(2)).
+    let _ = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
 }
 
 /// Borrows a socket for `SockRef` and its like.

@@ -24,6 +24,7 @@
 //! in 6 ms (`cargo bench --bench metrics`).
 
 mod counters;
+mod forward;
 mod gauge;
 mod relay;
 mod requests;
@@ -31,6 +32,7 @@ mod text;
 mod tls;
 
 pub use counters::{Counters, Refusal, Scope};
+pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use relay::Relay;
 pub use requests::{SERIES_MAX, SeriesKey};

@@ -10,7 +10,7 @@
 /// Both alphabets are taken, padding may be there or not. `None` for a character of neither
 /// alphabet, for anything but `=` after padding, for a lone last character (it holds less than a
 /// byte), and when `out` is too small.
-pub(super) fn decode<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
+pub(crate) fn decode<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
     let mut unpadded = text;
     while let [rest @ .., b'='] = unpadded {
         unpadded = rest;

@@ -3,7 +3,7 @@
 //! A key is a keyed 64-bit hash, so that a sender can neither choose colliding paths nor be found
 //! by guessing tokens in a memory dump. The seeds are injected once per process and shared by all
 //! workers; keys mean nothing to another process, unless it has the same: the nodes of a cluster do.
-//! The identity part is hashed in a way of our own ([`stable`]), so that they agree on it whatever
+//! The identity part is hashed in a way of our own (`stable`), so that they agree on it whatever
 //! they were built with, and tells the identity's slot ([`slot`](super::slot)); the others are not.
 //! Two of a million live keys collide with a probability of 3 in 100 million per part, and then
 //! merely share a limit.

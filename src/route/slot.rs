@@ -23,7 +23,7 @@ const SHIFT: u32 = 32;
 const MASK: u64 = (SLOTS as u64 - 1) << SHIFT;
 const WORDS: usize = SLOTS / 64;
 
-/// The slot of an identity, and of every key that was mixed from one by [`with_slot_of`].
+/// The slot of an identity, and of every key that was mixed from one by `with_slot_of`.
 pub const fn slot_of(key: u64) -> u16 {
     ((key & MASK) >> SHIFT) as u16
 }

@@ -39,7 +39,11 @@ pub async fn dial(
     Err(last)
 }
 
-async fn connect(
+/// Connects to one address within `timeout`. May be dropped: the connect is then given up.
+///
+/// # Errors
+/// The address's refusal, or none in time.
+pub(crate) async fn connect(
     address: SocketAddr,
     outbound: Option<IpAddr>,
     timeout: Duration,

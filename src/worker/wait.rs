@@ -6,18 +6,18 @@
 //! not, or of the wait's beginning) is taken as a half-close and its client is answered; one that
 //! comes later is a client that left.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use super::conn::Client;
 use crate::clock::{self, Instant};
+pub(super) use crate::io::first::{First, first};
 use crate::io::socket::{Peek, peek};
 use crate::limit::Refusal;
 use crate::mesh::{Grant, Waiting};
@@ -206,26 +206,4 @@ fn tcp_info(stream: &TcpStream) -> io::Result<libc::tcp_info> {
         return Err(io::Error::last_os_error());
     }
     Ok(info)
-}
-
-/// Which of two futures ended first.
-pub(super) enum First<A, B> {
-    Left(A),
-    Right(B),
-}
-
-/// Runs two futures until one ends; the other is dropped.
-pub(super) async fn first<A: Future, B: Future>(left: A, right: B) -> First<A::Output, B::Output> {
-    let mut left = pin!(left);
-    let mut right = pin!(right);
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = left.as_mut().poll(cx) {
-            return Poll::Ready(First::Left(output));
-        }
-        if let Poll::Ready(output) = right.as_mut().poll(cx) {
-            return Poll::Ready(First::Right(output));
-        }
-        Poll::Pending
-    })
-    .await
 }

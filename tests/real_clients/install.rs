@@ -29,7 +29,7 @@ impl Interpreter {
     }
 }
 
-/// Python with discord.py and hikari.
+/// Python with discord.py, hikari and requests.
 pub(super) fn python() -> &'static Interpreter {
     static PYTHON: OnceLock<Interpreter> = OnceLock::new();
     PYTHON.get_or_init(|| {
@@ -61,7 +61,7 @@ pub(super) fn python() -> &'static Interpreter {
     })
 }
 
-/// Node with @discordjs/rest and Eris.
+/// Node with @discordjs/rest, Eris, and undici, which the first brings along.
 pub(super) fn node() -> &'static Interpreter {
     static NODE: OnceLock<Interpreter> = OnceLock::new();
     NODE.get_or_init(|| {

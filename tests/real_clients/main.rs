@@ -4,7 +4,11 @@
 //! The Python and Node libraries come from their registries into `target/tmp`, once. Each test has
 //! a mock and a weir of its own and takes about 20 s, nearly all of it spent waiting for a bucket
 //! of 5 messages in 5 s to let 20 through.
+//!
+//! And clients of the forward proxy, in [`forward`].
 
+#[cfg(test)]
+mod forward;
 #[cfg(test)]
 mod install;
 #[cfg(test)]
@@ -16,6 +20,7 @@ mod twilight;
 mod tests {
     use weir::config::IoDriver;
 
+    use super::forward::Forward;
     use super::stage::Stage;
     use super::{install, twilight};
 
@@ -59,5 +64,23 @@ mod tests {
         let stage = Stage::start(2, IoDriver::Auto);
         twilight::play(stage.proxy());
         stage.verdict();
+    }
+
+    #[test]
+    fn curl_is_served_by_the_forward_proxy() {
+        Forward::start(2, IoDriver::Auto).play_curl();
+        Forward::start(1, IoDriver::Epoll).play_curl();
+    }
+
+    #[test]
+    fn requests_is_served_by_the_forward_proxy() {
+        let forward = Forward::start(2, IoDriver::Auto);
+        forward.play(install::python().script("forward_proxy.py"));
+    }
+
+    #[test]
+    fn undici_is_served_by_the_forward_proxy() {
+        let forward = Forward::start(2, IoDriver::Auto);
+        forward.play(install::node().script("forward_proxy.mjs"));
     }
 }

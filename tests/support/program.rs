@@ -17,6 +17,8 @@ use super::{ca_file, resident_bytes};
 pub struct Program {
     pub proxy: SocketAddr,
     pub metrics: SocketAddr,
+    /// The forward proxy, if there is one.
+    pub forward: Option<SocketAddr>,
     /// What it logged before it said that it serves.
     pub before_serving: Vec<String>,
     child: Child,
@@ -101,20 +103,22 @@ impl Program {
             });
         }
         let mut seen = Vec::new();
-        let (proxy, metrics) = loop {
+        let (proxy, metrics, forward) = loop {
             let line = log
                 .recv_timeout(Duration::from_secs(20))
                 .unwrap_or_else(|_| {
                     panic!("weir did not say that it serves: {seen:#?}");
                 });
             if line.contains("weir serves") {
-                break (address(&line, "proxy"), address(&line, "metrics"));
+                let forward = line.contains("forward").then(|| address(&line, "forward"));
+                break (address(&line, "proxy"), address(&line, "metrics"), forward);
             }
             seen.push(line);
         };
         Self {
             proxy,
             metrics,
+            forward,
             before_serving: seen,
             child,
             log,

@@ -10,6 +10,7 @@ mod pictures;
 mod scale;
 mod sim;
 mod soak;
+mod tunnel;
 
 use std::io;
 
@@ -41,6 +42,8 @@ enum Command {
     Scale(scale::Args),
     /// Measure deciding in place against pure messages between two workers.
     Handoff(handoff::Args),
+    /// Measure a tunnel of the forward proxy against a bare relay.
+    Tunnel(tunnel::Args),
     /// Run weir under load, faults and churn, and look for anything wrong, lost, stuck or leaked.
     Soak(soak::Args),
     /// Draw a run's pictures.
@@ -59,6 +62,7 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Handoff(args) => handoff::run(&args),
+        Command::Tunnel(args) => tunnel::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Pictures(args) => pictures::run(&args),
         Command::Part(args) => compare::run_part(&args),

@@ -177,3 +177,14 @@ fn replies_parse_and_a_head_only_reply_is_the_same_head() {
         Parse::Complete(head) if head.status == 100 && head.len == CONTINUE.len()
     ));
 }
+
+#[test]
+fn a_challenge_asks_for_name_and_password() {
+    let mut out = Vec::new();
+    let reply = Reply::error(407, "who are you?").challenge("weir");
+    reply.encode(true, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.starts_with("HTTP/1.1 407 Proxy Authentication Required\r\n"));
+    let line = "\r\nProxy-Authenticate: Basic realm=\"weir\", charset=\"UTF-8\"\r\n";
+    assert!(text.contains(line), "{text}");
+}

@@ -1,0 +1,105 @@
+//! What all threads of one forward proxy share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::hosts::credentials::Credentials;
+use super::hosts::reach::Reach;
+use super::hosts::slots::Slots;
+use super::lookup::Lookup;
+use super::post::Post;
+use super::proxy::Options;
+use crate::config::{AllowFrom, forward};
+use crate::metrics::{Forward, ForwardRefusal};
+use crate::places::Places;
+
+/// One running forward proxy.
+pub(super) struct Hub {
+    pub(super) settings: forward::Forward,
+    pub(super) allow_from: AllowFrom,
+    pub(super) outbound_ip: Option<IpAddr>,
+    pub(super) header_timeout: std::time::Duration,
+    pub(super) client_idle_timeout: std::time::Duration,
+    pub(super) reach: Reach,
+    pub(super) credentials: Option<Credentials>,
+    /// Counts and lines of all hosts; see [`super::limits`].
+    pub(super) slots: Mutex<Slots>,
+    pub(super) lookup: Lookup,
+    pub(super) places: Arc<Places>,
+    /// One for each worker.
+    pub(super) posts: Box<[Post]>,
+    refused: [AtomicU64; ForwardRefusal::ALL.len()],
+    /// Set once: no new connections, and those that idle end.
+    pub(super) draining: AtomicBool,
+    /// Set once: everything ends now.
+    pub(super) aborting: AtomicBool,
+    /// Connections that were cut at the end.
+    pub(super) cut: AtomicUsize,
+}
+
+impl Hub {
+    pub(super) fn new(options: Options, credentials: Option<Credentials>, places: usize) -> Self {
+        let settings = options.settings;
+        let caps = settings.host_limits.iter();
+        let caps = caps.map(|(host, &cap)| (host.clone(), cap));
+        Self {
+            slots: Mutex::new(Slots::new(settings.max_connections, caps)),
+            reach: Reach {
+                allow: settings.allow.clone(),
+                deny: settings.deny.clone(),
+            },
+            settings,
+            allow_from: options.allow_from,
+            outbound_ip: options.outbound_ip,
+            header_timeout: options.header_timeout,
+            client_idle_timeout: options.client_idle_timeout,
+            credentials,
+            lookup: Lookup::default(),
+            places: Places::new(places, None),
+            posts: (0..options.workers).map(|_| Post::default()).collect(),
+            refused: Default::default(),
+            draining: AtomicBool::new(false),
+            aborting: AtomicBool::new(false),
+            cut: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_aborting(&self) -> bool {
+        self.aborting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refuse(&self, reason: ForwardRefusal) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has every worker look around.
+    pub(super) fn nudge(&self) {
+        self.posts.iter().for_each(Post::nudge);
+    }
+
+    pub(super) fn metrics_text(&self, out: &mut String) {
+        let (hosts, others) = self.with_slots(|slots| {
+            let (named, others) = slots.tallies();
+            let named = named.into_iter();
+            let named: Vec<_> = named.map(|(host, tally)| (host.clone(), tally)).collect();
+            (named, others)
+        });
+        let named: Vec<_> = hosts
+            .iter()
+            .map(|(host, tally)| (host.as_str(), *tally))
+            .collect();
+        let forward = Forward {
+            hosts: &named,
+            others,
+            clients: self.places.taken() as u64,
+            refused: std::array::from_fn(|at| self.refused[at].load(Ordering::Relaxed)),
+        };
+        forward.encode(out);
+    }
+}
