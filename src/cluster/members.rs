@@ -21,14 +21,33 @@ const SUSPECTS_MAX: usize = super::member::NODES_MAX;
 /// The cluster as all threads share it.
 pub struct Members {
     epoch: AtomicU64,
-    current: Mutex<Arc<Ownership>>,
+    current: Mutex<Current>,
     changed: Condvar,
     suspects: Mutex<Vec<Node>>,
     leaving: AtomicBool,
     ending: AtomicBool,
     ignored: [AtomicU64; Ignored::ALL.len()],
     refused: AtomicU64,
-    waker: Waker,
+    /// `None` without a control thread.
+    waker: Option<Waker>,
+}
+
+/// Who owns what.
+struct Current {
+    /// As it was published.
+    published: Arc<Ownership>,
+    /// The same without nodes that failed since: what workers go by.
+    shown: Arc<Ownership>,
+}
+
+impl Current {
+    fn of(ownership: Ownership) -> Self {
+        let shown = Arc::new(ownership);
+        Self {
+            published: shown.clone(),
+            shown,
+        }
+    }
 }
 
 impl Members {
@@ -37,17 +56,28 @@ impl Members {
     /// # Errors
     /// There is no socket to be had to wake it with.
     pub(super) fn new(me: &Node, socket: &UdpSocket) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+        let waker = Waker::new(socket.local_addr()?)?;
+        Ok(Arc::new(Self::with(me, Some(waker))))
+    }
+
+    /// A cluster of this node alone, until somebody [publishes](Self::publish) another; no thread of
+    /// weir's looks for its members.
+    pub fn unattended(me: &Node) -> Arc<Self> {
+        Arc::new(Self::with(me, None))
+    }
+
+    fn with(me: &Node, waker: Option<Waker>) -> Self {
+        Self {
             epoch: AtomicU64::new(1),
-            current: Mutex::new(Arc::new(Ownership::new(&[], me))),
+            current: Mutex::new(Current::of(Ownership::new(&[], me))),
             changed: Condvar::new(),
             suspects: Mutex::default(),
             leaving: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             ignored: Default::default(),
             refused: AtomicU64::new(0),
-            waker: Waker::new(socket.local_addr()?)?,
-        }))
+            waker,
+        }
     }
 
     /// A view for one worker.
@@ -62,15 +92,40 @@ impl Members {
 
     /// Whose identities are whose now.
     pub fn ownership(&self) -> Arc<Ownership> {
-        self.lock().clone()
+        self.lock().shown.clone()
     }
 
-    /// A relay to this node failed: it is passed over for a moment, and the others hear of it.
+    /// A node could not be reached: others have its identities at once, and it is passed over for a
+    /// moment, which the others hear of. Published again, it is a member as before.
     pub fn suspect(&self, node: Node) {
-        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        if suspects.len() < SUSPECTS_MAX && !suspects.contains(&node) {
-            suspects.push(node);
-            self.waker.wake();
+        {
+            let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            if suspects.len() >= SUSPECTS_MAX || suspects.contains(&node) {
+                return;
+            }
+            if self.waker.is_some() {
+                suspects.push(node);
+            }
+        }
+        self.hide(node);
+        self.wake();
+    }
+
+    /// Workers no longer see this node.
+    fn hide(&self, node: Node) {
+        let before = self.ownership();
+        if !before.nodes().contains(&node) || *before.me() == node {
+            return;
+        }
+        let mut left = before.nodes().to_vec();
+        left.retain(|other| *other != node);
+        // Made without the lock, for which others wait.
+        let without = Arc::new(Ownership::new(&left, before.me()));
+        let mut current = self.lock();
+        // Whoever published meanwhile knows better.
+        if Arc::ptr_eq(&current.shown, &before) {
+            current.shown = without;
+            self.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -91,7 +146,7 @@ impl Members {
     pub fn wait_for_others(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
         let mut current = self.lock();
-        while current.is_alone() {
+        while current.published.is_alone() {
             let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 return false;
@@ -105,13 +160,13 @@ impl Members {
     /// Others are to take this node's place; it says so at once.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Ordering::SeqCst);
-        self.waker.wake();
+        self.wake();
     }
 
     /// The control thread ends.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
-        self.waker.wake();
+        self.wake();
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -123,12 +178,16 @@ impl Members {
     }
 
     pub(super) fn wake(&self) {
-        self.waker.wake();
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
     }
 
     /// Whether a datagram from there is nothing but a wake-up.
     pub(super) fn is_wake(&self, from: SocketAddr) -> bool {
-        self.waker.from == Some(from)
+        self.waker
+            .as_ref()
+            .is_some_and(|waker| waker.from == Some(from))
     }
 
     pub(super) fn take_suspects(&self) -> Vec<Node> {
@@ -147,15 +206,16 @@ impl Members {
     }
 
     /// From now on this is so; what was before.
-    pub(super) fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
-        let before = std::mem::replace(&mut *self.lock(), Arc::new(ownership));
+    pub fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
+        let current = Current::of(ownership);
+        let before = std::mem::replace(&mut *self.lock(), current).published;
         // After the exchange: whoever sees the epoch finds what it stands for, or something newer.
         self.epoch.fetch_add(1, Ordering::Release);
         self.changed.notify_all();
         before
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Ownership>> {
+    fn lock(&self) -> MutexGuard<'_, Current> {
         // What is in there is whole between any two statements.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,12 +232,18 @@ impl View {
     /// Who owns this identity.
     #[inline]
     pub fn owner(&mut self, identity: u64) -> Owner<'_> {
+        self.ownership().owner(identity)
+    }
+
+    /// Who owns what, as it is now.
+    #[inline]
+    pub fn ownership(&mut self) -> &Ownership {
         let epoch = self.members.epoch.load(Ordering::Acquire);
         if epoch != self.epoch {
             self.ownership = self.members.ownership();
             self.epoch = epoch;
         }
-        self.ownership.owner(identity)
+        &self.ownership
     }
 
     /// The cluster.
@@ -213,5 +279,69 @@ impl Waker {
     fn wake(&self) {
         // If it is lost, the thread looks by itself within a probe's period.
         let _ = self.socket.send_to(&[], self.to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(last: u8) -> Node {
+        Node {
+            proxy_port: 8080,
+            ..Node::at(([127, 0, 0, last], 7654).into())
+        }
+    }
+
+    /// The owners of all slots.
+    fn owners(view: &mut View) -> Vec<Option<Node>> {
+        let identities = (0..4_096_u64).map(|slot| slot << 32);
+        let owners = identities.map(|identity| match view.owner(identity) {
+            Owner::Here => None,
+            Owner::There(node) => Some(*node),
+        });
+        owners.collect()
+    }
+
+    #[test]
+    fn a_view_sees_what_is_published_after_it_was_made() {
+        let members = Members::unattended(&node(1));
+        let mut view = members.view();
+        assert!(owners(&mut view).iter().all(Option::is_none));
+        members.publish(Ownership::new(&[node(1), node(2)], &node(1)));
+        let there = owners(&mut view);
+        let there = there.iter().filter(|owner| **owner == Some(node(2)));
+        assert!((1_500..2_600).contains(&there.count()));
+        members.publish(Ownership::new(&[node(1)], &node(1)));
+        assert!(owners(&mut view).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_node_that_failed_owns_nothing_until_it_is_published_again() {
+        let members = Members::unattended(&node(1));
+        let all = [node(1), node(2), node(3)];
+        members.publish(Ownership::new(&all, &node(1)));
+        let mut view = members.view();
+        let before = owners(&mut view);
+        members.suspect(node(2));
+        let after = owners(&mut view);
+        assert!(before.contains(&Some(node(2))) && !after.contains(&Some(node(2))));
+        let stays = |(b, a): (&Option<Node>, &Option<Node>)| *b == Some(node(2)) || b == a;
+        assert!(before.iter().zip(&after).all(stays), "nothing else moves");
+        // What moves is told from what was published, not from what workers go by meanwhile.
+        let published = members.publish(Ownership::new(&all, &node(1)));
+        assert_eq!(published.nodes(), &all);
+        assert_eq!(owners(&mut view), before);
+    }
+
+    #[test]
+    fn this_node_and_one_that_is_none_cannot_fail() {
+        let members = Members::unattended(&node(1));
+        members.publish(Ownership::new(&[node(1), node(2)], &node(1)));
+        let mut view = members.view();
+        let before = owners(&mut view);
+        members.suspect(node(1));
+        members.suspect(node(3));
+        assert_eq!(owners(&mut view), before);
     }
 }

@@ -14,6 +14,7 @@
 //! - [`owner`]: whose an identity is (pure);
 //! - [`wire`]: what nodes send each other (pure);
 //! - [`members`]: what workers read of it, for one load a request;
+//! - [`passes`]: how relayed requests show where they are from;
 //! - [`control`]: the thread that keeps it true; `finder` looks up names for it.
 //!
 //! # Where state changes hands
@@ -30,6 +31,8 @@ pub mod member;
 #[cfg(feature = "io")]
 pub mod members;
 pub mod owner;
+#[cfg(feature = "io")]
+pub mod passes;
 #[cfg(feature = "io")]
 pub mod secret;
 pub mod wire;

@@ -2,18 +2,21 @@
 //!
 //! Follow a request: [`accept`] takes its connection in, `conn` reads its head, `request` keeps
 //! what outlives the head, `proxy` gets a permit from the [`mesh`](crate::mesh) and a connection
-//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back.
+//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back. In a
+//! cluster `elsewhere` sends it to the node that owns it instead, over the connections of `peers`.
 //!
 //! Beside the connections a worker runs one task, the *ticker*, which sleeps until the earliest of
 //! all its deadlines: the shard's, the sockets', the idle connections'.
 
 pub mod accept;
 mod conn;
+mod elsewhere;
 mod exchange;
 mod full;
 mod identify;
 mod own;
 mod pace;
+mod peers;
 mod proxy;
 mod registry;
 mod relay;
@@ -37,6 +40,7 @@ use monoio::net::TcpListener;
 
 use self::accept::Port;
 use self::pace::Laggards;
+use self::peers::Peers;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
@@ -75,6 +79,8 @@ pub(crate) struct Worker {
     process: Arc<Process>,
     local: Rc<Local>,
     upstream: Rc<Upstream>,
+    /// The other nodes; `None` outside a cluster.
+    peers: Option<Peers>,
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
@@ -82,6 +88,8 @@ pub(crate) struct Worker {
     /// told of.
     strangers: Seldom,
     unshaken: Seldom,
+    /// Connections that claim to be nodes' and cannot show it, the same.
+    impostors: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     /// Clients that hold up a connection to the upstream.
@@ -145,6 +153,9 @@ pub fn run(
         worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
+        if let Some(peers) = &worker.peers {
+            peers.close_idle();
+        }
         worker.local.close();
         // The ticker holds the worker, and the worker's alarm the ticker.
         worker.ending.set(true);
@@ -163,16 +174,19 @@ impl Worker {
             connections_max: process.upstream_connections_max,
             idle_timeout: process.config.upstream_idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
+            silence_max: None,
         };
         Rc::new(Self {
             index,
             local: Local::new(process.mesh.clone(), index, alarm.clone()),
             upstream: Upstream::new(process.target.clone(), bounds, deadlines.clone()),
+            peers: Peers::new(&process, &deadlines),
             deadlines,
             alarm,
             registry: Rc::default(),
             strangers: Seldom::default(),
             unshaken: Seldom::default(),
+            impostors: Seldom::default(),
             busy: Recycler::new(conn::busy),
             laggards: Laggards::default(),
             turned_away: Rc::default(),
@@ -343,6 +357,9 @@ impl Worker {
         for _ in 0..CUT_CHECKS {
             self.registry.cut();
             self.upstream.cut();
+            if let Some(peers) = &self.peers {
+                peers.cut();
+            }
             if self.registry.len() == 0 {
                 return;
             }
@@ -395,6 +412,7 @@ async fn tick(worker: Rc<Worker>) {
         }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
+        let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));
         let shard = worker.local.turn(now);
         let identify = identify::tick(&worker, now);
         // After the mailbox was read, so that the nudge that announces the end is not lost.
@@ -408,7 +426,7 @@ async fn tick(worker: Rc<Worker>) {
         };
         let trim = buffer::has_surplus().then_some(trims_at);
         let deadlines = worker.deadlines.next();
-        let next = [deadlines, idle, shard, identify, drain, trim]
+        let next = [deadlines, idle, nodes, shard, identify, drain, trim]
             .into_iter()
             .flatten()
             .min();
