@@ -32,7 +32,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "cluster::member",
             "cluster::owner",
             "egress::hosts",
-            "egress::shared::counters",
+            "egress::shared::line",
             "egress::shared::keys",
             "egress::shared::share",
             "egress::shared::book",

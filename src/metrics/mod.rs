@@ -23,6 +23,7 @@
 //! in 6 ms (`cargo bench --bench metrics`).
 
 mod counters;
+mod fleet;
 mod forward;
 mod gauge;
 mod requests;
@@ -30,6 +31,7 @@ mod text;
 mod tls;
 
 pub use counters::{Counters, Refusal, Scope};
+pub use fleet::{FleetCounters, Standing};
 pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use requests::{SERIES_MAX, SeriesKey};

@@ -8,6 +8,7 @@
 
 pub mod http;
 pub mod program;
+pub mod target;
 pub mod tls;
 pub mod upstream;
 pub mod vectors;
