@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::cluster::Members;
+use crate::cluster::passes::Passes;
 use crate::config::Config;
 use crate::egress::Limits;
+use crate::identify::Queues;
 use crate::io::memory;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -29,6 +32,10 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// Who serves whom, if there are several nodes.
+    pub cluster: Option<Arc<Members>>,
+    /// How relayed requests show where they are from.
+    pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
     /// The caps of the forward proxy; `None` if there is none.
@@ -41,10 +48,15 @@ pub struct Process {
     /// Upstream connections of each worker: `UPSTREAM_MAX_CONNECTIONS`, as far as descriptors are
     /// there.
     pub upstream_connections_max: usize,
+    /// Connections of each worker to each other node.
+    pub node_connections_max: usize,
     /// Workers that accept connections.
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
+    /// The identify queue's state. Worker 0 locks it for each shard that comes and goes, a scrape and the
+    /// state file now and then.
+    pub identify: Arc<Mutex<Queues>>,
     /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
     pub turns: Box<[AtomicU64]>,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
@@ -129,6 +141,11 @@ impl Process {
         text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
+        if self.config.gateway_queue_port.is_some() {
+            let queues = self.identify.lock();
+            let census = queues.unwrap_or_else(PoisonError::into_inner).census();
+            metrics::encode_starts(&census, &mut text);
+        }
         if let Some(forward) = &self.forward {
             forward.metrics_text(&mut text);
         }

@@ -20,9 +20,12 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
+use crate::cluster::passes::Passes;
+use crate::cluster::{Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
+use crate::identify::{self, Queues};
 use crate::io::descriptors::{self, Shares, Wanted};
 use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
@@ -42,10 +45,12 @@ use crate::worker;
 pub struct Handle {
     process: Arc<Process>,
     proxy_addr: SocketAddr,
+    queue_addr: Option<SocketAddr>,
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
     forward: Option<ForwardProxy>,
+    cluster: Option<Cluster>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
 }
@@ -101,6 +106,26 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
 /// # Errors
 /// See [`start`].
 pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError> {
+    start_among(config, sockets, None)
+}
+
+/// A cluster whose members somebody else decides and publishes.
+pub struct Joined {
+    /// What the workers read.
+    pub members: Arc<Members>,
+    /// What nodes show each other that they know.
+    pub secret: Option<Arc<Secret>>,
+}
+
+/// [`start_on`], as a node of a cluster whose members somebody else publishes.
+///
+/// # Errors
+/// See [`start`].
+pub fn start_among(
+    config: Config,
+    sockets: Inherited,
+    joined: Option<Joined>,
+) -> Result<Handle, StartError> {
     let (driver, refusal) = runtime::choose(config.io_driver).map_err(StartError::RingRefused)?;
     match refusal {
         Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
@@ -131,9 +156,26 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         None if config.enable_metrics => Some(admin::bind(&config)?),
         Some(_) | None => None,
     };
+    let queue = config
+        .gateway_queue_port
+        .map(|port| bind_queue(&config, port));
+    let queue = queue.transpose()?;
+    let queue_addr = queue.as_ref().map(|(_, address)| *address);
+    let mut queue = queue.map(|(listener, _)| listener);
+    let mut cluster = Cluster::bind(&config)?;
     // After the ports: they show that no other weir, whose file it is, runs here.
-    let kept = config.state_file.as_deref().map(Kept::open).transpose()?;
-    let shares = shares(&config, workers);
+    let own = cluster.as_ref().map(|cluster| Joined {
+        members: cluster.members().clone(),
+        secret: cluster.secret().cloned(),
+    });
+    let (members, secret) = match joined.or(own) {
+        Some(joined) => (Some(joined.members), joined.secret),
+        None => (None, None),
+    };
+    let shared_seeds = members.is_some().then(|| secret::seeds(secret.as_deref()));
+    let open_state = |path| Kept::open(path, shared_seeds);
+    let kept = config.state_file.as_deref().map(open_state).transpose()?;
+    let shares = shares(&config, workers, members.is_some());
     let forward = match config.forward.port {
         Some(_) => Some(ForwardProxy::start_with(
             Options::of(&config),
@@ -149,7 +191,9 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
     let key_seeds = kept.as_ref().and_then(Kept::seeds);
-    let key_seeds = key_seeds.unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
+    let key_seeds = shared_seeds
+        .or(key_seeds)
+        .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
@@ -160,13 +204,21 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
+        cluster: members,
+        passes: Passes::new(secret, ambient_seed()),
         tls,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
+        node_connections_max: shares.nodes,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
+        identify: Arc::new(Mutex::new(Queues::new(identify::Settings {
+            bots_max: config.gateway_queue_max_bots,
+            waiting_per_bot_max: config.gateway_queue_max_waiting_per_bot,
+            waiting_max: config.gateway_queue_max_waiting,
+        }))),
         turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         inherited,
         draining: AtomicBool::new(false),
@@ -177,11 +229,16 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     });
     let keeper = match kept {
         Some(kept) => {
-            let mesh = process.mesh.clone();
-            Some(Keeper::start(kept, mesh, key_seeds, &process.keys)?)
+            let (mesh, queues) = (process.mesh.clone(), process.identify.clone());
+            Some(Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?)
         }
         None => None,
     };
+    if let Some(cluster) = &mut cluster {
+        cluster.start(&process.config, proxy_addr, &process.mesh)?;
+        // Before anybody is served: what others serve is theirs.
+        cluster.members().wait_for_others(FIND_OTHERS);
+    }
     let admin = match admin {
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
@@ -190,17 +247,23 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     let mut handle = Handle {
         process,
         proxy_addr,
+        queue_addr,
         admin,
         workers: Vec::new(),
         keeper,
         forward,
+        cluster,
         sender,
         events,
     };
     for (index, listeners) in listeners.into_iter().enumerate() {
-        handle
-            .workers
-            .push(spawn_worker(&handle, index, listeners, driver)?);
+        handle.workers.push(spawn_worker(
+            &handle,
+            index,
+            listeners,
+            queue.take(),
+            driver,
+        )?);
     }
     for _ in 0..workers {
         match handle.events.recv() {
@@ -225,6 +288,7 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     tracing::info!(
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),
+        gateway_queue = handle.gateway_queue_addr().map(tracing::field::display),
         tls = handle.process.tls.is_some(),
         forward = handle.forward().map(|forward| tracing::field::display(forward.addr())),
         upstream = &*handle.process.target.authority,
@@ -235,18 +299,29 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     Ok(handle)
 }
 
+/// Binds `GATEWAY_QUEUE_PORT`, one listener for the one worker that serves it.
+fn bind_queue(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = SocketAddr::new(config.bind_ip, port);
+    let not_listening = |source| StartError::listening("GATEWAY_QUEUE_PORT", address, source);
+    let listener = listen::bind(address, 1).map_err(not_listening)?.pop();
+    let listener = listener.ok_or_else(|| not_listening(io::ErrorKind::NotFound.into()))?;
+    let address = listener.local_addr().map_err(not_listening)?;
+    Ok((listener, address))
+}
+
 /// Starts a worker's thread. It says [`Event::Ready`] once its runtime stands, and how it ended.
 fn spawn_worker(
     handle: &Handle,
     index: usize,
     listeners: Vec<TcpListener>,
+    queue: Option<TcpListener>,
     driver: Chosen,
 ) -> Result<JoinHandle<()>, StartError> {
     let (process, sender) = (handle.process.clone(), handle.sender.clone());
     let run = move || {
         // Nobody listens any more only if the handle is gone, and then nobody cares.
         let ready = |()| drop(sender.send(Event::Ready));
-        let run = AssertUnwindSafe(|| worker::run(index, process, listeners, driver, ready));
+        let run = AssertUnwindSafe(|| worker::run(index, process, listeners, queue, driver, ready));
         let result = catch_unwind(run)
             .unwrap_or_else(|_| Err(io::Error::other(format!("worker {index} panicked"))));
         drop(sender.send(Event::WorkerEnded {
@@ -271,9 +346,19 @@ impl Handle {
         self.admin.as_ref().map(AdminServer::addr)
     }
 
+    /// Where shards ask when they may IDENTIFY; `None` without `GATEWAY_QUEUE_PORT`.
+    pub fn gateway_queue_addr(&self) -> Option<SocketAddr> {
+        self.queue_addr
+    }
+
     /// The forward proxy; `None` without `FORWARD_PORT`.
     pub fn forward(&self) -> Option<&ForwardProxy> {
         self.forward.as_ref()
+    }
+
+    /// Who serves whom, if there are several nodes.
+    pub fn members(&self) -> Option<&Arc<Members>> {
+        self.process.cluster.as_ref()
     }
 
     /// Stops accepting, ends idle connections, lets requests under way and waiting finish for up to
@@ -332,6 +417,9 @@ impl Handle {
     fn stop(&mut self, deadline: Duration) -> bool {
         let until = clock::now() + deadline;
         self.process.draining.store(true, Ordering::SeqCst);
+        if let Some(cluster) = &self.cluster {
+            cluster.leave();
+        }
         self.nudge();
         if let Some(forward) = &self.forward {
             forward.begin_to_stop();
@@ -351,6 +439,7 @@ impl Handle {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
         self.admin = None;
+        self.cluster = None;
         // Now that nothing is sent any more.
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
@@ -393,6 +482,10 @@ impl Handle {
     }
 }
 
+/// How long a start waits for other nodes of the cluster: several rounds of datagrams, and hardly
+/// longer than a start takes.
+const FIND_OTHERS: Duration = Duration::from_secs(1);
+
 /// How often it is looked at whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -422,11 +515,12 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
 }
 
 /// Divides the descriptors, and says so where there are fewer than was asked for.
-fn shares(config: &Config, workers: usize) -> Shares {
+fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
     let wanted = Wanted {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
+        relays,
         forward: config
             .forward
             .port

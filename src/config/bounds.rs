@@ -86,6 +86,19 @@ pub const GLOBAL_LIMIT_MAX: u32 = 50_000;
 /// Bots that `BOT_RATELIMIT_OVERRIDES` can name: what fits into an environment variable's 128 KiB.
 pub const OVERRIDES_MAX: usize = 4_096;
 
+/// Default of `GATEWAY_QUEUE_MAX_WAITING`, of the process: as many as `MAX_CONNECTIONS`, since each is
+/// one; at some 700 bytes each, 46 MB.
+pub const GATEWAY_WAITING: usize = CONNECTIONS;
+/// Default of `GATEWAY_QUEUE_MAX_WAITING_PER_BOT`: more shards than the largest bot has, and a quarter
+/// of all places, so that one bot's leave room for others'.
+pub const GATEWAY_WAITING_PER_BOT: usize = 16_384;
+/// Upper end of both: that of `MAX_CONNECTIONS`.
+pub const GATEWAY_WAITING_MAX: usize = CONNECTIONS_MAX;
+/// Default of `GATEWAY_QUEUE_MAX_BOTS`: a large fleet's, at some 400 bytes each; each bot is asked
+/// about at Discord, so that a stranger's made-up tokens must not be many.
+pub const GATEWAY_BOTS: usize = 1_024;
+/// Upper end of `GATEWAY_QUEUE_MAX_BOTS`: 26 MB of them.
+pub const GATEWAY_BOTS_MAX: usize = 65_536;
 /// Default of `FORWARD_CONNECT_TIMEOUT`: time for a lost SYN to be sent again three times (1, 2 and
 /// 4 s later, RFC 6298), less than clients wait.
 pub const FORWARD_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,6 +113,15 @@ pub const FORWARD_CAP_MAX: u32 = CONNECTIONS_MAX as u32;
 pub const FORWARD_HOST_LIMITS_MAX: usize = 1_024;
 /// Entries of `FORWARD_ALLOW` and of `FORWARD_DENY`: each dial is compared with all of them.
 pub const FORWARD_PATTERNS_MAX: usize = 1_024;
+/// Default of `CLUSTER_PORT`: nirn.py's.
+pub const CLUSTER_PORT: u16 = 7_654;
+/// Nodes that `CLUSTER_MEMBERS` can name: each is announced to while it is not seen.
+pub const CLUSTER_MEMBERS_MAX: usize = 64;
+/// The shortest `CLUSTER_SECRET`, bytes: 64 bits even of hexadecimal digits, which nobody guesses who
+/// has to send a datagram for each try; longer is better against who can listen.
+pub const CLUSTER_SECRET_BYTES_MIN: usize = 16;
+/// The longest, bytes: more than any that a person generates.
+pub const CLUSTER_SECRET_BYTES_MAX: usize = 1_024;
 
 /// Bytes of a wrong value that an error message repeats: enough to know it again.
 pub const SHOWN_VALUE_BYTES_MAX: usize = 80;
@@ -123,6 +145,8 @@ const _: () = {
     assert!(CONNECTIONS <= CONNECTIONS_MAX && FORWARD_CLIENTS <= CONNECTIONS_MAX);
     assert!(FORWARD_CONNECT_TIMEOUT.as_millis() <= FORWARD_IDLE_TIMEOUT.as_millis());
     assert!(FORWARD_IDLE_TIMEOUT.as_millis() <= TIMEOUT_MAX.as_millis());
+    assert!(GATEWAY_WAITING_PER_BOT <= GATEWAY_WAITING && GATEWAY_WAITING <= GATEWAY_WAITING_MAX);
+    assert!(GATEWAY_BOTS <= GATEWAY_BOTS_MAX);
     assert!(CLIENT_MIN_RATE <= CLIENT_MIN_RATE_MAX);
     assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);
     assert!(BEARERS_MAX <= BUCKETS_MAX, "a bearer has a bucket");

@@ -6,13 +6,15 @@
 //! where it has the setting, so that weir can take its place unchanged.
 //!
 //! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
-//! those of the forward proxy; `upstream`, `buckets` and `allow` are those with a grammar of their
-//! own, `tls` and `redis` those of several parts.
+//! those of the forward proxy; `upstream`, `buckets`, `gateway`, `allow` and `cluster` are those with a grammar
+//! of their own, `tls` and `redis` those of several parts.
 
 mod allow;
 pub mod bounds;
 mod buckets;
+mod cluster;
 pub mod forward;
+mod gateway;
 mod redis;
 mod setting;
 mod source;
@@ -26,7 +28,9 @@ use std::time::Duration;
 
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
+pub use cluster::{ClusterSecret, NotAPeer, Peer};
 pub use forward::Forward;
+pub use gateway::{BotToken, NotAToken};
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
@@ -104,6 +108,16 @@ pub struct Config {
     /// `STATE_FILE`: what was learned is kept there over a restart; `None`: in memory alone.
     pub state_file: Option<PathBuf>,
 
+    /// `CLUSTER_PORT`: the UDP port of this node's cluster, and of members named without one; 0 takes a
+    /// free one.
+    pub cluster_port: u16,
+    /// `CLUSTER_MEMBERS`: nodes to form a cluster with; this one may be among them.
+    pub cluster_members: Vec<Peer>,
+    /// `CLUSTER_DNS`: a name that resolves to such nodes.
+    pub cluster_dns: Option<Peer>,
+    /// `CLUSTER_SECRET`: what proves that a node is one; `None` lets in whoever reaches the port.
+    pub cluster_secret: Option<ClusterSecret>,
+
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
     /// `RETRY_SHARED`: a 429 for a resource shared with others does not count against `retries`.
@@ -133,6 +147,17 @@ pub struct Config {
     pub disable_global_ratelimit_detection: bool,
     /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
     pub disable_401_lock: bool,
+
+    /// `GATEWAY_QUEUE_PORT`: where shards ask when they may IDENTIFY; 0 takes a free one, `None`: nowhere.
+    pub gateway_queue_port: Option<u16>,
+    /// `DISCORD_TOKEN`: the bot whose shards ask without an `Authorization` of their own.
+    pub discord_token: Option<BotToken>,
+    /// `GATEWAY_QUEUE_MAX_WAITING`: shards that wait to IDENTIFY; more are refused.
+    pub gateway_queue_max_waiting: usize,
+    /// `GATEWAY_QUEUE_MAX_WAITING_PER_BOT`: the same of one bot.
+    pub gateway_queue_max_waiting_per_bot: usize,
+    /// `GATEWAY_QUEUE_MAX_BOTS`: bots that the identify queue keeps track of.
+    pub gateway_queue_max_bots: usize,
 
     /// The forward proxy.
     pub forward: Forward,
@@ -184,6 +209,10 @@ impl Default for Config {
             shutdown_timeout: bounds::SHUTDOWN_TIMEOUT,
             core_dumps: false,
             state_file: None,
+            cluster_port: bounds::CLUSTER_PORT,
+            cluster_members: Vec::new(),
+            cluster_dns: None,
+            cluster_secret: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,
@@ -197,6 +226,11 @@ impl Default for Config {
             bot_ratelimit_overrides: BTreeMap::new(),
             disable_global_ratelimit_detection: false,
             disable_401_lock: false,
+            gateway_queue_port: None,
+            discord_token: None,
+            gateway_queue_max_waiting: bounds::GATEWAY_WAITING,
+            gateway_queue_max_waiting_per_bot: bounds::GATEWAY_WAITING_PER_BOT,
+            gateway_queue_max_bots: bounds::GATEWAY_BOTS,
             forward: Forward::default(),
             redis_addr: None,
             redis_username: None,

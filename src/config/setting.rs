@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
+use super::cluster;
 use super::forward::FORWARD;
+use super::gateway::GATEWAY;
 use super::redis::REDIS;
 use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
@@ -53,6 +55,8 @@ pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
     ("Listening", LISTENING),
     ("Upstream", UPSTREAM),
     ("Limits", LIMITS),
+    ("Identify queue", GATEWAY),
+    ("Cluster", CLUSTER),
     ("Forward proxy", FORWARD),
     ("Forward proxies that share their caps", REDIS),
     ("Process", PROCESS),
@@ -412,26 +416,42 @@ const IGNORED: &[Setting] = &[
             "pprof profiles Go programs, `perf record` profiles this one",
         ),
     },
-    Setting {
-        name: "CLUSTER_PORT",
-        help: "Port that members of a cluster talk on",
-        default: "7654",
-        allowed: PORT_ALLOWED,
-        effect: Effect::Ignored(|v| port(v).map(drop), NO_CLUSTER),
-    },
+];
+
+const CLUSTER: &[Setting] = &[
     Setting {
         name: "CLUSTER_MEMBERS",
-        help: "Members of the cluster, separated by commas",
+        help: "Nodes to form a cluster with, separated by commas, each with a port if it is not CLUSTER_PORT",
         default: "",
-        allowed: "addresses separated by commas",
-        effect: Effect::Ignored(|_| Some(()), NO_CLUSTER),
+        allowed: "hosts such as 10.0.0.2,node-3:7654,[fd00::4]:7654, at most 64",
+        effect: Effect::Lists(|c, v| {
+            c.cluster_members = cluster::members(v)?;
+            Ok(())
+        }),
     },
     Setting {
         name: "CLUSTER_DNS",
-        help: "Name that resolves to members of the cluster",
+        help: "Name that resolves to the nodes of the cluster; asked again while this node is alone",
         default: "",
-        allowed: "a host name",
-        effect: Effect::Ignored(|_| Some(()), NO_CLUSTER),
+        allowed: "a host name, with a port if it is not CLUSTER_PORT",
+        effect: Effect::Sets(|c, v| set(&mut c.cluster_dns, parse(v).map(Some))),
+    },
+    Setting {
+        name: "CLUSTER_PORT",
+        help: "UDP port that nodes of a cluster talk on; 0 takes a free one",
+        default: "7654",
+        allowed: PORT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.cluster_port, port(v))),
+    },
+    Setting {
+        name: "CLUSTER_SECRET",
+        help: "What proves to the others that a node is one of them, the same for all; better not given as a flag, which others can see",
+        default: "",
+        allowed: "16 to 1024 bytes",
+        effect: Effect::Lists(|c, v| {
+            c.cluster_secret = Some(cluster::secret(v)?);
+            Ok(())
+        }),
     },
 ];
 
@@ -439,7 +459,6 @@ pub(super) const PORT_ALLOWED: &str = "a port number 0 to 65535";
 pub(super) const PATH_ALLOWED: &str = "the path of a file";
 const BOOL_ALLOWED: &str = "true or false";
 pub(super) const TIMEOUT_ALLOWED: &str = "milliseconds 1 to 3600000";
-const NO_CLUSTER: &str = "weir does not form a cluster yet, this node stands alone";
 
 pub(super) fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;

@@ -132,6 +132,21 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("MAX_WAITING", "7", |c| c.max_waiting = 7),
         ("MAX_BUCKETS", "7", |c| c.max_buckets = 7),
         ("MAX_BEARER_COUNT", "7", |c| c.max_bearer_count = 7),
+        ("GATEWAY_QUEUE_PORT", "0", |c| {
+            c.gateway_queue_port = Some(0);
+        }),
+        ("DISCORD_TOKEN", "a.b.c", |c| {
+            c.discord_token = Some("a.b.c".parse().unwrap());
+        }),
+        ("GATEWAY_QUEUE_MAX_WAITING", "7", |c| {
+            c.gateway_queue_max_waiting = 7;
+        }),
+        ("GATEWAY_QUEUE_MAX_WAITING_PER_BOT", "7", |c| {
+            c.gateway_queue_max_waiting_per_bot = 7;
+        }),
+        ("GATEWAY_QUEUE_MAX_BOTS", "7", |c| {
+            c.gateway_queue_max_bots = 7;
+        }),
         ("DPRL_PORT", "0", |c| c.forward.port = Some(0)),
         ("FORWARD_PORT", "7", |c| c.forward.port = Some(7)),
         ("FORWARD_BIND_IP", "::1", |c| {
@@ -176,6 +191,16 @@ fn every_setting_sets_its_own_field_and_no_other() {
         }),
         ("STATE_FILE", "/a/state", |c| {
             c.state_file = Some("/a/state".into());
+        }),
+        ("CLUSTER_MEMBERS", "a:7", |c| {
+            c.cluster_members = vec!["a:7".parse().unwrap()];
+        }),
+        ("CLUSTER_DNS", "a:7", |c| {
+            c.cluster_dns = Some("a:7".parse().unwrap());
+        }),
+        ("CLUSTER_PORT", "7", |c| c.cluster_port = 7),
+        ("CLUSTER_SECRET", "0123456789abcdef", |c| {
+            c.cluster_secret = ClusterSecret::new("0123456789abcdef");
         }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
@@ -272,6 +297,24 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("MAX_WAITING", "10000001", WAITING),
         ("MAX_BUCKETS", "1e6", "a number 1 to 100000000"),
         ("MAX_BEARER_COUNT", "1000001", "a number 1 to 1000000"),
+        ("GATEWAY_QUEUE_PORT", "65536", PORT),
+        (
+            "GATEWAY_QUEUE_PORT",
+            "8080",
+            "a port other than PORT and METRICS_PORT",
+        ),
+        (
+            "GATEWAY_QUEUE_PORT",
+            "9000",
+            "a port other than PORT and METRICS_PORT",
+        ),
+        ("GATEWAY_QUEUE_MAX_WAITING", "0", "a number 1 to 1048576"),
+        (
+            "GATEWAY_QUEUE_MAX_WAITING_PER_BOT",
+            "1048577",
+            "a number 1 to 1048576",
+        ),
+        ("GATEWAY_QUEUE_MAX_BOTS", "65537", "a number 1 to 65536"),
         ("DPRL_PORT", "x", PORT),
         ("FORWARD_PORT", "65536", PORT),
         (
@@ -304,6 +347,11 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("DISABLE_HTTP_2", "2", BOOL),
         ("ENABLE_PPROF", "2", BOOL),
         ("CLUSTER_PORT", "x", PORT),
+        (
+            "CLUSTER_DNS",
+            "a..b",
+            "a host name, with a port if it is not CLUSTER_PORT",
+        ),
     ];
     for (name, value, allowed) in table {
         let flag = name.to_lowercase().replace('_', "-");
@@ -330,6 +378,9 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
+        "DISCORD_TOKEN",
+        "CLUSTER_MEMBERS",
+        "CLUSTER_SECRET",
         "FORWARD_HOST_LIMITS",
         "FORWARD_ALLOW",
         "FORWARD_DENY",
@@ -337,10 +388,72 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "REDIS_USERNAME",
         "REDIS_PASSWORD",
         "STATE_FILE",
-        "CLUSTER_MEMBERS",
-        "CLUSTER_DNS",
     ];
     assert_eq!(without_a_test, expected);
+}
+
+#[test]
+fn members_of_a_cluster_are_read_as_nirn_reads_them() {
+    let members = |value| config(&[("CLUSTER_MEMBERS", value)]).cluster_members;
+    let peer = |host: &str, port| Peer {
+        host: host.to_owned(),
+        port,
+    };
+    let expected = [peer("10.0.0.2", None), peer("10.0.0.3", Some(7244))];
+    assert_eq!(members("10.0.0.2,10.0.0.3:7244"), expected);
+    assert_eq!(members(" 10.0.0.2 , 10.0.0.3:7244,10.0.0.2,"), expected);
+    let message = error(from(
+        &[],
+        &[("CLUSTER_MEMBERS", "10.0.0.2,10.0.0.3:0,a")],
+        "",
+    ));
+    assert_eq!(
+        message,
+        "CLUSTER_MEMBERS: \"10.0.0.3:0\" is not allowed; hosts such as \
+         10.0.0.2,node-3:7654,[fd00::4]:7654, at most 64"
+    );
+    let many: Vec<_> = (0..65).map(|n| format!("10.0.0.{n}")).collect();
+    let message = error(from(&[], &[("CLUSTER_MEMBERS", &many.join(","))], ""));
+    assert!(
+        message.starts_with("CLUSTER_MEMBERS: \"65 members\" is not"),
+        "{message}"
+    );
+    assert_eq!(bounds::CLUSTER_MEMBERS_MAX, 64);
+
+    let dns = config(&[("CLUSTER_DNS", "nirn.example"), ("CLUSTER_PORT", "7946")]);
+    assert_eq!(dns.cluster_dns, Some(peer("nirn.example", None)));
+    assert_eq!(dns.cluster_port, 7946);
+    assert!(dns.is_clustered());
+    assert!(!config(&[("CLUSTER_PORT", "7946")]).is_clustered());
+    assert_eq!(Config::default().cluster_port, 7654);
+}
+
+#[test]
+fn a_clusters_secret_is_neither_short_nor_shown() {
+    let good = config(&[("CLUSTER_SECRET", "correct horse battery")]);
+    assert!(!format!("{good:?}").contains("horse"));
+    assert_eq!(
+        good.cluster_secret.unwrap().as_bytes(),
+        b"correct horse battery"
+    );
+    for wrong in ["tooshort", &"x".repeat(1_025)] {
+        let message = error(from(&[], &[("CLUSTER_SECRET", wrong)], ""));
+        let expected = format!(
+            "CLUSTER_SECRET: \"a text of {} bytes\" is not allowed; 16 to 1024 bytes",
+            wrong.len()
+        );
+        assert_eq!(message, expected);
+    }
+    let allowed = format!(
+        "{} to {} bytes",
+        bounds::CLUSTER_SECRET_BYTES_MIN,
+        bounds::CLUSTER_SECRET_BYTES_MAX
+    );
+    assert!(message_of_secret().ends_with(&allowed));
+}
+
+fn message_of_secret() -> String {
+    error(from(&[], &[("CLUSTER_SECRET", "x")], ""))
 }
 
 #[test]
@@ -518,9 +631,6 @@ fn what_has_no_effect_is_accepted_with_the_reason() {
         ("BUFFER_SIZE", "50", "MAX_WAITING_PER_BUCKET"),
         ("DISABLE_HTTP_2", "true", "HTTP/1.1"),
         ("ENABLE_PPROF", "true", "perf"),
-        ("CLUSTER_MEMBERS", "10.0.0.2,10.0.0.3:7244", "yet"),
-        ("CLUSTER_DNS", "nirn.example", "yet"),
-        ("CLUSTER_PORT", "7946", "yet"),
     ] {
         let loaded = from(&[], &[(name, value)], "").unwrap();
         assert_eq!(loaded.config, Config::default());

@@ -111,7 +111,7 @@ impl FromStr for UpstreamUrl {
     }
 }
 
-fn is_host_name(host: &str) -> bool {
+pub(super) fn is_host_name(host: &str) -> bool {
     (1..=HOST_BYTES_MAX).contains(&host.len())
         && host.split('.').all(|label| {
             !label.is_empty()

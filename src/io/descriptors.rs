@@ -34,6 +34,8 @@ pub struct Shares {
     pub clients: usize,
     /// Upstream connections of each worker.
     pub upstream: usize,
+    /// Connections of each worker to each other node: one for each of its clients.
+    pub nodes: usize,
     /// Clients of the forward proxy, each of which needs two.
     pub forward: usize,
 }
@@ -47,6 +49,8 @@ pub struct Wanted {
     pub upstream: usize,
     /// Workers.
     pub workers: usize,
+    /// Requests are relayed to other nodes, each over a connection of its own.
+    pub relays: bool,
     /// `FORWARD_MAX_CLIENTS`; 0 without a forward proxy.
     pub forward: usize,
 }
@@ -59,6 +63,7 @@ impl Shares {
             clients,
             upstream,
             workers,
+            relays,
             forward,
         } = wanted;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -70,9 +75,13 @@ impl Shares {
         let forward = forward.min(room / 4 / OF_FORWARDED);
         let room = room - OF_FORWARDED * forward;
         let each = upstream.min(room / 2 / workers.max(1)).max(1);
+        let rest = room.saturating_sub(each * workers);
+        let rest = if relays { rest / 2 } else { rest };
+        let clients = clients.min(rest).max(1);
         Self {
-            clients: clients.min(room.saturating_sub(each * workers)).max(1),
+            clients,
             upstream: each,
+            nodes: clients.div_ceil(workers.max(1)),
             forward,
         }
     }
@@ -138,6 +147,7 @@ mod tests {
                 clients,
                 upstream,
                 workers,
+                relays: false,
                 forward: 0,
             };
             let shares = Shares::of(limit, 10, wanted);
@@ -171,6 +181,7 @@ mod tests {
             clients: 65_536,
             upstream: 512,
             workers: 2,
+            relays: false,
             forward: 16_384,
         };
         let of = |limit| Shares::of(limit, 10, wanted);

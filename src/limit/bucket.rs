@@ -31,6 +31,7 @@
 //! # Cost
 //! 88 bytes; no allocation; a decision is a handful of comparisons.
 
+mod handover;
 mod keep;
 mod predict;
 mod reading;

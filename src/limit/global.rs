@@ -66,6 +66,8 @@ pub(super) struct Window {
     step: u32,
     margin_ns: u32,
     margin_since: Instant,
+    /// In which step so many slots return that nobody took: they may have been used elsewhere.
+    careful: Option<(u32, u16)>,
     releases: Box<[u16; STEPS]>,
 }
 
@@ -87,6 +89,7 @@ impl Window {
             step: step_of(now),
             margin_ns: 0,
             margin_since: now,
+            careful: None,
             releases,
         }
     }

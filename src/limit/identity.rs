@@ -5,6 +5,7 @@
 //! identity costs about 1.3 KiB, most of it the window.
 
 mod departure;
+mod handover;
 mod keep;
 mod memory;
 
@@ -22,6 +23,7 @@ use super::queue::{Nodes, Queue};
 use super::settings::Settings;
 use super::token::Token;
 use crate::clock::Instant;
+use handover::Careful;
 use keep::Restored;
 use std::time::Duration;
 
@@ -94,6 +96,8 @@ pub(super) struct Identities {
     wary: bool,
     /// What a process before this one knew, until they are met again.
     restored: Option<Box<Restored>>,
+    /// Whose limits somebody else may have used who did not say.
+    careful: Option<Box<Careful>>,
 }
 
 impl Identities {
@@ -111,6 +115,7 @@ impl Identities {
             agenda: Agenda::new(number),
             wary: false,
             restored: None,
+            careful: None,
         }
     }
 

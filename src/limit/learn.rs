@@ -2,7 +2,9 @@
 //!
 //! A bucket is found under two kinds of keys, in one map: by (identity, major, route) for every
 //! request, and by (identity, major, name) when an answer names it. Keys are 64-bit mixes of hashes;
-//! two that collide (one in 10^7 for a million buckets) would share a limit, which is safe.
+//! two that collide (one in 10^7 for a million buckets of many identities, 2 in 10^4 if all are one's)
+//! would share a limit, which is safe. All keys of an identity have its slot in them
+//! ([`slot`](crate::route::slot)).
 //!
 //! Route → name is the same for every bot and channel, so it is learned once per process
 //! ([`Hints`]): the next channel's first request asks in its own bucket and need not go through
@@ -11,6 +13,7 @@
 use super::ask::BucketKey;
 use super::bucket::Kind;
 use super::snapshot::{Code, HintRecord, Record};
+use crate::route::slot::with_slot_of;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -59,7 +62,7 @@ const fn mix(identity: u64, major: u64, tail: u64, domain: u64) -> u64 {
         scope.rotate_left(32) ^ domain,
     );
     // Zero says that there is no key.
-    let key = key & !LANE;
+    let key = with_slot_of(identity, key & !LANE);
     if key == 0 { 2 } else { key }
 }
 
@@ -101,7 +104,8 @@ pub(super) fn shard_of(key: &BucketKey, shards: usize) -> usize {
 /// Under which key an identity is found. Identities are hashes already, but not all of their bits
 /// need be good.
 pub(super) const fn identity_key(identity: u64) -> u64 {
-    fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db)
+    let key = fold(identity ^ 0x9e37_79b9_7f4a_7c15, 0xe703_7ed1_a0b4_28db);
+    with_slot_of(identity, key)
 }
 
 /// The shard of an identity.

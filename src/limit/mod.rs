@@ -155,13 +155,12 @@ impl<L: Latches> Limiter<L> {
             let hint = self.hints.with(|hints| hints.get(ask.key.route));
             let restored = self.claim(&ask.key, hint);
             step = shard.with(|shard| {
-                if let Some((claim, times)) = &restored {
-                    let adopt = |record| shard.adopt(now, record, *times, out);
-                    claim.iter().for_each(adopt);
+                for (record, times) in restored.iter().flatten() {
+                    shard.adopt(now, record, *times, out);
                 }
                 shard.acquire(now, ask, behind, Some(hint), out)
             });
-            if let Some((claim, _)) = restored.filter(|(claim, _)| !claim.is_empty()) {
+            if let Some(claim) = restored.filter(|claim| !claim.is_empty()) {
                 self.claimed(&claim);
             }
         }

@@ -56,6 +56,27 @@ pub(super) enum Token {
 }
 
 impl Token {
+    /// Of what two processes believe of one token, what lets fewer requests go.
+    pub(super) fn stricter(self, other: Self) -> Self {
+        const fn rank(token: &Token) -> u8 {
+            match token {
+                Token::Good => 0,
+                Token::Trusted(_) => 1,
+                Token::Doubtful { .. } => 2,
+                Token::Locked { .. } => 3,
+                // A probe of ours tells soon, and the answer has to find it.
+                Token::Probing { .. } => 4,
+            }
+        }
+        let later = match (&self, &other) {
+            (Self::Trusted(a), Self::Trusted(b)) => b > a,
+            (Self::Doubtful { refused: a, .. }, Self::Doubtful { refused: b, .. }) => b > a,
+            (Self::Locked { until: a, .. }, Self::Locked { until: b, .. }) => b > a,
+            (a, b) => rank(b) > rank(a),
+        };
+        if later { other } else { self }
+    }
+
     /// A request wants to use the token.
     pub(super) fn pass(&mut self, now: Instant) -> Passage {
         match *self {

@@ -10,6 +10,7 @@
 //! | `nirn_proxy_error` | |
 //! | `nirn_proxy_requests` (histogram, seconds the upstream took) | `method`, `status`, `route`, `clientId` |
 //! | `nirn_proxy_open_connections` (requests under way) | `method`, `route` |
+//! | `nirn_proxy_requests_routed_sent`, `…_received`, `…_error` (counters) | |
 //!
 //! `status` has the reason phrase (`200 OK`), and is `429 Shared` for a 429 of scope `shared`.
 //! `clientId` is a bot's user id, `Bearer`, `NoAuth` or `Unknown`; nirn-proxy says a bot's name
@@ -26,7 +27,9 @@ mod counters;
 mod fleet;
 mod forward;
 mod gauge;
+mod relay;
 mod requests;
+mod starts;
 mod text;
 mod tls;
 
@@ -34,7 +37,9 @@ pub use counters::{Counters, Refusal, Scope};
 pub use fleet::{FleetCounters, Standing};
 pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
+pub use relay::Relay;
 pub use requests::{SERIES_MAX, SeriesKey};
+pub use starts::encode_starts;
 pub use tls::{HandshakeFailure, Tls};
 
 use std::time::Duration;

@@ -2,8 +2,11 @@
 //!
 //! A key is a keyed 64-bit hash, so that a sender can neither choose colliding paths nor be found
 //! by guessing tokens in a memory dump. The seeds are injected once per process and shared by all
-//! workers; keys mean nothing to another process. Two of a million live keys collide with a
-//! probability of 3 in 100 million per part, and then merely share a limit.
+//! workers; keys mean nothing to another process, unless it has the same: the nodes of a cluster do.
+//! The identity part is hashed in a way of our own (`stable`), so that they agree on it whatever
+//! they were built with, and tells the identity's slot ([`slot`](super::slot)); the others are not.
+//! Two of a million live keys collide with a probability of 3 in 100 million per part, and then
+//! merely share a limit.
 //!
 //! Cost: one hash over the label (about 40 bytes), one over the major id, one over the header.
 
@@ -11,7 +14,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use ahash::RandomState;
 
-use super::{Class, Identity, Major, PathIdentity, Route};
+use super::{Class, Identity, Major, PathIdentity, Route, stable};
 
 /// What names one bucket of limits before Discord has said which it is.
 ///
@@ -32,6 +35,7 @@ pub struct BucketKey {
 #[derive(Clone)]
 pub struct Keys {
     state: RandomState,
+    seeds: [u64; 4],
 }
 
 // The seeds are what keeps the keys secret.
@@ -62,6 +66,7 @@ impl Keys {
         let [a, b, c, d] = seeds;
         Self {
             state: RandomState::with_seeds(a, b, c, d),
+            seeds,
         }
     }
 
@@ -78,19 +83,25 @@ impl Keys {
     /// else one fixed key for all that goes out from this IP without `Authorization`.
     pub fn identity_key(&self, path: &PathIdentity<'_>, sender: &Identity<'_>) -> u64 {
         match *path {
-            PathIdentity::Webhook { id, token } => self.of(Domain::Webhook, [id, token]),
-            PathIdentity::Interaction { id } => self.of_number(Domain::Interaction, id),
-            PathIdentity::Authorization if sender.secret.is_empty() => {
-                self.of_number(Domain::Egress, 0)
+            PathIdentity::Webhook { id, token } => self.identity(Domain::Webhook, [id, token]),
+            PathIdentity::Interaction { id } => {
+                self.identity(Domain::Interaction, [&id.to_le_bytes()])
             }
-            PathIdentity::Authorization => self.of(Domain::Authorization, [sender.secret]),
+            PathIdentity::Authorization if sender.secret.is_empty() => {
+                self.identity(Domain::Egress, [])
+            }
+            PathIdentity::Authorization => self.identity(Domain::Authorization, [sender.secret]),
         }
+    }
+
+    fn identity<const N: usize>(&self, domain: Domain, parts: [&[u8]; N]) -> u64 {
+        stable::hash(&self.seeds, domain as u64, parts)
     }
 
     /// What these keys make of something known. Keys that were made elsewhere mean something here only
     /// if this is the same there.
     pub fn probe(&self) -> u64 {
-        self.of(Domain::Label, [b"weir keeps its state", b"\x01"])
+        self.of(Domain::Label, [b"weir keeps its state", b"\x02"])
     }
 
     /// The key of a route's label alone, whatever its class and method: for metrics.
@@ -149,6 +160,15 @@ impl Keys {
 pub fn counts_globally(route: &Route<'_>) -> bool {
     match route.identity {
         PathIdentity::Authorization => true,
+        PathIdentity::Webhook { .. } | PathIdentity::Interaction { .. } => false,
+    }
+}
+
+/// Whether a request is counted for the address that it is sent from, and not for who sends it. Each
+/// node of a cluster has an address of its own, so such a request belongs to the node that took it.
+pub fn counts_for_address(path: &PathIdentity<'_>, sender: &Identity<'_>) -> bool {
+    match path {
+        PathIdentity::Authorization => sender.secret.is_empty(),
         PathIdentity::Webhook { .. } | PathIdentity::Interaction { .. } => false,
     }
 }

@@ -21,6 +21,8 @@ pub(crate) mod base64;
 pub mod identity;
 pub mod key;
 mod path;
+pub mod slot;
+mod stable;
 mod table;
 mod template;
 

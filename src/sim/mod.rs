@@ -19,9 +19,11 @@ mod api;
 #[cfg(test)]
 mod check;
 mod clairvoyant;
+pub mod cluster;
 mod counter;
 mod discord;
 mod ideal;
+pub mod identify;
 mod mixed;
 mod reference;
 mod report;

@@ -2,17 +2,21 @@
 //!
 //! Follow a request: [`accept`] takes its connection in, `conn` reads its head, `request` keeps
 //! what outlives the head, `proxy` gets a permit from the [`mesh`](crate::mesh) and a connection
-//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back.
+//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back. In a
+//! cluster `elsewhere` sends it to the node that owns it instead, over the connections of `peers`.
 //!
 //! Beside the connections a worker runs one task, the *ticker*, which sleeps until the earliest of
 //! all its deadlines: the shard's, the sockets', the idle connections'.
 
 pub mod accept;
 mod conn;
+mod elsewhere;
 mod exchange;
 mod full;
+mod identify;
 mod own;
 mod pace;
+mod peers;
 mod proxy;
 mod registry;
 mod relay;
@@ -34,7 +38,9 @@ use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
+use self::accept::Port;
 use self::pace::Laggards;
+use self::peers::Peers;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
@@ -73,6 +79,8 @@ pub(crate) struct Worker {
     process: Arc<Process>,
     local: Rc<Local>,
     upstream: Rc<Upstream>,
+    /// The other nodes; `None` outside a cluster.
+    peers: Option<Peers>,
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
@@ -80,6 +88,8 @@ pub(crate) struct Worker {
     /// told of.
     strangers: Seldom,
     unshaken: Seldom,
+    /// Connections that claim to be nodes' and cannot show it, the same.
+    impostors: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     /// Clients that hold up a connection to the upstream.
@@ -97,11 +107,14 @@ pub(crate) struct Worker {
     seen: RefCell<AHashSet<u64>>,
     /// What `GET /gateway/bot` falls under, but for the bot.
     gateway: BucketKey,
+    /// The identify queue, on the one worker that serves it.
+    identify: Option<identify::Door>,
 }
 
 /// Runs worker `index` on the calling thread until it has drained.
 ///
-/// `ready` is called once the runtime stands.
+/// `queue` is the identify queue's listener, on the worker that serves it. `ready` is called once the
+/// runtime stands.
 ///
 /// # Errors
 /// The runtime or the listener cannot be set up.
@@ -109,6 +122,7 @@ pub fn run(
     index: usize,
     process: Arc<Process>,
     listeners: Vec<std::net::TcpListener>,
+    queue: Option<std::net::TcpListener>,
     driver: Chosen,
     ready: impl FnOnce(()),
 ) -> io::Result<()> {
@@ -117,17 +131,20 @@ pub fn run(
     ready(());
     runtime.block_on(async move {
         let mut sockets = Vec::new();
-        for listener in listeners {
+        let worker = Worker::new(index, process, queue.is_some());
+        let proxy = listeners
+            .into_iter()
+            .map(|listener| (listener, Port::Proxy));
+        for (listener, port) in proxy.chain(queue.map(|listener| (listener, Port::Identify))) {
             listener.set_nonblocking(driver == Chosen::Epoll)?;
-            sockets.push(TcpListener::from_std(listener)?);
+            sockets.push((TcpListener::from_std(listener)?, port));
         }
-        let worker = Worker::new(index, process);
         let ticker = monoio::spawn(tick(worker.clone()));
         // Tasks of their own, which can let others have their turn; this one is polled again and again
         // before any other if it wakes itself.
-        let accept = |socket| {
+        let accept = |(socket, port)| {
             let cancel = worker.accepting.borrow().handle();
-            monoio::spawn(accept::run(worker.clone(), socket, cancel))
+            monoio::spawn(accept::run(worker.clone(), socket, port, cancel))
         };
         let accepting: Vec<_> = sockets.into_iter().map(accept).collect();
         for socket in accepting {
@@ -136,6 +153,9 @@ pub fn run(
         worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
+        if let Some(peers) = &worker.peers {
+            peers.close_idle();
+        }
         worker.local.close();
         // The ticker holds the worker, and the worker's alarm the ticker.
         worker.ending.set(true);
@@ -146,7 +166,7 @@ pub fn run(
 }
 
 impl Worker {
-    fn new(index: usize, process: Arc<Process>) -> Rc<Self> {
+    fn new(index: usize, process: Arc<Process>, serves_queue: bool) -> Rc<Self> {
         let now = clock::now();
         let alarm = Rc::new(Alarm::default());
         let deadlines = Deadlines::new(now, alarm.clone());
@@ -154,16 +174,19 @@ impl Worker {
             connections_max: process.upstream_connections_max,
             idle_timeout: process.config.upstream_idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
+            silence_max: None,
         };
         Rc::new(Self {
             index,
             local: Local::new(process.mesh.clone(), index, alarm.clone()),
             upstream: Upstream::new(process.target.clone(), bounds, deadlines.clone()),
+            peers: Peers::new(&process, &deadlines),
             deadlines,
             alarm,
             registry: Rc::default(),
             strangers: Seldom::default(),
             unshaken: Seldom::default(),
+            impostors: Seldom::default(),
             busy: Recycler::new(conn::busy),
             laggards: Laggards::default(),
             turned_away: Rc::default(),
@@ -173,6 +196,7 @@ impl Worker {
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
+            identify: serves_queue.then(|| identify::Door::new(process.identify.clone())),
             process,
         })
     }
@@ -291,6 +315,9 @@ impl Worker {
         }
         if refusing && self.drain.get() == Drain::Waiting {
             self.local.refuse_waiting(reply::RESTART);
+            if let Some(door) = &self.identify {
+                door.close();
+            }
             self.drain.set(Drain::Refused);
         }
     }
@@ -330,6 +357,9 @@ impl Worker {
         for _ in 0..CUT_CHECKS {
             self.registry.cut();
             self.upstream.cut();
+            if let Some(peers) = &self.peers {
+                peers.cut();
+            }
             if self.registry.len() == 0 {
                 return;
             }
@@ -382,7 +412,9 @@ async fn tick(worker: Rc<Worker>) {
         }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
+        let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));
         let shard = worker.local.turn(now);
+        let identify = identify::tick(&worker, now);
         // After the mailbox was read, so that the nudge that announces the end is not lost.
         if worker.process.is_draining() {
             worker.drain(now);
@@ -393,7 +425,8 @@ async fn tick(worker: Rc<Worker>) {
             Drain::NotYet | Drain::Waiting | Drain::Refused => None,
         };
         let trim = buffer::has_surplus().then_some(trims_at);
-        let next = [worker.deadlines.next(), idle, shard, drain, trim]
+        let deadlines = worker.deadlines.next();
+        let next = [deadlines, idle, nodes, shard, identify, drain, trim]
             .into_iter()
             .flatten()
             .min();

@@ -31,6 +31,8 @@ const HALF_CLOSE_GRACE: Duration = Duration::from_millis(100);
 pub(super) enum NoPermit {
     /// The client is gone: nobody is left to be answered.
     Left,
+    /// The same, and it is counted.
+    Gone,
     /// The limiter refuses.
     Refused(Refusal),
 }
@@ -68,6 +70,46 @@ pub(super) async fn beside<F: Future>(client: &Client, work: F) -> (F::Output, b
     match watched(client, clock::now(), work.as_mut(), Behind::HalfClosed).await {
         Some((output, _)) => (output, false),
         None => (work.await, true),
+    }
+}
+
+/// How long nobody looks whether a client is there that waits for a node's answer: most answers have
+/// come by then, and a stream that ends so early is a half-closed one anyway.
+const UNWATCHED: Duration = Duration::from_millis(50);
+
+const _: () = assert!(UNWATCHED.as_millis() < HALF_CLOSE_GRACE.as_millis());
+
+/// Whether a client is still there that waits for one thing after another.
+#[derive(Default)]
+pub(super) struct There {
+    since: Option<Instant>,
+    half_closed: bool,
+}
+
+impl There {
+    /// Runs `work` to its end while the client is there; `None` when it leaves.
+    pub(super) async fn meanwhile<F: Future>(
+        &mut self,
+        client: &Client,
+        mut work: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        if self.half_closed {
+            return Some(work.await);
+        }
+        let since = match self.since {
+            Some(since) => since,
+            None => {
+                let began = *self.since.insert(clock::now());
+                match first(work.as_mut(), monoio::time::sleep(UNWATCHED)).await {
+                    First::Left(output) => return Some(output),
+                    First::Right(()) => {}
+                }
+                began
+            }
+        };
+        let (output, half_closed) = watched(client, since, work, Behind::Gone).await?;
+        self.half_closed |= half_closed;
+        Some(output)
     }
 }
 
@@ -111,7 +153,7 @@ enum Behind {
 
 /// Looks now and then, ever less often, until the peer has ended its stream; says how long ago that
 /// may have been at the most.
-async fn ended(stream: &TcpStream) -> Duration {
+pub(super) async fn ended(stream: &TcpStream) -> Duration {
     let mut pause = LOOK;
     let mut unseen = Duration::ZERO;
     while !has_ended(stream).unwrap_or(true) {
@@ -125,7 +167,7 @@ async fn ended(stream: &TcpStream) -> Duration {
 
 /// Whether a stream that ended at the most `unseen` ago did so too late after its request, for which
 /// its client waits `since` then, to be only half closed. In doubt it is answered.
-fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
+pub(super) fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
     let waited = clock::now().saturating_duration_since(since);
     // Under TLS a hang-up begins with a record, which is no part of the request.
     let silent = match &client.tls {
@@ -139,7 +181,7 @@ fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
 }
 
 /// Whether the peer has ended its stream, even with unread bytes before the end.
-fn has_ended(stream: &TcpStream) -> io::Result<bool> {
+pub(super) fn has_ended(stream: &TcpStream) -> io::Result<bool> {
     /// `TCP_ESTABLISHED` of the kernel's `tcp_states.h`; every other state has seen a FIN or RST.
     const ESTABLISHED: u8 = 1;
     tcp_info(stream).map(|info| info.tcpi_state != ESTABLISHED)

@@ -6,8 +6,10 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod cluster;
 pub mod http;
 pub mod program;
+pub mod queue;
 pub mod target;
 pub mod tls;
 pub mod upstream;

@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod cluster_sim;
 mod compare;
 mod demo;
 mod handoff;
@@ -31,6 +32,8 @@ enum Command {
     Load(load::Args),
     /// Run weir's limiter and three reference limiters against a simulated Discord.
     Sim(sim::Args),
+    /// Run nodes of a cluster, and what befalls them, against a simulated Discord.
+    ClusterSim(cluster_sim::Args),
     /// Show bots, weir and a mock Discord at work for some seconds.
     Demo(demo::Args),
     /// Compare weir with nginx, haproxy and a bare byte relay.
@@ -54,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> io::Result<()> {
         Command::Mock(args) => mock::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::ClusterSim(args) => cluster_sim::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Scale(args) => scale::run(&args),

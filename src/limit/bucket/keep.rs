@@ -83,7 +83,7 @@ impl Bucket {
     }
 
     /// Whether the process that wrote it may have used slots of which nothing is written.
-    fn may_have_changed(&self, now: Instant) -> bool {
+    pub(super) fn may_have_changed(&self, now: Instant) -> bool {
         let closed = self.reset > now && self.remaining <= self.lost;
         match self.kind {
             Kind::Careful | Kind::Fixed | Kind::Sliding => !closed,
@@ -92,7 +92,7 @@ impl Bucket {
     }
 
     /// One request finds out how full it is; what kind it is stays known.
-    fn ask_anew(&mut self) {
+    pub(super) fn ask_anew(&mut self) {
         match self.kind {
             Kind::Fixed | Kind::Sliding => self.hinted = self.kind,
             Kind::Lane | Kind::Fresh | Kind::Free | Kind::Careful => {}

@@ -8,10 +8,10 @@ use crate::limit::snapshot::{IdentityRecord, Record, Shelf, Times, TokenRecord, 
 use crate::limit::token::Token;
 use std::time::Duration;
 
-/// What was restored.
+/// What was restored, or handed over.
+#[derive(Default)]
 pub(super) struct Restored {
-    shelf: Shelf<IdentityRecord>,
-    times: Times,
+    pub(super) shelf: Shelf<(IdentityRecord, Times)>,
 }
 
 impl Identities {
@@ -53,9 +53,10 @@ impl Identities {
         batch: u32,
         into: &mut Vec<Record>,
     ) -> Option<u32> {
-        let Restored { shelf, times } = self.restored.as_deref()?;
+        let Restored { shelf } = self.restored.as_deref()?;
         let (bite, next) = shelf.bite(from, batch);
-        for record in bite.filter(|record| record.is_worth_keeping(base, *times)) {
+        for (record, times) in bite.filter(|(record, times)| record.is_worth_keeping(base, *times))
+        {
             let mut record = record.clone();
             record.rebase(base, *times);
             into.push(Record::Identity(record));
@@ -72,13 +73,10 @@ impl Identities {
 
     /// Puts a record up until its identity is met.
     pub(in crate::limit) fn restore(&mut self, record: IdentityRecord, times: Times) {
-        let shelf = Shelf::default();
-        let restored = self
-            .restored
-            .get_or_insert_with(|| Box::new(Restored { shelf, times }));
+        let restored = self.restored.get_or_insert_default();
         if restored.shelf.len() < self.settings.identities_max {
             let key = record.key;
-            restored.shelf.put(std::iter::once(key), record);
+            restored.shelf.put(std::iter::once(key), (record, times));
         }
     }
 
@@ -89,9 +87,10 @@ impl Identities {
         from: u32,
         batch: u32,
     ) -> Option<u32> {
-        let Restored { shelf, times } = self.restored.as_deref_mut()?;
-        let times = *times;
-        let next = shelf.sweep(from, batch, |record| record.is_worth_keeping(now, times));
+        let Restored { shelf } = self.restored.as_deref_mut()?;
+        let next = shelf.sweep(from, batch, |(record, times)| {
+            record.is_worth_keeping(now, *times)
+        });
         if shelf.len() == 0 {
             self.restored = None;
         }
@@ -100,14 +99,12 @@ impl Identities {
 
     /// How long the first request of an identity that was restored would wait.
     pub(super) fn restored_wait(&self, now: Instant, key: u64, user_id: u64) -> Behind {
-        let Some((record, times)) = self.restored.as_deref().and_then(|restored| {
-            let record = restored.shelf.get(key)?;
-            Some((record, restored.times))
-        }) else {
+        let restored = self.restored.as_deref();
+        let Some((record, times)) = restored.and_then(|restored| restored.shelf.get(key)) else {
             return Behind::default();
         };
         let mut window = self.window(now, key, user_id);
-        window.revive(now, &record.window, times);
+        window.revive(now, &record.window, *times);
         let from = now.max(times.until(record.paused_left_us));
         let pause = from.saturating_duration_since(now);
         let wait = pause + window.predicted_wait(from, 0, Duration::ZERO);
@@ -117,12 +114,13 @@ impl Identities {
         }
     }
 
-    /// The identity that was met just now is what it was before the restart.
+    /// The identity that was met just now is what it was before the restart, or elsewhere.
     pub(super) fn revive(&mut self, now: Instant, number: u32) {
-        if let Some(restored) = &mut self.restored
-            && let Some(record) = restored.shelf.take(self.arena[number].key)
-        {
-            self.arena[number].revive(now, &record, restored.times);
+        let restored = self.restored.as_deref_mut();
+        let key = self.arena[number].key;
+        match restored.and_then(|restored| restored.shelf.take(key)) {
+            Some((record, times)) => self.arena[number].revive(now, &record, times),
+            None => self.be_careful_with(now, number),
         }
     }
 }
@@ -166,11 +164,12 @@ impl Identity {
         }
     }
 
-    fn revive(&mut self, now: Instant, record: &IdentityRecord, times: Times) {
+    /// Adds a record to what is known.
+    pub(super) fn revive(&mut self, now: Instant, record: &IdentityRecord, times: Times) {
         self.window.revive(now, &record.window, times);
-        self.paused_until = times.until(record.paused_left_us);
+        self.paused_until = self.paused_until.max(times.until(record.paused_left_us));
         self.proven |= record.proven;
-        self.token = match record.token {
+        let token = match record.token {
             TokenRecord::Good => Token::Good,
             TokenRecord::Trusted { left_us } => Token::Trusted(times.until(left_us)),
             TokenRecord::Doubtful {
@@ -190,6 +189,7 @@ impl Identity {
                 confirmed,
             },
         };
+        self.token = self.token.stricter(token);
     }
 }
 
@@ -204,7 +204,7 @@ impl IdentityRecord {
     }
 
     /// The same as it is at `base`, after another restart.
-    fn rebase(&mut self, base: Instant, times: Times) {
+    pub(super) fn rebase(&mut self, base: Instant, times: Times) {
         let rest = |left_us: &mut u64| *left_us = left(base, times.until(*left_us));
         rest(&mut self.paused_left_us);
         self.window.returns.iter_mut().for_each(|(us, _)| rest(us));

@@ -6,6 +6,7 @@ use crate::clock::Instant;
 use crate::limit::ask::Outputs;
 use crate::limit::bucket::{Bucket, Kind};
 use crate::limit::snapshot::{BucketRecord, More, Record, Times};
+use crate::route::slot::SlotSet;
 
 impl Shard {
     /// Copies what the places from `from` hold, `batch` of them; and where to go on.
@@ -42,6 +43,54 @@ impl Shard {
                 record.more = Some(Box::new(More { routes, suspects }));
             }
             into.push(Record::Bucket(record));
+        }
+        next
+    }
+
+    /// Adds what another node knows of a bucket to what is known here; `false` if nothing is.
+    pub(in crate::limit) fn take_over(
+        &mut self,
+        now: Instant,
+        record: &BucketRecord,
+        times: Times,
+    ) -> bool {
+        let by_name = (record.name_key != 0)
+            .then(|| self.index.get(record.name_key))
+            .flatten();
+        let by_route = || record.routes().find_map(|route| self.index.get(route));
+        let Some(bucket) = by_name.or_else(by_route) else {
+            return false;
+        };
+        let other_name = self.buckets[bucket].name_key;
+        if by_name.is_none() && other_name != 0 && other_name != record.name_key {
+            // Its route has moved on since.
+            return true;
+        }
+        self.buckets[bucket].stricter(now, &Bucket::revive(now, record, times));
+        if self.buckets[bucket].kind() == Kind::Lane && record.kind.0 == Kind::Lane {
+            for &(name_key, shared) in record.suspects() {
+                self.meet(bucket, name_key, shared);
+            }
+        }
+        true
+    }
+
+    /// Somebody else may have used the buckets of these slots: of the places from `from`, `batch` of
+    /// them, and where to go on.
+    pub(in crate::limit) fn doubt(
+        &mut self,
+        now: Instant,
+        slots: &SlotSet,
+        from: u32,
+        batch: u32,
+    ) -> Option<u32> {
+        let (places, next) = self.buckets.bite(from, batch);
+        for place in places {
+            if let Some(b) = self.buckets.get_mut(place)
+                && slots.holds(b.name_key.max(b.route_key))
+            {
+                b.doubt(now);
+            }
         }
         next
     }

@@ -8,8 +8,9 @@
 //! Kept are: which bucket a route belongs to and of what kind it is; each bucket's limit, period and
 //! what remains of it until when; the slots of global windows that are in use, pauses and limits that
 //! were found out; locked tokens; the budget of invalid requests and who spent it, Cloudflare's block,
-//! dead webhooks. Not kept are requests that wait or are under way (the latter count as sent), and how
-//! far Discord's clock is from ours, which two answers tell anew.
+//! dead webhooks; and the identify queue's budgets and last grants. Not kept are requests that wait or
+//! are under way (the latter count as sent), and how far Discord's clock is from ours, which two answers
+//! tell anew.
 //!
 //! **What the bytes tell.** No token, path, id or name is in them: all keys are 64-bit keyed hashes or
 //! mixes of such. The hash's seeds are in them too, without which the keys would mean nothing after
@@ -27,16 +28,20 @@
 //! shard has not met looks there, and no other one does.
 
 mod codec;
+mod cut;
 mod record;
 mod shelf;
+mod starts;
 mod times;
 
 pub use codec::{BYTES_MAX, Broken, Seal};
+pub use cut::{Cut, TakenOver};
 pub(super) use record::{
     BucketRecord, Code, HintRecord, IdentityRecord, More, OffenceRecord, Record, TokenRecord,
     WindowRecord,
 };
 pub(super) use shelf::Shelf;
+pub use starts::Starts;
 pub(super) use times::{Times, ago, left};
 
 use super::ask::BucketKey;
@@ -97,10 +102,7 @@ impl Snapshot {
             complete: self.seal.complete,
             ..RestoredCounts::default()
         };
-        let mut restored = Restored {
-            shelf: Shelf::default(),
-            times,
-        };
+        let mut restored = Restored::default();
         let (mut guarded, buckets_max) = (false, limiter.buckets_max);
         for record in self.records {
             match record {
@@ -122,7 +124,7 @@ impl Snapshot {
                     if useful && restored.shelf.len() < buckets_max {
                         counts.buckets += 1;
                         let keys: SmallVec<[u64; 4]> = record.keys().collect();
-                        restored.shelf.put(keys.into_iter(), record);
+                        restored.shelf.put(keys.into_iter(), (record, times));
                     }
                 }
                 record @ (Record::Breaker { .. }
@@ -133,7 +135,8 @@ impl Snapshot {
                         .guards
                         .with(|guards| guards.revive(now, &record, times));
                 }
-                Record::End { .. } => {}
+                // The identify queue takes its own: `Snapshot::starts`.
+                Record::Starts { .. } | Record::Started { .. } | Record::End { .. } => {}
             }
         }
         limiter.guarded.store(guarded, Ordering::Release);
@@ -164,15 +167,15 @@ pub struct RestoredCounts {
     pub complete: bool,
 }
 
-/// Buckets that were restored and not asked for yet.
+/// Buckets that were restored, or handed over, and not asked for yet.
+#[derive(Default)]
 pub(super) struct Restored {
-    shelf: Shelf<BucketRecord>,
-    times: Times,
+    shelf: Shelf<(BucketRecord, Times)>,
 }
 
 /// What a request may need of what was restored: the bucket of its route, or its lane and what that
 /// suspects.
-pub(super) type Claim = SmallVec<[BucketRecord; 1]>;
+pub(super) type Claim = SmallVec<[(BucketRecord, Times); 1]>;
 
 impl Restored {
     fn claim(&self, key: &BucketKey, hint: Option<Hint>) -> Claim {
@@ -186,7 +189,7 @@ impl Restored {
             && let Some(lane) = self.shelf.get(learn::lane_key(key))
         {
             claim.push(lane.clone());
-            let suspects = lane.suspects().iter();
+            let suspects = lane.0.suspects().iter();
             claim.extend(suspects.filter_map(|&(name, _)| self.shelf.get(name).cloned()));
         }
         claim
@@ -196,14 +199,12 @@ impl Restored {
 impl<L: Latches> Limiter<L> {
     /// What was restored for this key, if anything was; it is to be adopted by the key's shard, and
     /// then [claimed](Self::claimed).
-    pub(super) fn claim(&self, key: &BucketKey, hint: Option<Hint>) -> Option<(Claim, Times)> {
+    pub(super) fn claim(&self, key: &BucketKey, hint: Option<Hint>) -> Option<Claim> {
         if !self.restoring.load(Ordering::Acquire) {
             return None;
         }
-        self.restored.with(|restored| {
-            let restored = restored.as_ref()?;
-            Some((restored.claim(key, hint), restored.times))
-        })
+        self.restored
+            .with(|restored| Some(restored.as_ref()?.claim(key, hint)))
     }
 
     /// The shard has it now. Only now is it taken down: whoever asked at the same time must have
@@ -211,7 +212,7 @@ impl<L: Latches> Limiter<L> {
     pub(super) fn claimed(&self, claim: &Claim) {
         self.restored.with(|restored| {
             if let Some(restored) = restored {
-                for key in claim.iter().flat_map(BucketRecord::keys) {
+                for key in claim.iter().flat_map(|(record, _)| record.keys()) {
                     restored.shelf.take(key);
                 }
             }
@@ -231,10 +232,9 @@ impl<L: Latches> Limiter<L> {
         let mut from = self.restoring.load(Ordering::Acquire).then_some(0);
         while let Some(place) = from {
             from = self.restored.with(|restored| {
-                let Restored { shelf, times } = restored.as_deref_mut()?;
-                let times = *times;
-                shelf.sweep(place, BITE, |record| {
-                    Bucket::is_worth_keeping(now, record, times, IDLE)
+                let Restored { shelf } = restored.as_deref_mut()?;
+                shelf.sweep(place, BITE, |(record, times)| {
+                    Bucket::is_worth_keeping(now, record, *times, IDLE)
                 })
             });
             pause();
@@ -271,27 +271,16 @@ enum Stage {
     Done,
 }
 
-impl Copying {
-    /// Begins a snapshot of what is known from `base` on; `seal.saved_unix_ms` was read after it.
-    pub fn begin(base: Instant, seal: &Seal, out: &mut Vec<u8>) -> Self {
-        Self {
-            encoder: Some(Encoder::begin(seal, out)),
-            base,
-            stage: Stage::Hints(0),
-            records: Vec::new(),
-        }
-    }
-
-    /// Appends the next piece to `out`; `false` after the last. Takes one latch, for a moment.
-    pub fn next<L: Latches>(&mut self, limiter: &Limiter<L>, out: &mut Vec<u8>) -> bool {
-        let (base, into) = (self.base, &mut self.records);
+impl Stage {
+    /// Copies the next bite, and says where to go on. Takes one latch, for a moment.
+    fn copy<L: Latches>(self, limiter: &Limiter<L>, base: Instant, into: &mut Vec<Record>) -> Self {
         let shards = limiter.shards.len();
         let each = |shard: usize, next: Option<u32>, stage: fn(usize, u32) -> Stage| match next {
             Some(place) => Some(stage(shard, place)),
             None if shard + 1 < shards => Some(stage(shard + 1, 0)),
             None => None,
         };
-        self.stage = match self.stage {
+        match self {
             Stage::Hints(place) => {
                 match limiter.hints.with(|hints| hints.keep(place, BITE, into)) {
                     Some(place) => Stage::Hints(place),
@@ -326,12 +315,14 @@ impl Copying {
             }
             Stage::RestoredBuckets(place) => {
                 let copy = |restored: &mut Option<Box<Restored>>| {
-                    let Restored { shelf, times } = restored.as_deref()?;
+                    let Restored { shelf } = restored.as_deref()?;
                     let (bite, next) = shelf.bite(place, BITE);
-                    let worth = |r: &&BucketRecord| Bucket::is_worth_keeping(base, r, *times, IDLE);
+                    let worth = |(r, times): &&(BucketRecord, Times)| {
+                        Bucket::is_worth_keeping(base, r, *times, IDLE)
+                    };
                     into.extend(
                         bite.filter(worth)
-                            .map(|record| Record::Bucket(record.rebased(base, *times))),
+                            .map(|(record, times)| Record::Bucket(record.rebased(base, *times))),
                     );
                     next
                 };
@@ -341,7 +332,24 @@ impl Copying {
                 }
             }
             Stage::Done => Stage::Done,
-        };
+        }
+    }
+}
+
+impl Copying {
+    /// Begins a snapshot of what is known from `base` on; `seal.saved_unix_ms` was read after it.
+    pub fn begin(base: Instant, seal: &Seal, out: &mut Vec<u8>) -> Self {
+        Self {
+            encoder: Some(Encoder::begin(seal, out)),
+            base,
+            stage: Stage::Hints(0),
+            records: Vec::new(),
+        }
+    }
+
+    /// Appends the next piece to `out`; `false` after the last. Takes one latch, for a moment.
+    pub fn next<L: Latches>(&mut self, limiter: &Limiter<L>, out: &mut Vec<u8>) -> bool {
+        self.stage = self.stage.copy(limiter, self.base, &mut self.records);
         let Some(encoder) = &mut self.encoder else {
             return false;
         };

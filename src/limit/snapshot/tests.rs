@@ -7,14 +7,14 @@ use crate::limit::{
     Unlocked,
 };
 
-const T0: Instant = Instant::from_millis(3_600_000);
+pub(super) const T0: Instant = Instant::from_millis(3_600_000);
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 const PROBE: u64 = 77;
 const SAVED_MS: u64 = 1_700_000_000_000;
 
-type One = Limiter<Unlocked>;
+pub(super) type One = Limiter<Unlocked>;
 
-fn at(ms: u64) -> Instant {
+pub(super) fn at(ms: u64) -> Instant {
     T0 + Duration::from_millis(ms)
 }
 
@@ -65,7 +65,11 @@ fn ask(major: u64, route: u64) -> Ask {
     }
 }
 
-fn acquire(limiter: &One, now: Instant, ask: &Ask) -> Result<Permit, (Reason, Duration)> {
+pub(super) fn acquire(
+    limiter: &One,
+    now: Instant,
+    ask: &Ask,
+) -> Result<Permit, (Reason, Duration)> {
     match limiter.acquire(now, ask, &mut Outputs::new()) {
         Decision::Go(permit) => Ok(permit),
         Decision::Wait => panic!("nobody waits here"),
@@ -74,7 +78,7 @@ fn acquire(limiter: &One, now: Instant, ask: &Ask) -> Result<Permit, (Reason, Du
 }
 
 /// An answer of a fixed bucket of five.
-fn answer(remaining: u16, reset_ms: u64, after_ms: u64) -> Answer {
+pub(super) fn answer(remaining: u16, reset_ms: u64, after_ms: u64) -> Answer {
     let mut answer = Answer::new(200);
     let seconds = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
     for (name, value) in [
@@ -90,12 +94,12 @@ fn answer(remaining: u16, reset_ms: u64, after_ms: u64) -> Answer {
     answer
 }
 
-fn answered(limiter: &One, now: Instant, ask: &Ask, answer: &Answer) {
+pub(super) fn answered(limiter: &One, now: Instant, ask: &Ask, answer: &Answer) {
     let permit = acquire(limiter, now, ask).expect("a slot");
     limiter.report(now, permit, answer, &mut Outputs::new());
 }
 
-fn wait_ms(outcome: &Result<Permit, (Reason, Duration)>) -> u64 {
+pub(super) fn wait_ms(outcome: &Result<Permit, (Reason, Duration)>) -> u64 {
     match outcome {
         Ok(_) => 0,
         Err((_, wait)) => wait.as_millis() as u64,
@@ -278,8 +282,11 @@ fn a_file_that_is_not_whole_is_told_apart() {
     }
     assert_eq!(snapshot(b"{\"json\": true}").err(), Some(Broken::Foreign));
     let mut newer = whole.clone();
-    newer[11] = 2;
-    assert_eq!(snapshot(&newer).err(), Some(Broken::Version(2)));
+    for version in [0, 3] {
+        newer[11] = version;
+        let broken = Broken::Version(version.into());
+        assert_eq!(snapshot(&newer).err(), Some(broken));
+    }
     let other = Snapshot::open(&whole, |_| PROBE + 1).err();
     assert_eq!(other, Some(Broken::OtherHash));
     let mut longer = whole;
@@ -508,9 +515,46 @@ proptest! {
     }
 }
 
+#[test]
+fn a_file_of_version_1_is_still_read() {
+    let mut bytes = saved(&exhausted(), at(1_000), true);
+    bytes[11] = 1;
+    let end = bytes.len() - 4;
+    let crc = crc32fast::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(&crc.to_le_bytes());
+    assert!(snapshot(&bytes).is_ok());
+}
+
+#[test]
+fn what_the_identify_queue_keeps_comes_back_as_it_was() {
+    let mut bytes = Vec::new();
+    let mut copying = Copying::begin(T0, &seal(true), &mut bytes);
+    let starts = Starts {
+        bot: 7,
+        max_concurrency: 16,
+        total: 1_000,
+        remaining: 3,
+        reset_at: Some(T0 + Duration::from_secs(100)),
+        taken: vec![(5, T0 + Duration::from_secs(4))],
+    };
+    copying.starts(std::slice::from_ref(&starts), &mut bytes);
+    while copying.next(&exhausted(), &mut bytes) {}
+    let (all, complete) = snapshot(&bytes).unwrap().starts(T0, SAVED_MS);
+    assert!(complete);
+    let [back] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!((back.bot, back.max_concurrency), (7, 16));
+    assert_eq!((back.total, back.remaining), (1_000, 3));
+    let late = |at: Instant, was: Instant| at >= was && at <= was + Duration::from_millis(100);
+    assert!(late(back.reset_at.unwrap(), starts.reset_at.unwrap()));
+    assert_eq!(back.taken[0].0, 5);
+    assert!(late(back.taken[0].1, starts.taken[0].1));
+}
+
 /// Whoever changes a record changes [`codec::VERSION`] and this number.
 #[test]
-fn version_1_is_written_as_it_always_was() {
+fn version_2_is_written_as_it_always_was() {
     let bucket = BucketRecord {
         name_key: 1,
         route_key: 2,
@@ -584,7 +628,21 @@ fn version_1_is_written_as_it_always_was() {
         },
         Record::Offence(offence),
         Record::Bucket(bucket),
+        Record::Starts {
+            bot: 1,
+            max_concurrency: 2,
+            total: 3,
+            remaining: 4,
+            reset_left_us: Some(5),
+        },
+        Record::Started {
+            bot: 1,
+            shard: 2,
+            left_us: 3,
+        },
     ];
     let bytes = written(&all);
-    assert_eq!((codec::VERSION, crc32fast::hash(&bytes)), (1, 558_161_692));
+    // Without the checksum behind them, together with which all bytes have the same.
+    let body = &bytes[..bytes.len() - 4];
+    assert_eq!((codec::VERSION, crc32fast::hash(body)), (2, 761_552_189));
 }

@@ -38,7 +38,7 @@ pub(super) fn age(saved_unix_ms: u64, unix_ms: u64) -> Duration {
 }
 
 /// Turns a snapshot's times into instants of this process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::limit) struct Times {
     /// When it was restored.
     now: Instant,
@@ -54,6 +54,19 @@ impl Times {
             now,
             passed,
             complete,
+        }
+    }
+
+    /// What a process that still runs says now.
+    pub(in crate::limit) const fn told(now: Instant, complete: bool) -> Self {
+        Self::new(now, Duration::ZERO, complete)
+    }
+
+    /// The same, but that it went on sending.
+    pub(in crate::limit) const fn doubted(self) -> Self {
+        Self {
+            complete: false,
+            ..self
         }
     }
 

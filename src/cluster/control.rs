@@ -1,0 +1,416 @@
+//! The thread that keeps the cluster's membership: one UDP socket, one [`Member`], no more than a
+//! few hundred datagrams a second. Workers never wait for it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::finder::Finder;
+use super::member::{Event, Input, Member, Node, Output};
+use super::members::Members;
+use super::owner::{Moves, Ownership};
+use super::secret::Secret;
+use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
+use crate::clock::{self, Instant};
+use crate::config::Config;
+use crate::error::StartError;
+use crate::mesh::Mesh;
+use crate::route::slot::SlotSet;
+
+/// The longest that the thread sleeps: a wake-up that was lost is made up for by then.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Datagrams that are read before deadlines are looked at again. After the thread stood still, what
+/// others said meanwhile is heard before it is concluded that they said nothing.
+const BATCH: usize = 256;
+/// The largest datagram that UDP carries.
+const DATAGRAM_BYTES: usize = 65_536;
+/// How often what was ignored is told of.
+const TELL_PERIOD: Duration = Duration::from_secs(60);
+/// How often what was handed over and not asked for is looked through.
+const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+
+/// This node's part in the cluster, from [`Cluster::bind`] to [`Cluster::end`].
+pub struct Cluster {
+    members: Arc<Members>,
+    socket: Option<UdpSocket>,
+    secret: Option<Arc<Secret>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Binds the cluster's port; `None` if no cluster is to be formed.
+    ///
+    /// # Errors
+    /// The port cannot be had.
+    pub fn bind(config: &Config) -> Result<Option<Self>, StartError> {
+        if !config.is_clustered() {
+            return Ok(None);
+        }
+        let address = SocketAddr::new(config.bind_ip, config.cluster_port);
+        let failed = |source| StartError::listening("CLUSTER_PORT", address, source);
+        let socket = UdpSocket::bind(address).map_err(failed)?;
+        let own = Node::at(socket.local_addr().map_err(failed)?);
+        Ok(Some(Self {
+            members: Members::new(&own, &socket).map_err(failed)?,
+            socket: Some(socket),
+            secret: config
+                .cluster_secret
+                .as_ref()
+                .map(|s| Arc::new(Secret::new(s))),
+            thread: None,
+        }))
+    }
+
+    /// What workers read.
+    pub const fn members(&self) -> &Arc<Members> {
+        &self.members
+    }
+
+    /// What relays are authenticated with.
+    pub const fn secret(&self) -> Option<&Arc<Secret>> {
+        self.secret.as_ref()
+    }
+
+    /// What identities and routes are hashed with, the same on all nodes.
+    pub fn seeds(&self) -> [u64; 4] {
+        super::secret::seeds(self.secret.as_deref())
+    }
+
+    /// Starts to look for others, and to be found.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(
+        &mut self,
+        config: &Config,
+        proxy: SocketAddr,
+        mesh: &Arc<Mesh>,
+    ) -> Result<(), StartError> {
+        let Some(socket) = self.socket.take() else {
+            return Ok(());
+        };
+        let me = *self.members.ownership().me();
+        if self.secret.is_none() {
+            tracing::warn!(
+                address = %me,
+                "whoever reaches this address can join the cluster; CLUSTER_SECRET keeps strangers out"
+            );
+        }
+        let finder = Finder::start(config, cluster_port(config, me), &self.members);
+        let finder = finder.map_err(StartError::Thread)?;
+        let control = Control {
+            members: self.members.clone(),
+            mesh: mesh.clone(),
+            finder,
+            secret: self.secret.clone(),
+            socket,
+            me: Node {
+                generation: clock::unix_ms(),
+                proxy_port: proxy.port(),
+                tls: config.tls_cert_file.is_some(),
+                ..me
+            },
+            member: None,
+            replays: Replays::default(),
+            nonce: ambient(),
+            envelope: Vec::new(),
+            tell_at: clock::now() + TELL_PERIOD,
+            told: 0,
+            sweep_at: clock::now() + SWEEP_PERIOD,
+        };
+        let thread = thread::Builder::new().name("weir-cluster".to_owned());
+        let thread = thread.spawn(move || control.run());
+        self.thread = Some(thread.map_err(StartError::Thread)?);
+        Ok(())
+    }
+
+    /// Tells the others that this node goes; requests that come all the same are served.
+    pub fn leave(&self) {
+        self.members.leave();
+    }
+
+    /// Ends the thread. Who was not told before that this node goes is told now.
+    pub fn end(&mut self) {
+        self.members.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the cluster's thread panicked");
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The port of members that are named without one.
+fn cluster_port(config: &Config, me: Node) -> u16 {
+    match config.cluster_port {
+        0 => me.addr.port(),
+        port => port,
+    }
+}
+
+struct Control {
+    members: Arc<Members>,
+    mesh: Arc<Mesh>,
+    finder: Arc<Finder>,
+    secret: Option<Arc<Secret>>,
+    socket: UdpSocket,
+    me: Node,
+    /// `None` until it is known at which address the others see this node.
+    member: Option<Member>,
+    replays: Replays,
+    nonce: u64,
+    envelope: Vec<u8>,
+    tell_at: Instant,
+    told: u64,
+    sweep_at: Instant,
+}
+
+impl Control {
+    fn run(mut self) {
+        if !self.me.addr.ip().is_unspecified() {
+            self.begin();
+        }
+        let mut buffer = vec![0; DATAGRAM_BYTES];
+        let mut left = false;
+        while !self.members.is_ending() {
+            if self.members.is_leaving() && !left {
+                left = true;
+                self.input(Input::Leave);
+            }
+            self.hear();
+            let now = clock::now();
+            if self.deadline() <= now {
+                self.input(Input::Deadline);
+            }
+            self.periodically(now);
+            let sleep = self.deadline().saturating_duration_since(clock::now());
+            if let Err(error) = self.receive(&mut buffer, sleep) {
+                tracing::warn!(%error, "the cluster's port cannot be read");
+                thread::sleep(SLEEP_MAX);
+            }
+        }
+        if !left {
+            self.input(Input::Leave);
+        }
+        self.finder.stop();
+    }
+
+    fn deadline(&self) -> Instant {
+        let member = self.member.as_ref();
+        member
+            .and_then(Member::next_deadline)
+            .unwrap_or(Instant::FAR)
+    }
+
+    /// What other threads of this process have to say.
+    fn hear(&mut self) {
+        if let Some(seeds) = self.finder.take() {
+            if self.member.is_none() {
+                let ip = seeds.iter().find_map(|seed| way_to(*seed));
+                if let Some(ip) = ip {
+                    self.me.addr.set_ip(ip);
+                    self.begin();
+                }
+            }
+            self.input(Input::Seeds(&seeds));
+        }
+        for node in self.members.take_suspects() {
+            self.input(Input::Suspect(node));
+        }
+    }
+
+    fn begin(&mut self) {
+        tracing::info!(node = %self.me, proxy = %self.me.proxy_addr(), "looking for the cluster");
+        // Somebody may serve them who has not been heard of yet.
+        let limiter = self.mesh.limiter();
+        limiter.be_careful(clock::now(), &SlotSet::ALL, || ());
+        self.members.publish(Ownership::new(&[], &self.me));
+        self.member = Some(Member::new(clock::now(), self.me, ambient()));
+    }
+
+    /// Waits for a datagram and takes in those that are there.
+    fn receive(&mut self, buffer: &mut [u8], sleep: Duration) -> io::Result<()> {
+        // Zero would wait for ever.
+        let patience = sleep.clamp(Duration::from_millis(1), SLEEP_MAX);
+        self.socket.set_read_timeout(Some(patience))?;
+        if !self.receive_one(buffer)? {
+            return Ok(());
+        }
+        self.socket.set_nonblocking(true)?;
+        let rest = (0..BATCH).try_fold(true, |more, _| Ok(more && self.receive_one(buffer)?));
+        self.socket.set_nonblocking(false)?;
+        rest.map(drop)
+    }
+
+    /// Takes in a datagram; `false`: there was none.
+    fn receive_one(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        match self.socket.recv_from(buffer) {
+            Ok((_, from)) if self.members.is_wake(from) => Ok(true),
+            Ok((length, from)) => {
+                self.datagram(buffer.get(..length).unwrap_or_default(), from);
+                Ok(true)
+            }
+            Err(error) if is_pause(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn datagram(&mut self, envelope: &[u8], from: SocketAddr) {
+        let secret = self.secret.clone();
+        let keyed = secret
+            .as_deref()
+            .map(|secret| (secret as &dyn Mac, &mut self.replays));
+        let vouched = keyed.is_some();
+        match wire::open(envelope, keyed, clock::unix_ms()) {
+            Ok(Body::Gossip(bytes)) => {
+                let from = (!vouched).then_some(from);
+                self.input(Input::Datagram { from, bytes });
+            }
+            // Comes on the proxy's port, where there is room for it.
+            Ok(Body::HandOver(_)) => self.members.count_ignored(wire::Ignored::Version),
+            Err(why) => self.members.count_ignored(why),
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        if let Err(refused) = member.handle(clock::now(), input) {
+            self.members.count_refused(refused);
+        }
+        while let Some(output) = self.member.as_mut().and_then(Member::poll_output) {
+            match output {
+                Output::Send { to, bytes } => self.send(to, &bytes),
+                Output::Event(event) => self.event(&event),
+            }
+        }
+    }
+
+    fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.envelope.clear();
+        self.nonce = self.nonce.wrapping_add(1);
+        let stamp = Stamp {
+            unix_ms: clock::unix_ms(),
+            nonce: self.nonce,
+        };
+        let keyed = self
+            .secret
+            .as_deref()
+            .map(|secret| (secret as &dyn Mac, stamp));
+        wire::seal(&Body::Gossip(bytes), keyed, &mut self.envelope);
+        debug_assert!(self.envelope.len() <= bytes.len() + ENVELOPE_BYTES_MAX);
+        // Lost, as datagrams may be.
+        if let Err(error) = self.socket.send_to(&self.envelope, to) {
+            tracing::debug!(%to, %error, "a node cannot be sent anything");
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Changed => self.changed(),
+            Event::Joined(node) => {
+                tracing::info!(%node, proxy = %node.proxy_addr(), "a node joined the cluster");
+            }
+            Event::Left(node) => tracing::warn!(%node, "a node left the cluster or is dead"),
+            Event::Renewed(node) => tracing::info!(%node, "a node of the cluster is there anew"),
+            Event::Suspected(node) => tracing::warn!(%node, "a node of the cluster may be dead"),
+            Event::Cleared(node) => {
+                tracing::info!(%node, "a node of the cluster is alive after all");
+            }
+            Event::Alone => tracing::warn!("this node is alone and serves everybody"),
+            Event::Rejoined(_) => {
+                tracing::warn!("the cluster took this node for dead; it joins again");
+            }
+        }
+    }
+
+    fn changed(&mut self) {
+        let Some(member) = &self.member else {
+            return;
+        };
+        let ownership = Ownership::new(member.live(), member.me());
+        let before = self.members.publish(ownership.clone());
+        let moves = ownership.moves_since(&before);
+        tracing::info!(
+            nodes = ownership.nodes().len(),
+            slots = ownership.slots_of(ownership.me()).len(),
+            gained = moves.gained.len(),
+            lost = moves
+                .lost
+                .iter()
+                .map(|(_, slots)| slots.len())
+                .sum::<usize>(),
+            "the cluster shares out its work anew"
+        );
+        self.moved(&before, &ownership, &moves);
+    }
+
+    /// Identities changed hands.
+    fn moved(&self, before: &Ownership, now: &Ownership, moves: &Moves) {
+        // Whoever was alone does not know what the others served meanwhile.
+        let careful = if before.is_alone() {
+            now.slots_of(now.me())
+        } else {
+            moves.gained.clone()
+        };
+        if !careful.is_empty() {
+            self.mesh
+                .limiter()
+                .be_careful(clock::now(), &careful, || ());
+        }
+    }
+
+    fn periodically(&mut self, now: Instant) {
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_PERIOD;
+            self.mesh.limiter().sweep_restored(now, || ());
+        }
+        if self.tell_at <= now {
+            self.tell_at = now + TELL_PERIOD;
+            let ignored: u64 = self.members.ignored().map(|(_, count)| count).sum();
+            if ignored > self.told {
+                let why = self.members.ignored().filter(|(_, count)| *count > 0);
+                tracing::warn!(
+                    datagrams = ignored - self.told,
+                    since_the_start = ?why.collect::<Vec<_>>(),
+                    "datagrams that came to the cluster's port were ignored"
+                );
+            }
+            self.told = ignored;
+        }
+    }
+}
+
+/// The address that datagrams to `seed` leave from, and the others see this node at.
+fn way_to(seed: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match seed {
+        SocketAddr::V4(_) => ([0; 4], 0).into(),
+        SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(seed).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+fn is_pause(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+/// A number that nobody outside can guess.
+fn ambient() -> u64 {
+    RandomState::new().hash_one(clock::now().as_nanos())
+}

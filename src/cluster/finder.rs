@@ -1,0 +1,102 @@
+//! Looks up where other nodes may be, on a thread of its own: DNS takes its time.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::members::Members;
+use crate::config::{Config, Peer};
+
+/// Between two look-ups while this node is alone: whoever starts together with it is found this late.
+const ALONE: Duration = Duration::from_secs(2);
+/// Between two look-ups otherwise: an orchestrator's answers live so long.
+const TOGETHER: Duration = Duration::from_secs(30);
+
+/// Names, and what they resolved to.
+pub(super) struct Finder {
+    names: Vec<Peer>,
+    port: u16,
+    found: Mutex<Option<Vec<SocketAddr>>>,
+    stopping: AtomicBool,
+}
+
+impl Finder {
+    /// Starts looking; the control thread is woken when something was found.
+    pub(super) fn start(
+        config: &Config,
+        port: u16,
+        members: &Arc<Members>,
+    ) -> std::io::Result<Arc<Self>> {
+        let names = config.cluster_members.iter().chain(&config.cluster_dns);
+        let finder = Arc::new(Self {
+            names: names.cloned().collect(),
+            port,
+            found: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        });
+        thread::Builder::new()
+            .name("weir-cluster-dns".to_owned())
+            .spawn({
+                let (finder, members) = (finder.clone(), members.clone());
+                // Not joined: it may be inside a look-up that takes long, and it holds nothing.
+                move || finder.run(&members)
+            })?;
+        Ok(finder)
+    }
+
+    /// What was found since the last call.
+    pub(super) fn take(&self) -> Option<Vec<SocketAddr>> {
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn run(&self, members: &Members) {
+        let mut known = Vec::new();
+        while !self.stopping.load(Ordering::Relaxed) {
+            let found = self.look_up();
+            // The last good answer goes on.
+            if !found.is_empty() && found != known {
+                known.clone_from(&found);
+                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                members.wake();
+            }
+            let alone = members.ownership().is_alone();
+            let pause = if alone { ALONE } else { TOGETHER };
+            // In short steps: somebody who is alone again looks again soon, and an end is seen.
+            let steps = pause.as_millis() / ALONE.as_millis();
+            for _ in 0..steps {
+                thread::park_timeout(ALONE);
+                let left_alone = !alone && members.ownership().is_alone();
+                if left_alone || self.stopping.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn look_up(&self) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        for name in &self.names {
+            let port = name.port.unwrap_or(self.port);
+            match (name.host.as_str(), port).to_socket_addrs() {
+                Ok(addrs) => found.extend(addrs),
+                // Usual while others start: told of, but not as something to mend.
+                Err(error) => {
+                    tracing::debug!(host = name.host, %error, "a node's name does not resolve");
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(super::member::SEEDS_MAX);
+        found
+    }
+}

@@ -1,0 +1,347 @@
+//! What workers know of the cluster: whose each identity is.
+//!
+//! Cost: a worker asks its [`View`], which looks whether the epoch is still the one it has seen (one
+//! load from a line that all cores share and hardly anybody writes) and then reads its own table. A
+//! change of members takes a lock, once for each worker.
+
+use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::member::{Node, Refused};
+use super::owner::{Owner, Ownership};
+use super::wire::Ignored;
+use crate::clock;
+
+/// Failed relays that wait to be heard of by the control thread: as many as there can be nodes.
+const SUSPECTS_MAX: usize = super::member::NODES_MAX;
+
+/// The cluster as all threads share it.
+pub struct Members {
+    epoch: AtomicU64,
+    current: Mutex<Current>,
+    changed: Condvar,
+    suspects: Mutex<Vec<Node>>,
+    leaving: AtomicBool,
+    ending: AtomicBool,
+    ignored: [AtomicU64; Ignored::ALL.len()],
+    refused: AtomicU64,
+    /// `None` without a control thread.
+    waker: Option<Waker>,
+}
+
+/// Who owns what.
+struct Current {
+    /// As it was published.
+    published: Arc<Ownership>,
+    /// The same without nodes that failed since: what workers go by.
+    shown: Arc<Ownership>,
+}
+
+impl Current {
+    fn of(ownership: Ownership) -> Self {
+        let shown = Arc::new(ownership);
+        Self {
+            published: shown.clone(),
+            shown,
+        }
+    }
+}
+
+impl Members {
+    /// A cluster of this node alone, whose control thread reads from `socket`.
+    ///
+    /// # Errors
+    /// There is no socket to be had to wake it with.
+    pub(super) fn new(me: &Node, socket: &UdpSocket) -> std::io::Result<Arc<Self>> {
+        let waker = Waker::new(socket.local_addr()?)?;
+        Ok(Arc::new(Self::with(me, Some(waker))))
+    }
+
+    /// A cluster of this node alone, until somebody [publishes](Self::publish) another; no thread of
+    /// weir's looks for its members.
+    pub fn unattended(me: &Node) -> Arc<Self> {
+        Arc::new(Self::with(me, None))
+    }
+
+    fn with(me: &Node, waker: Option<Waker>) -> Self {
+        Self {
+            epoch: AtomicU64::new(1),
+            current: Mutex::new(Current::of(Ownership::new(&[], me))),
+            changed: Condvar::new(),
+            suspects: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            ignored: Default::default(),
+            refused: AtomicU64::new(0),
+            waker,
+        }
+    }
+
+    /// A view for one worker.
+    pub fn view(self: &Arc<Self>) -> View {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        View {
+            ownership: self.ownership(),
+            members: self.clone(),
+            epoch,
+        }
+    }
+
+    /// Whose identities are whose now.
+    pub fn ownership(&self) -> Arc<Ownership> {
+        self.lock().shown.clone()
+    }
+
+    /// A node could not be reached: others have its identities at once, and it is passed over for a
+    /// moment, which the others hear of. Published again, it is a member as before.
+    pub fn suspect(&self, node: Node) {
+        {
+            let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            if suspects.len() >= SUSPECTS_MAX || suspects.contains(&node) {
+                return;
+            }
+            if self.waker.is_some() {
+                suspects.push(node);
+            }
+        }
+        self.hide(node);
+        self.wake();
+    }
+
+    /// Workers no longer see this node.
+    fn hide(&self, node: Node) {
+        let before = self.ownership();
+        if !before.nodes().contains(&node) || *before.me() == node {
+            return;
+        }
+        let mut left = before.nodes().to_vec();
+        left.retain(|other| *other != node);
+        // Made without the lock, for which others wait.
+        let without = Arc::new(Ownership::new(&left, before.me()));
+        let mut current = self.lock();
+        // Whoever published meanwhile knows better.
+        if Arc::ptr_eq(&current.shown, &before) {
+            current.shown = without;
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Datagrams that were ignored, by reason.
+    pub fn ignored(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self
+            .ignored
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        let labels = Ignored::ALL.iter().map(|reason| reason.label());
+        let refused = self.refused.load(Ordering::Relaxed);
+        labels
+            .zip(counts)
+            .chain(std::iter::once(("refused", refused)))
+    }
+
+    /// Waits until there are others, but no longer than `patience`; whether there are.
+    pub fn wait_for_others(&self, patience: Duration) -> bool {
+        let until = clock::now() + patience;
+        let mut current = self.lock();
+        while current.published.is_alone() {
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(current, left);
+            current = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Others are to take this node's place; it says so at once.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// The control thread ends.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether a datagram from there is nothing but a wake-up.
+    pub(super) fn is_wake(&self, from: SocketAddr) -> bool {
+        self.waker
+            .as_ref()
+            .is_some_and(|waker| waker.from == Some(from))
+    }
+
+    pub(super) fn take_suspects(&self) -> Vec<Node> {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn count_ignored(&self, why: Ignored) {
+        let place = Ignored::ALL.iter().position(|reason| *reason == why);
+        if let Some(count) = place.and_then(|place| self.ignored.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count_refused(&self, _why: Refused) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on this is so; what was before.
+    pub fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
+        let current = Current::of(ownership);
+        let before = std::mem::replace(&mut *self.lock(), current).published;
+        // After the exchange: whoever sees the epoch finds what it stands for, or something newer.
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.changed.notify_all();
+        before
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        // What is in there is whole between any two statements.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One worker's sight of the cluster.
+pub struct View {
+    members: Arc<Members>,
+    epoch: u64,
+    ownership: Arc<Ownership>,
+}
+
+impl View {
+    /// Who owns this identity.
+    #[inline]
+    pub fn owner(&mut self, identity: u64) -> Owner<'_> {
+        self.ownership().owner(identity)
+    }
+
+    /// Who owns what, as it is now.
+    #[inline]
+    pub fn ownership(&mut self) -> &Ownership {
+        let epoch = self.members.epoch.load(Ordering::Acquire);
+        if epoch != self.epoch {
+            self.ownership = self.members.ownership();
+            self.epoch = epoch;
+        }
+        &self.ownership
+    }
+
+    /// The cluster.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.members
+    }
+}
+
+/// Wakes a thread that waits for datagrams, with one that is empty.
+struct Waker {
+    socket: UdpSocket,
+    from: Option<SocketAddr>,
+    to: SocketAddr,
+}
+
+impl Waker {
+    fn new(mut to: SocketAddr) -> std::io::Result<Self> {
+        if to.ip().is_unspecified() {
+            to.set_ip(match to.ip() {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            });
+        }
+        let socket = UdpSocket::bind((to.ip(), 0))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            from: socket.local_addr().ok(),
+            socket,
+            to,
+        })
+    }
+
+    fn wake(&self) {
+        // If it is lost, the thread looks by itself within a probe's period.
+        let _ = self.socket.send_to(&[], self.to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(last: u8) -> Node {
+        Node {
+            proxy_port: 8080,
+            ..Node::at(([127, 0, 0, last], 7654).into())
+        }
+    }
+
+    /// The owners of all slots.
+    fn owners(view: &mut View) -> Vec<Option<Node>> {
+        let identities = (0..4_096_u64).map(|slot| slot << 32);
+        let owners = identities.map(|identity| match view.owner(identity) {
+            Owner::Here => None,
+            Owner::There(node) => Some(*node),
+        });
+        owners.collect()
+    }
+
+    #[test]
+    fn a_view_sees_what_is_published_after_it_was_made() {
+        let members = Members::unattended(&node(1));
+        let mut view = members.view();
+        assert!(owners(&mut view).iter().all(Option::is_none));
+        members.publish(Ownership::new(&[node(1), node(2)], &node(1)));
+        let there = owners(&mut view);
+        let there = there.iter().filter(|owner| **owner == Some(node(2)));
+        assert!((1_500..2_600).contains(&there.count()));
+        members.publish(Ownership::new(&[node(1)], &node(1)));
+        assert!(owners(&mut view).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_node_that_failed_owns_nothing_until_it_is_published_again() {
+        let members = Members::unattended(&node(1));
+        let all = [node(1), node(2), node(3)];
+        members.publish(Ownership::new(&all, &node(1)));
+        let mut view = members.view();
+        let before = owners(&mut view);
+        members.suspect(node(2));
+        let after = owners(&mut view);
+        assert!(before.contains(&Some(node(2))) && !after.contains(&Some(node(2))));
+        let stays = |(b, a): (&Option<Node>, &Option<Node>)| *b == Some(node(2)) || b == a;
+        assert!(before.iter().zip(&after).all(stays), "nothing else moves");
+        // What moves is told from what was published, not from what workers go by meanwhile.
+        let published = members.publish(Ownership::new(&all, &node(1)));
+        assert_eq!(published.nodes(), &all);
+        assert_eq!(owners(&mut view), before);
+    }
+
+    #[test]
+    fn this_node_and_one_that_is_none_cannot_fail() {
+        let members = Members::unattended(&node(1));
+        members.publish(Ownership::new(&[node(1), node(2)], &node(1)));
+        let mut view = members.view();
+        let before = owners(&mut view);
+        members.suspect(node(1));
+        members.suspect(node(3));
+        assert_eq!(owners(&mut view), before);
+    }
+}

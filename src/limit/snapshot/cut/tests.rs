@@ -1,0 +1,384 @@
+use super::super::tests::{One, acquire, answer, answered, at, wait_ms};
+use super::*;
+use crate::limit::{
+    Answer, Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Settings,
+    Ticket,
+};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const SLOT: u16 = 77;
+/// The identity that changes hands, and one that does not.
+const OURS: u64 = (SLOT as u64) << 32 | 5;
+const OTHER: u64 = (SLOT as u64 + 1) << 32 | 5;
+
+fn ask(identity: u64, major: u64, route: u64) -> Ask {
+    Ask {
+        ticket: Ticket {
+            worker: 0,
+            slot: 0,
+            generation: 0,
+        },
+        key: BucketKey {
+            identity,
+            major,
+            route,
+        },
+        client: ClientClass::Bot { user_id: Some(9) },
+        counts_globally: true,
+        serial: false,
+        max_wait: Some(Duration::ZERO),
+    }
+}
+
+fn limiter() -> One {
+    One::new(&Settings::default(), 2)
+}
+
+fn ours() -> SlotSet {
+    [SLOT].into_iter().collect()
+}
+
+fn cut(limiter: &One, now: Instant, room: usize) -> Vec<Vec<u8>> {
+    let mut cut = Cut::begin(now, ours());
+    let mut parts = Vec::new();
+    loop {
+        let mut part = Vec::new();
+        let more = cut.next(limiter, room, &mut part, || ());
+        assert!(part.len() <= room);
+        parts.push(part);
+        if !more {
+            return parts;
+        }
+    }
+}
+
+/// `from` hands over to `to`.
+fn hand_over(from: &One, to: &One, now: Instant) -> TakenOver {
+    let mut all = TakenOver::default();
+    for part in cut(from, now, 16_384) {
+        let taken = to.take_over(now, &ours(), &part, true).expect("records");
+        all.records += taken.records;
+        all.strange += taken.strange;
+    }
+    all
+}
+
+fn goes(limiter: &One, now: Instant, ask: &Ask) -> Option<Permit> {
+    match limiter.acquire(now, ask, &mut Outputs::new()) {
+        Decision::Go(permit) => Some(permit),
+        Decision::Wait | Decision::Refuse(_) => None,
+    }
+}
+
+/// How many requests go at once, each to a bucket of its own.
+fn globally(limiter: &One, now: Instant, identity: u64) -> usize {
+    let asks = (0..200).map(|n| ask(identity, now.as_nanos() + n, 7));
+    asks.filter_map(|ask| goes(limiter, now, &ask)).count()
+}
+
+/// How many go at once to one bucket.
+fn width(limiter: &One, now: Instant, ask: &Ask) -> usize {
+    std::iter::from_fn(|| goes(limiter, now, ask)).count()
+}
+
+#[test]
+fn an_exhausted_bucket_is_closed_at_the_new_owner_for_as_long() {
+    let (old, new) = (limiter(), limiter());
+    answered(&old, at(0), &ask(OURS, 7, 1), &answer(0, 50_000, 10_000));
+    assert_eq!(hand_over(&old, &new, at(1_000)).strange, 0);
+    let wait = wait_ms(&acquire(&new, at(1_000), &ask(OURS, 7, 1)));
+    assert!((9_000..9_010).contains(&wait), "{wait}");
+    // And once it is over, it is known how many go.
+    assert_eq!(width(&new, at(20_000), &ask(OURS, 7, 1)), 5);
+}
+
+#[test]
+fn a_bucket_that_both_know_is_as_closed_as_the_more_closed_of_the_two_says() {
+    let (open, closed) = (answer(4, 50_000, 10_000), answer(0, 55_000, 15_000));
+    for (theirs, own) in [(&open, &closed), (&closed, &open)] {
+        let (old, new) = (limiter(), limiter());
+        answered(&old, at(0), &ask(OURS, 7, 1), theirs);
+        answered(&new, at(0), &ask(OURS, 7, 1), own);
+        hand_over(&old, &new, at(1_000));
+        let wait = wait_ms(&acquire(&new, at(1_000), &ask(OURS, 7, 1)));
+        assert!((14_000..14_010).contains(&wait), "{wait}");
+    }
+}
+
+#[test]
+fn what_was_sent_of_the_global_window_counts_on_and_adds_up() {
+    let (old, new) = (limiter(), limiter());
+    for route in 0..30 {
+        let _ = acquire(&old, at(0), &ask(OURS, route, 1));
+    }
+    for route in 0..8 {
+        let _ = acquire(&new, at(0), &ask(OURS, route, 1));
+    }
+    hand_over(&old, &new, at(100));
+    assert_eq!(globally(&new, at(100), OURS), 50 - 30 - 8);
+    let fresh = limiter();
+    hand_over(&old, &fresh, at(100));
+    assert_eq!(globally(&fresh, at(100), OURS), 20);
+    assert_eq!(globally(&fresh, at(3_000), OURS), 50);
+}
+
+#[test]
+fn a_pause_and_a_locked_token_last_at_the_new_owner() {
+    let mut global = Answer::new(429);
+    global.header(b"via", b"1.1 google");
+    global.header(b"retry-after", b"3");
+    global.header(b"x-ratelimit-global", b"true");
+    let (old, new, met) = (limiter(), limiter(), limiter());
+    answered(&old, at(0), &ask(OURS, 7, 1), &global);
+    answered(&met, at(0), &ask(OURS, 8, 1), &Answer::new(200));
+    for limiter in [&new, &met] {
+        hand_over(&old, limiter, at(1_000));
+        let (reason, wait) = acquire(limiter, at(1_000), &ask(OURS, 9, 1)).expect_err("a pause");
+        assert_eq!(reason, Reason::TooLong);
+        assert!(wait >= Duration::from_millis(2_000), "{wait:?}");
+    }
+    let (old, new, met) = (limiter(), limiter(), limiter());
+    let permit = acquire(&old, at(0), &ask(OURS, 7, 1)).expect("a slot");
+    old.report(at(0), permit, &Answer::new(401), &mut Outputs::new());
+    old.confirmed(at(100), OURS, false);
+    answered(&met, at(0), &ask(OURS, 8, 1), &Answer::new(200));
+    for limiter in [&new, &met] {
+        hand_over(&old, limiter, at(1_000));
+        let (reason, _) = acquire(limiter, at(1_000), &ask(OURS, 9, 1)).expect_err("a lock");
+        assert_eq!(reason, Reason::Unauthorized);
+    }
+}
+
+#[test]
+fn other_slots_stay_and_what_is_known_of_routes_goes_to_everybody() {
+    let (old, new) = (limiter(), limiter());
+    answered(&old, at(0), &ask(OTHER, 7, 1), &answer(0, 50_000, 10_000));
+    hand_over(&old, &new, at(1_000));
+    // A bucket of its own, not the lane of unknown routes, where the first would hold back the second.
+    assert!(acquire(&new, at(1_000), &ask(OTHER, 7, 1)).is_ok());
+    assert!(acquire(&new, at(1_000), &ask(OTHER, 7, 2)).is_ok());
+    assert!(acquire(&limiter(), at(0), &ask(OTHER, 7, 1)).is_ok());
+}
+
+#[test]
+fn records_of_slots_that_were_not_named_are_left_out() {
+    let (old, new) = (limiter(), limiter());
+    answered(&old, at(0), &ask(OURS, 7, 1), &answer(0, 50_000, 10_000));
+    let others: SlotSet = [SLOT + 1].into_iter().collect();
+    let part = cut(&old, at(0), 16_384).concat();
+    let taken = new.take_over(at(0), &others, &part, true).expect("records");
+    assert_eq!(
+        taken,
+        TakenOver {
+            records: 1,
+            strange: 3
+        }
+    );
+    assert!(acquire(&new, at(0), &ask(OURS, 7, 1)).is_ok());
+}
+
+#[test]
+fn garbage_is_told_and_harmless() {
+    let new = limiter();
+    for bytes in [&[99_u8][..], &[7, 1], &[0xff; 40]] {
+        assert_eq!(
+            new.take_over(at(0), &ours(), bytes, true),
+            Err(Broken::Malformed)
+        );
+    }
+    assert_eq!(
+        new.take_over(at(0), &ours(), &[], true),
+        Ok(TakenOver::default())
+    );
+}
+
+#[test]
+fn parts_are_as_small_as_asked_for_and_together_say_everything_in_any_order_and_twice() {
+    let old = limiter();
+    for major in 0..40 {
+        answered(
+            &old,
+            at(0),
+            &ask(OURS, major, 1),
+            &answer(0, 50_000, 10_000),
+        );
+    }
+    let parts = cut(&old, at(1_000), 200);
+    assert!(parts.len() > 10);
+    let new = limiter();
+    for part in parts.iter().rev().chain(&parts) {
+        new.take_over(at(1_000), &ours(), part, true)
+            .expect("records");
+    }
+    for major in 0..40 {
+        let wait = wait_ms(&acquire(&new, at(1_000), &ask(OURS, major, 1)));
+        assert!((9_000..9_010).contains(&wait), "{wait}");
+    }
+}
+
+#[test]
+fn a_new_owner_to_whom_nobody_told_anything_gives_half_of_the_window_for_one_period() {
+    let (met, known) = (limiter(), limiter());
+    answered(&known, at(0), &ask(OURS, 7, 1), &Answer::new(200));
+    for limiter in [&met, &known] {
+        limiter.be_careful(at(5_000), &ours(), || ());
+        assert!(
+            goes(limiter, at(5_000), &ask(OURS, 1, 1)).is_none(),
+            "it waits to be told"
+        );
+        assert_eq!(globally(limiter, at(5_000), OTHER), 50);
+        // Who waits goes first, and lets the next one go, who had to stand behind it.
+        let waits = limiter.census(at(5_000)).waiting_for_global;
+        assert_eq!(globally(limiter, at(5_150), OURS) + 2 * waits, 25);
+        assert_eq!(globally(limiter, at(8_000), OURS), 50);
+    }
+    // Who is met later than anything from before can count has the whole of it.
+    let late = limiter();
+    late.be_careful(at(5_000), &ours(), || ());
+    assert_eq!(globally(&late, at(7_001), OURS), 50);
+}
+
+#[test]
+fn what_is_told_takes_the_place_of_care_with_who_was_not_met_yet() {
+    let (old, new) = (limiter(), limiter());
+    for route in 0..10 {
+        let _ = acquire(&old, at(0), &ask(OURS, route, 1));
+    }
+    new.be_careful(at(100), &ours(), || ());
+    hand_over(&old, &new, at(100));
+    assert_eq!(globally(&new, at(100), OURS), 40);
+    // And with who was.
+    let met = limiter();
+    met.be_careful(at(100), &ours(), || ());
+    assert!(goes(&met, at(100), &ask(OURS, 1, 1)).is_none());
+    hand_over(&old, &met, at(110));
+    let waits = met.census(at(110)).waiting_for_global;
+    assert_eq!(globally(&met, at(260), OURS) + 2 * waits, 40);
+}
+
+#[test]
+fn a_bucket_that_was_somebody_elses_is_asked_anew() {
+    for shelved in [false, true] {
+        let known = limiter();
+        answered(&known, at(0), &ask(OURS, 7, 1), &answer(4, 41_000, 1_000));
+        answered(&known, at(0), &ask(OTHER, 7, 1), &answer(4, 41_000, 1_000));
+        let limiter = if shelved {
+            let restored = limiter();
+            let all = SlotSet::ALL;
+            let mut part = Vec::new();
+            Cut::begin(at(0), all.clone()).next(&known, 16_384, &mut part, || ());
+            restored
+                .take_over(at(0), &all, &part, true)
+                .expect("records");
+            restored
+        } else {
+            known
+        };
+        limiter.be_careful(at(5_000), &ours(), || ());
+        assert_eq!(width(&limiter, at(9_000), &ask(OTHER, 7, 1)), 5);
+        assert_eq!(width(&limiter, at(9_000), &ask(OURS, 7, 1)), 1, "{shelved}");
+    }
+}
+
+#[test]
+fn who_waits_is_served_whatever_is_taken_over_meanwhile() {
+    let (old, new) = (limiter(), limiter());
+    answered(&old, at(0), &ask(OURS, 7, 1), &answer(0, 50_000, 10_000));
+    answered(&new, at(0), &ask(OURS, 7, 1), &answer(0, 42_000, 2_000));
+    let mut out = Outputs::new();
+    let waiting = Ask {
+        max_wait: None,
+        ..ask(OURS, 7, 1)
+    };
+    assert!(matches!(
+        new.acquire(at(100), &waiting, &mut out),
+        Decision::Wait
+    ));
+    hand_over(&old, &new, at(200));
+    new.be_careful(at(200), &ours(), || ());
+    let mut went = None;
+    for ms in (0..20_000).step_by(100) {
+        for shard in 0..new.shards() {
+            new.tick(at(ms), shard, &mut out);
+            let _ = new.next_deadline(shard);
+        }
+        while let Some(output) = out.pop() {
+            if let Output::Go { permit, .. } = output {
+                went = Some((ms, permit));
+            }
+        }
+        if went.is_some() {
+            break;
+        }
+    }
+    let (ms, _permit) = went.expect("it goes");
+    assert!((10_000..=10_200).contains(&ms), "{ms}");
+}
+
+/// What a node did with the identity before it handed it over.
+#[derive(Clone, Debug)]
+struct Did {
+    ms: u64,
+    major: u64,
+    remaining: u16,
+    after_ms: u64,
+}
+
+fn history() -> impl Strategy<Value = Vec<Did>> {
+    let one = (0_u64..2_000, 0_u64..3, 0_u16..5, 1_u64..9_000);
+    let one = one.prop_map(|(ms, major, remaining, after_ms)| Did {
+        ms,
+        major,
+        remaining,
+        after_ms,
+    });
+    prop::collection::vec(one, 0..12).prop_map(|mut all| {
+        all.sort_by_key(|did| did.ms);
+        all
+    })
+}
+
+fn lived(history: &[Did]) -> One {
+    let limiter = limiter();
+    for did in history {
+        let ask = ask(OURS, did.major, 1);
+        if let Ok(permit) = acquire(&limiter, at(did.ms), &ask) {
+            let answer = answer(did.remaining, 40_000 + did.ms + did.after_ms, did.after_ms);
+            limiter.report(at(did.ms), permit, &answer, &mut Outputs::new());
+        }
+    }
+    limiter
+}
+
+proptest! {
+    #[test]
+    fn after_a_hand_over_nothing_goes_that_either_would_have_held_back(
+        theirs in history(), own in history(), after in 0_u64..4_000,
+    ) {
+        let now = at(2_000 + after);
+        for major in 0..3 {
+            let ask = ask(OURS, major, 1);
+            let knows = |history: &[Did]| history.iter().any(|did| did.major == major);
+            let new = lived(&own);
+            hand_over(&lived(&theirs), &new, now);
+            let both = width(&new, now, &ask);
+            let mut most = usize::MAX;
+            for history in [&theirs, &own] {
+                if knows(history) {
+                    most = most.min(width(&lived(history), now, &ask));
+                }
+            }
+            prop_assert!(both <= most.max(1), "{both} of {most}");
+            if most == 0 {
+                prop_assert_eq!(both, 0);
+            }
+        }
+        let (mut sent, new) = (0, lived(&own));
+        hand_over(&lived(&theirs), &new, now);
+        for history in [&theirs, &own] {
+            sent += 50 - globally(&lived(history), now, OURS);
+        }
+        prop_assert!(globally(&new, now, OURS) <= 50 - sent.min(50));
+    }
+}
