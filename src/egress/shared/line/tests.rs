@@ -153,7 +153,7 @@ proptest! {
                     lines.freed(&a);
                 },
                 Step::Pass(ms) => {
-                    now = now + Duration::from_millis(ms);
+                    now += Duration::from_millis(ms);
                     lines.tick(now);
                 }
             }
