@@ -24,6 +24,7 @@
 //! in 6 ms (`cargo bench --bench metrics`).
 
 mod counters;
+mod fleet;
 mod forward;
 mod gauge;
 mod relay;
@@ -33,6 +34,7 @@ mod text;
 mod tls;
 
 pub use counters::{Counters, Refusal, Scope};
+pub use fleet::{FleetCounters, Standing};
 pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use relay::Relay;
