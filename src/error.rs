@@ -250,6 +250,11 @@ impl Error {
         Self::with(kind, source)
     }
 
+    /// The system's number of what went wrong, where the system said it.
+    pub fn os_code(&self) -> Option<i32> {
+        self.source.as_ref()?.raw_os_error()
+    }
+
     /// Whose doing it is.
     pub const fn side(&self) -> Side {
         self.kind.side()

@@ -66,6 +66,19 @@ impl Places {
     /// # Errors
     /// There is none.
     pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<Place, Full> {
+        self.take_for(Some(client))
+    }
+
+    /// Takes a place for a connection that is nobody's in particular: another node's, behind which are
+    /// many clients.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take_shared(self: &Arc<Self>) -> Result<Place, Full> {
+        self.take_for(None)
+    }
+
+    fn take_for(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Place, Full> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         // Gives back what was taken, whatever comes now.
         let mut place = Place {
@@ -75,7 +88,7 @@ impl Places {
         if before >= self.most {
             return Err(Full::All);
         }
-        if let Some(bound) = &self.per_client {
+        if let (Some(bound), Some(client)) = (&self.per_client, client) {
             let network = Network::of(client);
             let mut counts = bound.counts.lock().unwrap_or_else(PoisonError::into_inner);
             let count = counts.entry(network).or_default();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ahash::AHashSet;
 
 use crate::cluster::Members;
+use crate::cluster::passes::Passes;
 use crate::config::Config;
 use crate::egress::Limits;
 use crate::io::memory;
@@ -32,6 +33,8 @@ pub struct Process {
     pub target: Target,
     /// Who serves whom, if there are several nodes.
     pub cluster: Option<Arc<Members>>,
+    /// How relayed requests show where they are from.
+    pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
     /// The caps of the forward proxy; `None` if there is none.
@@ -44,6 +47,8 @@ pub struct Process {
     /// Upstream connections of each worker: `UPSTREAM_MAX_CONNECTIONS`, as far as descriptors are
     /// there.
     pub upstream_connections_max: usize,
+    /// Connections of each worker to each other node.
+    pub node_connections_max: usize,
     /// Workers that accept connections.
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
@@ -132,6 +137,9 @@ impl Process {
         text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
+        if let Some(members) = &self.cluster {
+            members.counts().encode(&mut text);
+        }
         if let Some(forward) = &self.forward {
             forward.metrics_text(&mut text);
         }

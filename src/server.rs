@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use crate::admin::{self, AdminServer};
 use crate::clock;
-use crate::cluster::{Cluster, Members};
+use crate::cluster::passes::Passes;
+use crate::cluster::{Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
@@ -103,6 +104,26 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
 /// # Errors
 /// See [`start`].
 pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError> {
+    start_among(config, sockets, None)
+}
+
+/// A cluster whose members somebody else decides and publishes.
+pub struct Joined {
+    /// What the workers read.
+    pub members: Arc<Members>,
+    /// What nodes show each other that they know.
+    pub secret: Option<Arc<Secret>>,
+}
+
+/// [`start_on`], as a node of a cluster whose members somebody else publishes.
+///
+/// # Errors
+/// See [`start`].
+pub fn start_among(
+    config: Config,
+    sockets: Inherited,
+    joined: Option<Joined>,
+) -> Result<Handle, StartError> {
     let (driver, refusal) = runtime::choose(config.io_driver).map_err(StartError::RingRefused)?;
     match refusal {
         Some(error) => tracing::warn!(%error, "io_uring is refused here, so epoll serves"),
@@ -135,10 +156,18 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
     };
     let mut cluster = Cluster::bind(&config)?;
     // After the ports: they show that no other weir, whose file it is, runs here.
-    let shared_seeds = cluster.as_ref().map(Cluster::seeds);
+    let own = cluster.as_ref().map(|cluster| Joined {
+        members: cluster.members().clone(),
+        secret: cluster.secret().cloned(),
+    });
+    let (members, secret) = match joined.or(own) {
+        Some(joined) => (Some(joined.members), joined.secret),
+        None => (None, None),
+    };
+    let shared_seeds = members.is_some().then(|| secret::seeds(secret.as_deref()));
     let open_state = |path| Kept::open(path, shared_seeds);
     let kept = config.state_file.as_deref().map(open_state).transpose()?;
-    let shares = shares(&config, workers);
+    let shares = shares(&config, workers, members.is_some());
     let forward = match config.forward.port {
         Some(_) => Some(ForwardProxy::start_with(
             Options::of(&config),
@@ -162,12 +191,14 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
         },
-        cluster: cluster.as_ref().map(|cluster| cluster.members().clone()),
+        cluster: members,
+        passes: Passes::new(secret, ambient_seed()),
         tls,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
         upstream_connections_max: shares.upstream,
+        node_connections_max: shares.nodes,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
         turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
@@ -186,7 +217,8 @@ pub fn start_on(config: Config, sockets: Inherited) -> Result<Handle, StartError
         None => None,
     };
     if let Some(cluster) = &mut cluster {
-        cluster.start(&process.config, proxy_addr, &process.mesh)?;
+        let probe = process.keys.probe();
+        cluster.start(&process.config, proxy_addr, &process.mesh, probe)?;
         // Before anybody is served: what others serve is theirs.
         cluster.members().wait_for_others(FIND_OTHERS);
     }
@@ -368,7 +400,10 @@ impl Handle {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
         self.admin = None;
-        self.cluster = None;
+        if let Some(mut cluster) = self.cluster.take() {
+            // Nothing of what was learned is lost as long as there is time.
+            cluster.end(until);
+        }
         // Now that nothing is sent any more.
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
@@ -444,7 +479,7 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
 }
 
 /// Divides the descriptors, and says so where there are fewer than was asked for.
-fn shares(config: &Config, workers: usize) -> Shares {
+fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
     let wanted = Wanted {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
@@ -453,6 +488,7 @@ fn shares(config: &Config, workers: usize) -> Shares {
             .forward
             .port
             .map_or(0, |_| config.forward.max_clients),
+        relays,
     };
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);

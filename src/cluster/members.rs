@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use super::member::{Node, Refused};
 use super::owner::{Owner, Ownership};
+use super::told::Told;
 use super::wire::Ignored;
-use crate::clock;
+use crate::clock::{self, Instant};
+use crate::metrics::Cluster as Counts;
+use crate::route::slot::SLOTS;
 
 /// Failed relays that wait to be heard of by the control thread: as many as there can be nodes.
 const SUSPECTS_MAX: usize = super::member::NODES_MAX;
@@ -21,14 +24,55 @@ const SUSPECTS_MAX: usize = super::member::NODES_MAX;
 /// The cluster as all threads share it.
 pub struct Members {
     epoch: AtomicU64,
-    current: Mutex<Arc<Ownership>>,
+    current: Mutex<Current>,
     changed: Condvar,
     suspects: Mutex<Vec<Node>>,
     leaving: AtomicBool,
     ending: AtomicBool,
     ignored: [AtomicU64; Ignored::ALL.len()],
     refused: AtomicU64,
-    waker: Waker,
+    told: Mutex<Told>,
+    suspected: Mutex<Vec<Node>>,
+    /// What changed hands.
+    pub(super) moves: Moved,
+    /// `None` without a control thread.
+    waker: Option<Waker>,
+}
+
+/// Counts of what changed hands, since the start.
+#[derive(Default)]
+pub(super) struct Moved {
+    /// Slots that this node got, and that it lost.
+    pub(super) gained: AtomicU64,
+    pub(super) lost: AtomicU64,
+    /// Hand-overs that another node has confirmed, that came, and that were given up.
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
+impl Moved {
+    pub(super) fn count(counter: &AtomicU64, more: usize) {
+        counter.fetch_add(more as u64, Ordering::Relaxed);
+    }
+}
+
+/// Who owns what.
+struct Current {
+    /// As it was published.
+    published: Arc<Ownership>,
+    /// The same without nodes that failed since: what workers go by.
+    shown: Arc<Ownership>,
+}
+
+impl Current {
+    fn of(ownership: Ownership) -> Self {
+        let shown = Arc::new(ownership);
+        Self {
+            published: shown.clone(),
+            shown,
+        }
+    }
 }
 
 impl Members {
@@ -37,17 +81,31 @@ impl Members {
     /// # Errors
     /// There is no socket to be had to wake it with.
     pub(super) fn new(me: &Node, socket: &UdpSocket) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+        let waker = Waker::new(socket.local_addr()?)?;
+        Ok(Arc::new(Self::with(me, Some(waker))))
+    }
+
+    /// A cluster of this node alone, until somebody [publishes](Self::publish) another; no thread of
+    /// weir's looks for its members.
+    pub fn unattended(me: &Node) -> Arc<Self> {
+        Arc::new(Self::with(me, None))
+    }
+
+    fn with(me: &Node, waker: Option<Waker>) -> Self {
+        Self {
             epoch: AtomicU64::new(1),
-            current: Mutex::new(Arc::new(Ownership::new(&[], me))),
+            current: Mutex::new(Current::of(Ownership::new(&[], me))),
             changed: Condvar::new(),
             suspects: Mutex::default(),
             leaving: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             ignored: Default::default(),
             refused: AtomicU64::new(0),
-            waker: Waker::new(socket.local_addr()?)?,
-        }))
+            told: Mutex::default(),
+            suspected: Mutex::default(),
+            moves: Moved::default(),
+            waker,
+        }
     }
 
     /// A view for one worker.
@@ -62,15 +120,40 @@ impl Members {
 
     /// Whose identities are whose now.
     pub fn ownership(&self) -> Arc<Ownership> {
-        self.lock().clone()
+        self.lock().shown.clone()
     }
 
-    /// A relay to this node failed: it is passed over for a moment, and the others hear of it.
+    /// A node could not be reached: others have its identities at once, and it is passed over for a
+    /// moment, which the others hear of. Published again, it is a member as before.
     pub fn suspect(&self, node: Node) {
-        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        if suspects.len() < SUSPECTS_MAX && !suspects.contains(&node) {
-            suspects.push(node);
-            self.waker.wake();
+        {
+            let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            if suspects.len() >= SUSPECTS_MAX || suspects.contains(&node) {
+                return;
+            }
+            if self.waker.is_some() {
+                suspects.push(node);
+            }
+        }
+        self.hide(node);
+        self.wake();
+    }
+
+    /// Workers no longer see this node.
+    fn hide(&self, node: Node) {
+        let before = self.ownership();
+        if !before.nodes().contains(&node) || *before.me() == node {
+            return;
+        }
+        let mut left = before.nodes().to_vec();
+        left.retain(|other| *other != node);
+        // Made without the lock, for which others wait.
+        let without = Arc::new(Ownership::new(&left, before.me()));
+        let mut current = self.lock();
+        // Whoever published meanwhile knows better.
+        if Arc::ptr_eq(&current.shown, &before) {
+            current.shown = without;
+            self.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -87,11 +170,84 @@ impl Members {
             .chain(std::iter::once(("refused", refused)))
     }
 
+    /// Everything that is counted of the cluster.
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let published = self.lock().published.clone();
+        Counts {
+            members: published.nodes().len() as u64,
+            slots: published.slots_of(published.me()).len() as u64,
+            gained: read(&self.moves.gained),
+            lost: read(&self.moves.lost),
+            sent: read(&self.moves.sent),
+            received: read(&self.moves.received),
+            failed: read(&self.moves.failed),
+            ignored: self.ignored().collect(),
+        }
+    }
+
+    /// What an operator is shown: JSON, without anything secret.
+    pub fn page(&self) -> String {
+        let (published, shown) = {
+            let current = self.lock();
+            (current.published.clone(), current.shown.clone())
+        };
+        let suspected = self.suspected();
+        let node = |node: &Node| {
+            let slots = shown.slots_of(node).len();
+            let state = match (shown.nodes().contains(node), suspected.contains(node)) {
+                (false, _) => "passed_over",
+                (true, true) => "suspected",
+                (true, false) => "alive",
+            };
+            let (share, me) = (slots as f64 / SLOTS as f64, node == published.me());
+            format!(
+                "{{\"address\":\"{}\",\"proxy\":\"{}\",\"this_node\":{me},\"state\":\"{state}\",\"slots\":{slots},\"share\":{share:.4}}}",
+                node.addr,
+                node.proxy_addr(),
+            )
+        };
+        let nodes: Vec<String> = published.nodes().iter().map(node).collect();
+        format!(
+            "{{\"epoch\":{},\"leaving\":{},\"members\":[{}]}}\n",
+            self.epoch.load(Ordering::Acquire),
+            self.is_leaving(),
+            nodes.join(",")
+        )
+    }
+
+    /// The nodes that may be dead.
+    fn suspected(&self) -> MutexGuard<'_, Vec<Node>> {
+        self.suspected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node may be dead, or no longer.
+    pub(super) fn set_suspected(&self, node: Node, is: bool) {
+        let mut suspected = self.suspected();
+        suspected.retain(|other| *other != node);
+        if is && suspected.len() < SUSPECTS_MAX {
+            suspected.push(node);
+        }
+    }
+
+    /// What was told of lately.
+    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether care is due with this identity, which another node owns: nobody told of it lately, and
+    /// there was no care with it either. Now there is.
+    pub fn needs_care(&self, now: Instant, identity: u64) -> bool {
+        self.told().needs_care(now, identity)
+    }
+
     /// Waits until there are others, but no longer than `patience`; whether there are.
     pub fn wait_for_others(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
         let mut current = self.lock();
-        while current.is_alone() {
+        while current.published.is_alone() {
             let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 return false;
@@ -105,13 +261,13 @@ impl Members {
     /// Others are to take this node's place; it says so at once.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Ordering::SeqCst);
-        self.waker.wake();
+        self.wake();
     }
 
     /// The control thread ends.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
-        self.waker.wake();
+        self.wake();
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -123,12 +279,16 @@ impl Members {
     }
 
     pub(super) fn wake(&self) {
-        self.waker.wake();
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
     }
 
     /// Whether a datagram from there is nothing but a wake-up.
     pub(super) fn is_wake(&self, from: SocketAddr) -> bool {
-        self.waker.from == Some(from)
+        self.waker
+            .as_ref()
+            .is_some_and(|waker| waker.from == Some(from))
     }
 
     pub(super) fn take_suspects(&self) -> Vec<Node> {
@@ -147,15 +307,16 @@ impl Members {
     }
 
     /// From now on this is so; what was before.
-    pub(super) fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
-        let before = std::mem::replace(&mut *self.lock(), Arc::new(ownership));
+    pub fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
+        let current = Current::of(ownership);
+        let before = std::mem::replace(&mut *self.lock(), current).published;
         // After the exchange: whoever sees the epoch finds what it stands for, or something newer.
         self.epoch.fetch_add(1, Ordering::Release);
         self.changed.notify_all();
         before
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Ownership>> {
+    fn lock(&self) -> MutexGuard<'_, Current> {
         // What is in there is whole between any two statements.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,12 +333,24 @@ impl View {
     /// Who owns this identity.
     #[inline]
     pub fn owner(&mut self, identity: u64) -> Owner<'_> {
+        self.ownership().owner(identity)
+    }
+
+    /// Who owns what, as it is now.
+    #[inline]
+    pub fn ownership(&mut self) -> &Ownership {
         let epoch = self.members.epoch.load(Ordering::Acquire);
         if epoch != self.epoch {
             self.ownership = self.members.ownership();
             self.epoch = epoch;
         }
-        self.ownership.owner(identity)
+        &self.ownership
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&mut self) -> Arc<Ownership> {
+        self.ownership();
+        self.ownership.clone()
     }
 
     /// The cluster.
@@ -213,5 +386,69 @@ impl Waker {
     fn wake(&self) {
         // If it is lost, the thread looks by itself within a probe's period.
         let _ = self.socket.send_to(&[], self.to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(last: u8) -> Node {
+        Node {
+            proxy_port: 8080,
+            ..Node::at(([127, 0, 0, last], 7654).into())
+        }
+    }
+
+    /// The owners of all slots.
+    fn owners(view: &mut View) -> Vec<Option<Node>> {
+        let identities = (0..4_096_u64).map(|slot| slot << 32);
+        let owners = identities.map(|identity| match view.owner(identity) {
+            Owner::Here => None,
+            Owner::There(node) => Some(*node),
+        });
+        owners.collect()
+    }
+
+    #[test]
+    fn a_view_sees_what_is_published_after_it_was_made() {
+        let members = Members::unattended(&node(1));
+        let mut view = members.view();
+        assert!(owners(&mut view).iter().all(Option::is_none));
+        members.publish(Ownership::new(&[node(1), node(2)], &node(1)));
+        let there = owners(&mut view);
+        let there = there.iter().filter(|owner| **owner == Some(node(2)));
+        assert!((1_500..2_600).contains(&there.count()));
+        members.publish(Ownership::new(&[node(1)], &node(1)));
+        assert!(owners(&mut view).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_node_that_failed_owns_nothing_until_it_is_published_again() {
+        let members = Members::unattended(&node(1));
+        let all = [node(1), node(2), node(3)];
+        members.publish(Ownership::new(&all, &node(1)));
+        let mut view = members.view();
+        let before = owners(&mut view);
+        members.suspect(node(2));
+        let after = owners(&mut view);
+        assert!(before.contains(&Some(node(2))) && !after.contains(&Some(node(2))));
+        let stays = |(b, a): (&Option<Node>, &Option<Node>)| *b == Some(node(2)) || b == a;
+        assert!(before.iter().zip(&after).all(stays), "nothing else moves");
+        // What moves is told from what was published, not from what workers go by meanwhile.
+        let published = members.publish(Ownership::new(&all, &node(1)));
+        assert_eq!(published.nodes(), &all);
+        assert_eq!(owners(&mut view), before);
+    }
+
+    #[test]
+    fn this_node_and_one_that_is_none_cannot_fail() {
+        let members = Members::unattended(&node(1));
+        members.publish(Ownership::new(&[node(1), node(2)], &node(1)));
+        let mut view = members.view();
+        let before = owners(&mut view);
+        members.suspect(node(1));
+        members.suspect(node(3));
+        assert_eq!(owners(&mut view), before);
     }
 }

@@ -82,6 +82,16 @@ impl RequestHead<'_> {
     /// (it has been answered) and those meant for weir are left out. `Host` stays where it was
     /// and gets the value `host`. The body follows as it arrives: [`Framing`] is kept.
     pub fn encode(&self, host: &[u8], out: &mut Vec<u8>) {
+        self.write(host, None, out);
+    }
+
+    /// Writes the head for another node of the cluster, which is called `node` and is to handle the
+    /// request itself: as for the upstream, but what the client said to weir goes along.
+    pub fn encode_relayed(&self, node: &[u8], out: &mut Vec<u8>) {
+        self.write(node, Some(node), out);
+    }
+
+    fn write(&self, host: &[u8], node: Option<&[u8]>, out: &mut Vec<u8>) {
         out.reserve(self.fields.head_len() + host.len() + EXTRA_BYTES);
         out.extend_from_slice(self.method_bytes);
         out.push(b' ');
@@ -94,13 +104,18 @@ impl RequestHead<'_> {
             Role::EndToEnd | Role::Authorization | Role::ContentLength => Edit::Keep,
             Role::Host => Edit::Value(host),
             Role::TransferEncoding => Edit::Value(b"chunked"),
+            Role::AbortAfter if node.is_some() => Edit::Keep,
             Role::Connection
             | Role::Expect
             | Role::HopByHop
             | Role::AbortAfter
             | Role::RoutedTo
+            | Role::NodePass
             | Role::FramingLookAlike => Edit::Drop,
         });
+        if let Some(node) = node {
+            push_line(out, b"nirn-routed-to", node);
+        }
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -150,7 +165,8 @@ impl ResponseHead<'_> {
             | Role::Authorization
             | Role::Expect
             | Role::AbortAfter
-            | Role::RoutedTo => Edit::Keep,
+            | Role::RoutedTo
+            | Role::NodePass => Edit::Keep,
             Role::TransferEncoding | Role::Connection | Role::HopByHop | Role::FramingLookAlike => {
                 Edit::Drop
             }

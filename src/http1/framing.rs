@@ -110,7 +110,8 @@ pub(super) fn declared(
             | Role::Expect
             | Role::HopByHop
             | Role::AbortAfter
-            | Role::RoutedTo => {}
+            | Role::RoutedTo
+            | Role::NodePass => {}
         }
     }
     match (length, coding) {

@@ -34,6 +34,8 @@ pub(super) enum Role {
     AbortAfter,
     /// `nirn-routed-to`: another node of the cluster has routed this request here.
     RoutedTo,
+    /// `weir-pass`: what shows that the connection is another node's.
+    NodePass,
     /// `Content_Length` and `Transfer_Encoding`: an upstream that hands fields on as environment
     /// variables takes them for the fields that frame (RFC 3875 4.1.18).
     FramingLookAlike,
@@ -48,6 +50,7 @@ impl Role {
             4 if is(name, b"host") => Self::Host,
             6 if is(name, b"expect") => Self::Expect,
             7 if is(name, b"trailer") || is(name, b"upgrade") => Self::HopByHop,
+            9 if is(name, b"weir-pass") => Self::NodePass,
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::HopByHop,
             13 if is(name, b"authorization") => Self::Authorization,
@@ -125,6 +128,7 @@ fn cut(fields: &mut Fields<'_>, option: &[u8]) -> bool {
         | Role::HopByHop
         | Role::AbortAfter
         | Role::RoutedTo
+        | Role::NodePass
         | Role::FramingLookAlike => false,
         Role::EndToEnd => {
             for at in 0..fields.len() {
@@ -160,6 +164,8 @@ mod tests {
             ("Upgrade", Role::HopByHop),
             ("X-RateLimit-Abort-After", Role::AbortAfter),
             ("Nirn-Routed-To", Role::RoutedTo),
+            ("Weir-Pass", Role::NodePass),
+            ("Weir_Pass", Role::EndToEnd),
             ("Hose", Role::EndToEnd),
             ("Content-Lengths", Role::EndToEnd),
             ("Content-Lengt", Role::EndToEnd),

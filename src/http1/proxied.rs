@@ -148,7 +148,8 @@ impl RequestHead<'_> {
             | Role::Authorization
             | Role::ContentLength
             | Role::AbortAfter
-            | Role::RoutedTo => Edit::Keep,
+            | Role::RoutedTo
+            | Role::NodePass => Edit::Keep,
             Role::Host => Edit::Value(authority),
             Role::TransferEncoding => Edit::Value(b"chunked"),
             Role::Connection | Role::Expect | Role::HopByHop | Role::FramingLookAlike => Edit::Drop,

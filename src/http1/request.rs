@@ -35,8 +35,11 @@ pub struct RequestHead<'b> {
     pub expect_continue: bool,
     /// The one `Authorization`. Secret.
     pub authorization: Option<&'b [u8]>,
-    /// Whether `nirn-routed-to` says that another node has routed this request.
-    pub routed_to: bool,
+    /// The last `nirn-routed-to` that says something: another node has routed this request here, which
+    /// it calls this.
+    pub routed_to: Option<&'b [u8]>,
+    /// The last `weir-pass`: what shows that another node has.
+    pub node_pass: Option<&'b [u8]>,
     /// The first `X-RateLimit-Abort-After`, unparsed.
     pub abort_after: Option<&'b [u8]>,
     /// Bytes of the buffer up to the end of the blank line; the body begins there.
@@ -332,6 +335,7 @@ fn check<'b>(
             && !matches!(framing, Framing::None | Framing::Length(0)),
         authorization: noted.authorization,
         routed_to: noted.routed_to,
+        node_pass: noted.node_pass,
         abort_after: noted.abort_after,
         len: skipped + fields.head_len(),
         fields,
@@ -358,7 +362,8 @@ struct Noted<'b> {
     hosts: u32,
     expect_continue: bool,
     authorization: Option<&'b [u8]>,
-    routed_to: bool,
+    routed_to: Option<&'b [u8]>,
+    node_pass: Option<&'b [u8]>,
     abort_after: Option<&'b [u8]>,
 }
 
@@ -385,7 +390,11 @@ impl<'b> Noted<'b> {
                     }
                     noted.expect_continue = true;
                 }
-                Role::RoutedTo => noted.routed_to = true,
+                Role::RoutedTo => {
+                    let node = Some(fields.value(at)).filter(|node| !node.is_empty());
+                    noted.routed_to = node.or(noted.routed_to);
+                }
+                Role::NodePass => noted.node_pass = Some(fields.value(at)),
                 Role::AbortAfter => {
                     noted.abort_after = noted.abort_after.or(Some(fields.value(at)));
                 }

@@ -36,6 +36,8 @@ pub struct Shares {
     pub upstream: usize,
     /// Clients of the forward proxy, each of which needs two.
     pub forward: usize,
+    /// Connections of each worker to each other node: one for each of its clients.
+    pub nodes: usize,
 }
 
 /// What is asked for.
@@ -49,6 +51,8 @@ pub struct Wanted {
     pub workers: usize,
     /// `FORWARD_MAX_CLIENTS`; 0 without a forward proxy.
     pub forward: usize,
+    /// Requests are relayed to other nodes, each over a connection of its own.
+    pub relays: bool,
 }
 
 impl Shares {
@@ -60,6 +64,7 @@ impl Shares {
             upstream,
             workers,
             forward,
+            relays,
         } = wanted;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let room = limit.saturating_sub(open);
@@ -70,10 +75,14 @@ impl Shares {
         let forward = forward.min(room / 4 / OF_FORWARDED);
         let room = room - OF_FORWARDED * forward;
         let each = upstream.min(room / 2 / workers.max(1)).max(1);
+        let rest = room.saturating_sub(each * workers);
+        let rest = if relays { rest / 2 } else { rest };
+        let clients = clients.min(rest).max(1);
         Self {
-            clients: clients.min(room.saturating_sub(each * workers)).max(1),
+            clients,
             upstream: each,
             forward,
+            nodes: clients.div_ceil(workers.max(1)),
         }
     }
 }
@@ -139,6 +148,7 @@ mod tests {
                 upstream,
                 workers,
                 forward: 0,
+                relays: false,
             };
             let shares = Shares::of(limit, 10, wanted);
             let own = OWN + workers * OWN_OF_WORKER;

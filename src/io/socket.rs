@@ -7,7 +7,7 @@ use std::time::Duration;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf};
 use monoio::net::TcpStream;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 use super::Buf;
 
@@ -227,8 +227,46 @@ pub fn abort(socket: &impl AsRawFd) {
     let _ = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
 }
 
+/// Ends the connection when the other side's system has not confirmed anything for so long, although
+/// it was sent something or asked whether it is there. At least a second.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn end_when_silent(socket: &impl AsRawFd, silence: Duration) -> io::Result<()> {
+    let socket = borrow(socket);
+    let socket = SockRef::from(&socket);
+    let second = Duration::from_secs(1);
+    // Asked each second of silence (tcp(7)); the kernel gives up by the user timeout alone.
+    let asking = TcpKeepalive::new().with_time(second).with_interval(second);
+    socket.set_tcp_keepalive(&asking)?;
+    socket.set_tcp_user_timeout(Some(silence.max(second)))
+}
+
 /// Borrows a socket for `SockRef` and its like.
 pub fn borrow<S: AsRawFd>(socket: &S) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed, and so is the result.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_system_is_asked_each_second_and_given_up_in_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        end_when_silent(&stream, Duration::from_secs(3)).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(1));
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(1)
+        );
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(3))
+        );
+    }
 }

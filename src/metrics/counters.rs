@@ -2,6 +2,7 @@
 
 use crate::error::{self, Side};
 
+use super::relay::Relay;
 use super::text::{Family, Kind, Seconds};
 use super::tls::Tls;
 
@@ -117,6 +118,8 @@ pub struct Counters {
     pub memory_resident: Option<u64>,
     /// TLS on the listening side.
     pub tls: Tls,
+    /// Requests that nodes of a cluster hand each other.
+    pub relay: Relay,
     pub(super) refused: [u64; Refusal::LABELS.len()],
     pub(super) upstream_429: [u64; Scope::LABELS.len()],
     pub(super) invalid: [u64; INVALID.len()],
@@ -176,6 +179,7 @@ impl Counters {
             memory_held,
             memory_resident,
             tls,
+            relay,
             refused,
             upstream_429,
             invalid,
@@ -200,6 +204,7 @@ impl Counters {
             *ours += theirs;
         }
         tls.merge(&other.tls);
+        relay.merge(&other.relay);
         add(refused, &other.refused);
         add(upstream_429, &other.upstream_429);
         add(invalid, &other.invalid);
@@ -251,6 +256,7 @@ impl Counters {
         }
         self.encode_plain(out);
         self.tls.encode(out);
+        self.relay.encode(out);
         by(
             out,
             (

@@ -10,6 +10,7 @@
 //! | `nirn_proxy_error` | |
 //! | `nirn_proxy_requests` (histogram, seconds the upstream took) | `method`, `status`, `route`, `clientId` |
 //! | `nirn_proxy_open_connections` (requests under way) | `method`, `route` |
+//! | `nirn_proxy_requests_routed_sent`, `…_received`, `…_error` (counters) | |
 //!
 //! `status` has the reason phrase (`200 OK`), and is `429 Shared` for a 429 of scope `shared`.
 //! `clientId` is a bot's user id, `Bearer`, `NoAuth` or `Unknown`; nirn-proxy says a bot's name
@@ -22,16 +23,20 @@
 //! Cost: one hash look-up a record, 13 ns; labels are copied once a series; a full table is written
 //! in 6 ms (`cargo bench --bench metrics`).
 
+mod cluster;
 mod counters;
 mod forward;
 mod gauge;
+mod relay;
 mod requests;
 mod text;
 mod tls;
 
+pub use cluster::Cluster;
 pub use counters::{Counters, Refusal, Scope};
 pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
+pub use relay::Relay;
 pub use requests::{SERIES_MAX, SeriesKey};
 pub use tls::{HandshakeFailure, Tls};
 

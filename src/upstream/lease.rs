@@ -32,7 +32,7 @@ use super::slots::{Slot, Slots};
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::io::Deadlines;
-use crate::io::socket::{Half, shut};
+use crate::io::socket::{Half, end_when_silent, shut};
 use crate::tls::ClientSession;
 
 /// The name that a certificate must carry, and how it is checked.
@@ -64,6 +64,9 @@ pub struct Bounds {
     pub idle_timeout: Duration,
     /// How long opening a connection may take in all: waiting for a place, connect, handshake.
     pub connect_timeout: Duration,
+    /// How long the other side's system may be silent, about whatever it was asked, before its
+    /// connections end; `None`: for ever.
+    pub silence_max: Option<Duration>,
 }
 
 /// Counts of what happened to connections, for the metrics.
@@ -264,6 +267,9 @@ impl Upstream {
         let outbound = self.target.outbound;
         let (stream, address) = dial::dial(&addresses, outbound, until, &self.deadlines).await?;
         self.preferred.set(Some(address));
+        if let Some(silence) = self.bounds.silence_max {
+            end_when_silent(&stream, silence).map_err(Error::connecting)?;
+        }
         let session = match &self.target.tls {
             Some((name, config)) => {
                 let session = ClientSession::connect(config.clone(), name.clone());

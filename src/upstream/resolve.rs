@@ -72,6 +72,19 @@ impl Resolver {
         }
     }
 
+    /// One address, known.
+    pub fn fixed(address: SocketAddr) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                host: address.ip().to_string(),
+                port: address.port(),
+                addresses: Mutex::new([address].into_iter().collect()),
+                stopping: AtomicBool::new(false),
+            }),
+            thread: Mutex::new(None),
+        }
+    }
+
     /// The last good answer; empty if there never was one.
     pub fn addresses(&self) -> Arc<[SocketAddr]> {
         self.shared

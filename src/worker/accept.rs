@@ -83,14 +83,24 @@ fn take_queued(worker: &Rc<Worker>, listener: &TcpListener) {
 }
 
 fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
-    if !worker.process.config.allow_from.allows(from) {
+    let is_node = worker
+        .peers
+        .as_ref()
+        .is_some_and(|peers| peers.is_member(from));
+    if !worker.process.config.allow_from.allows(from) && !is_node {
         worker.metrics().own.refuse(Refusal::Address);
         if let Some(unsaid) = worker.strangers.happened(clock::now()) {
             tracing::warn!(%from, unsaid, "refused a connection: its address is not in ALLOW_FROM");
         }
         return;
     }
-    let place = match worker.process.places.take(from) {
+    let places = &worker.process.places;
+    let place = if is_node {
+        places.take_shared()
+    } else {
+        places.take(from)
+    };
+    let place = match place {
         Ok(place) => place,
         Err(full) => return full::turn_away(worker, stream, full),
     };

@@ -12,15 +12,16 @@ use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 
 use super::pace::Pace;
+use super::peers::{Origin, Unproven};
 use super::proxy;
 use super::registry::Registered;
 use super::request::Request;
 use super::secure::Secured;
-use super::{Worker, reply};
+use super::{Worker, elsewhere, reply};
 use crate::clock;
 use crate::error::Kind;
 use crate::http1::{
-    BadRequest, Framing, Method, Parse, Reply, Version, may_complete, parse_request,
+    BadRequest, Framing, Method, Parse, Reply, RequestHead, Version, may_complete, parse_request,
 };
 use crate::io::socket::{Half, read_now, read_some, reset_at_close, shut, write_all};
 use crate::io::{Buf, Turn};
@@ -54,6 +55,8 @@ pub(super) struct Client {
     pub(super) tls: Option<Box<Secured>>,
     /// Whether it has said anything yet.
     spoke: bool,
+    /// It has shown that it is another node.
+    node: bool,
     turn: Turn,
     /// Where the first bytes of a request are read to; empty but for that moment.
     first: Vec<u8>,
@@ -125,6 +128,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
                     (Kind::HeadTooLarge, Reply::bad_request(bad))
                 }
                 Unread::Bad(bad) => (Kind::BadRequest, Reply::bad_request(bad)),
+                Unread::Unproven => return Box::pin(turn_away(worker, client)).await,
                 Unread::Slow => (
                     Kind::ClientTimeout,
                     Reply::error(408, "the request head did not come in time"),
@@ -188,6 +192,37 @@ enum Unread {
     Bad(BadRequest),
     /// It began and did not end within `CLIENT_HEADER_TIMEOUT`.
     Slow,
+    /// It claims to be relayed by a node of the cluster, and cannot show it.
+    Unproven,
+}
+
+/// Ends a connection that claims to be another node's and cannot show it.
+async fn turn_away(worker: &Worker, client: &mut Client) -> Next {
+    worker.metrics().own.relay.unproven += 1;
+    if let Some(unsaid) = worker.impostors.happened(clock::now()) {
+        tracing::warn!(
+            unsaid,
+            "a connection claims to be another node's and cannot show it: its CLUSTER_SECRET differs, or its clock by more than 30 s"
+        );
+    }
+    elsewhere::send_away(worker, client).await
+}
+
+/// Where a request is from that says that it was routed here; `node` tells whether its connection has
+/// shown that it is another node's.
+#[cold]
+fn routed(worker: &Worker, node: &mut bool, head: &RequestHead<'_>) -> Result<Origin, Unread> {
+    let origin = match &worker.peers {
+        None => Origin::Routed,
+        Some(peers) => peers
+            .origin(head, *node)
+            .map_err(|Unproven| Unread::Unproven)?,
+    };
+    *node |= origin == Origin::Node;
+    if origin != Origin::Client {
+        worker.metrics().own.relay.received += 1;
+    }
+    Ok(origin)
 }
 
 /// Reads the rest of a head that has begun. `None` if the connection ended inside it.
@@ -214,8 +249,13 @@ async fn read_request(
                             head_only: head.method == Method::Head,
                         }
                     } else {
+                        let origin = match head.routed_to {
+                            None => Origin::Client,
+                            Some(_) => routed(worker, &mut client.node, &head)?,
+                        };
                         let mut flight = Buf::new();
-                        *place = Some(Request::new(worker, &head, clock::now(), &mut flight));
+                        let now = clock::now();
+                        *place = Some(Request::new(worker, &head, now, origin, &mut flight));
                         Taken::Request(flight)
                     };
                     let len = head.len;
@@ -305,6 +345,7 @@ impl Client {
             stream,
             tls: None,
             spoke: false,
+            node: false,
             turn: Turn::default(),
             first: Vec::with_capacity(FIRST_BYTES),
             inbuf: Buf::new(),

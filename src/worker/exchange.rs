@@ -9,6 +9,7 @@
 //! Memory per exchange is these few pooled buffers, whatever the bodies' sizes: a side that cannot
 //! send does not read.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
@@ -16,16 +17,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
+use super::elsewhere::Word;
 use super::pace::Pace;
+use super::peers::Peer;
 use super::proxy::Outcome;
-use super::relay::{self, Head};
+use super::relay::{self, Head, Heard};
 use super::request::Request;
 use super::wait::{First, first};
-use super::{Worker, own, upload};
+use super::{Worker, elsewhere, own, upload, wait};
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::http1::{BodyTracker, CONTINUE};
+use crate::http1::{BodyTracker, CONTINUE, Parse, RequestHead, parse_request};
 use crate::io::deadline::Armed;
 use crate::io::socket::Half;
 use crate::io::{Buf, Turn};
@@ -47,6 +50,45 @@ pub(super) enum Failure {
     Client,
 }
 
+/// Whom a request is sent to.
+pub(super) enum Way<'p> {
+    /// Discord, by this permit.
+    Discord(Grant),
+    /// The node that owns the request's identity, and asks for permits itself.
+    Node(&'p Rc<Peer>),
+}
+
+impl<'p> Way<'p> {
+    const fn node(&self) -> Option<&'p Rc<Peer>> {
+        match self {
+            Self::Discord(_) => None,
+            Self::Node(peer) => Some(peer),
+        }
+    }
+
+    /// See [`Grant::delayed`].
+    pub(super) fn delayed(&mut self) {
+        match self {
+            Self::Discord(grant) => grant.delayed(),
+            Self::Node(_) => {}
+        }
+    }
+
+    fn departs(&mut self, now: Instant, whole: bool) {
+        match self {
+            Self::Discord(grant) => grant.departs(now, whole),
+            Self::Node(_) => {}
+        }
+    }
+
+    fn departed(&mut self) {
+        match self {
+            Self::Discord(grant) => grant.departed(),
+            Self::Node(_) => {}
+        }
+    }
+}
+
 /// How often a request may still be sent again after a 429.
 #[derive(Clone, Copy)]
 pub(super) struct Retries {
@@ -66,6 +108,9 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The longest wait that a 429 may ask for and be absorbed, for requests without a bound of their own:
 /// no client library's timeout is longer, and its user wants to be told of the rest.
 const ABSORBED_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Room for the line that shows whose connection it is.
+const PASS_LINE_ROOM: usize = 96;
 
 impl Retries {
     /// What the configuration grants each request.
@@ -108,6 +153,10 @@ pub(super) struct Exchange<'r> {
     /// body having been read: its last bytes may still be on their way when an answer comes early.
     sent: bool,
     retries: Retries,
+    /// Bytes of the head at the flight's front.
+    head_len: usize,
+    /// What the node that the request was sent to has said of it last.
+    word: Cell<Word>,
 }
 
 impl<'r> Exchange<'r> {
@@ -121,10 +170,12 @@ impl<'r> Exchange<'r> {
         client: &mut Client,
         request: &'r Request,
         flight: Buf,
-        grant: &mut Grant,
+        way: &mut Way<'_>,
     ) -> Result<Self, Failure> {
         let mut exchange = Self {
             request,
+            head_len: flight.len(),
+            word: Cell::default(),
             flight,
             body: BodyTracker::new(request.framing),
             kept: false,
@@ -133,7 +184,7 @@ impl<'r> Exchange<'r> {
         };
         exchange.take_body(client)?;
         if !exchange.body.done() {
-            grant.delayed();
+            way.delayed();
             Box::pin(exchange.gather(worker, client)).await?;
         }
         exchange.kept = exchange.body.done();
@@ -194,6 +245,40 @@ impl<'r> Exchange<'r> {
         self.body.remaining_hint()
     }
 
+    /// Whether a node that failed by `error` leaves the request to be sent elsewhere: all of it is kept,
+    /// and Discord has not got it or may get it twice. A node that was still waiting for a limit, and
+    /// whose system lives to say that it is gone, has sent nothing.
+    pub(super) fn can_go_elsewhere(&self, error: &Error) -> bool {
+        let held = self.word.get() != Word::Nothing
+            && matches!(error.kind, Kind::ClosedBeforeAnswer | Kind::Reset);
+        self.kept && (held || self.request.method.is_safe())
+    }
+
+    /// What the node that failed had said of the request.
+    pub(super) const fn last_word(&self) -> Word {
+        self.word.get()
+    }
+
+    /// The head, and what is kept of the body.
+    pub(super) const fn flight(&self) -> &Buf {
+        &self.flight
+    }
+
+    /// Makes the head one for somebody else: `write` is given the one it was and where the new one is to
+    /// be written.
+    pub(super) fn readdress(&mut self, write: impl FnOnce(&RequestHead<'_>, &mut Vec<u8>)) {
+        let mut flight = Buf::new();
+        let bytes = self.flight.as_slice();
+        let (head, body) = bytes.split_at(self.head_len.min(bytes.len()));
+        // It was written by the same rules; what cannot be read again stays as it is.
+        if let Parse::Complete(head) = parse_request(head) {
+            write(&head, flight.writable());
+            self.head_len = flight.len();
+            flight.push(body);
+            self.flight = flight;
+        }
+    }
+
     /// Whether the request can be sent a second time although it may have been acted upon.
     fn repeatable(&self) -> bool {
         self.kept && self.request.method.is_safe()
@@ -209,14 +294,14 @@ impl<'r> Exchange<'r> {
         worker: &Rc<Worker>,
         client: &mut Client,
         mut lease: Lease,
-        mut grant: Grant,
+        mut way: Way<'_>,
         came: &mut Option<Head>,
     ) -> Result<(Outcome, Next), Failure> {
         let reused = lease.reused;
         let began = clock::now();
         *came = None;
         let sent = self
-            .send(worker, client, &mut lease, &mut grant, began, came)
+            .send(worker, client, &mut lease, &mut way, began, came)
             .await;
         match sent {
             Ok(()) => {}
@@ -234,29 +319,37 @@ impl<'r> Exchange<'r> {
         let Some(head) = came else {
             return Err(Failure::Upstream(Error::new(Kind::ClosedBeforeAnswer)));
         };
-        worker.count_answer(&head.answer);
-        if self.kept
-            && self.sent
-            && let Some(whole) = head.whole
-            && self.retries.take(&head.answer, self.request.ask.max_wait)
-        {
-            lease.connection.split().1.plain().consume(whole);
-            if head.keep_alive() && !self.request.may_be_followed_by_its_body() {
-                worker.upstream.give_back(lease);
+        let peer = way.node();
+        let home = peer.map_or(&worker.upstream, |peer| &peer.connections);
+        if let Way::Discord(grant) = way {
+            worker.count_answer(&head.answer);
+            if self.kept
+                && self.sent
+                && let Some(whole) = head.whole
+                && self.retries.take(&head.answer, self.request.ask.max_wait)
+            {
+                lease.connection.split().1.plain().consume(whole);
+                if head.keep_alive() && !self.request.may_be_followed_by_its_body() {
+                    worker.upstream.give_back(lease);
+                }
+                return Err(match grant.requeue(&head.answer, self.request.ask) {
+                    Some(waiting) => Failure::Limited(waiting),
+                    None => Failure::Upstream(Error::new(Kind::Full)),
+                });
             }
-            return Err(match grant.requeue(&head.answer, self.request.ask) {
-                Some(waiting) => Failure::Limited(waiting),
-                None => Failure::Upstream(Error::new(Kind::Full)),
-            });
-        }
-        if grant.report(&head.answer) {
-            own::confirm(worker, &self.flight, self.request.ask.key.identity);
+            if grant.report(&head.answer) {
+                own::confirm(worker, &self.flight, self.request.ask.key.identity);
+            }
         }
         let sent_whole = self.sent;
-        let outcome = Outcome::Answered {
-            status: head.answer.status,
-            shared: head.is_shared(),
-            took: clock::now().saturating_duration_since(began),
+        let took = clock::now().saturating_duration_since(began);
+        let outcome = match peer {
+            None => Outcome::Answered {
+                status: head.answer.status,
+                shared: head.is_shared(),
+                took,
+            },
+            Some(_) => Outcome::Relayed { took },
         };
         let goes_on = self.request.keep_alive
             && sent_whole
@@ -270,7 +363,7 @@ impl<'r> Exchange<'r> {
         };
         let reusable = head.keep_alive() && !self.request.may_be_followed_by_its_body();
         if clean && sent_whole && reusable {
-            worker.upstream.give_back(lease);
+            home.give_back(lease);
         } else {
             drop(lease);
         }
@@ -292,7 +385,7 @@ impl<'r> Exchange<'r> {
         worker: &Rc<Worker>,
         client: &mut Client,
         lease: &mut Lease,
-        grant: &mut Grant,
+        way: &mut Way<'_>,
         now: Instant,
         came: &mut Option<Head>,
     ) -> Result<(), Attempt> {
@@ -302,28 +395,53 @@ impl<'r> Exchange<'r> {
             .deadlines
             .arm(&lease.connection, Half::Both, now + timeout);
         self.sent = false;
+        self.word.set(Word::Nothing);
+        let fresh = !lease.reused;
         let (mut sender, mut receiver) = lease.connection.split();
-        sender.queue(self.flight.as_slice())?;
-        grant.departs(now, self.body.done());
+        match (way.node(), &worker.peers) {
+            (Some(peer), Some(peers)) if fresh => {
+                // Behind the request line, where it is found whatever follows.
+                let flight = self.flight.as_slice();
+                let line = flight.windows(2).position(|end| end == b"\r\n");
+                let (line, rest) = flight.split_at(line.map_or(0, |at| at + 2));
+                let mut first = Vec::with_capacity(line.len() + PASS_LINE_ROOM);
+                first.extend_from_slice(line);
+                peers.pass(peer, &mut first);
+                sender.queue(&first)?;
+                sender.queue(rest)?;
+            }
+            _ => sender.queue(self.flight.as_slice())?,
+        }
+        way.departs(now, self.body.done());
         if let Err(error) = sender.flush().await {
             let error = timed_out(armed.expired(), Error::exchanging(error));
             let mut interim = Buf::new();
-            let head = relay::head_into(&mut interim, &mut receiver, self.request, came);
+            let heard = self.heard(way);
+            let head = relay::head_into(&mut interim, &mut receiver, heard, came);
             return Box::pin(last_word(head, error)).await;
         }
         if self.body.done() {
             self.sent = true;
-            let head = relay::head(worker, client, &mut receiver, self.request, came);
+            if way.node().is_some() {
+                // Its owner keeps the times.
+                drop(armed);
+                let heard = self.heard(way);
+                // Boxed: its state would be part of every connection's task.
+                let head = elsewhere::head(worker, client, &mut receiver, heard, came);
+                return Box::pin(head).await;
+            }
+            let heard = self.heard(way);
+            let head = relay::head(worker, client, &mut receiver, heard, came);
             return in_time(armed, head).await;
         }
         drop(armed);
-        let untouched = self.flight.len() == self.request.head_len;
+        let untouched = self.flight.len() == self.head_len;
         if self.request.expect_continue && untouched && client.inbuf.is_empty() {
             let met = self.meet_expectation(worker, client).await;
             met.map_err(|_| Attempt::Client)?;
         }
         // Boxed: few requests come here, and their state would be part of every connection's task.
-        Box::pin(self.stream(worker, client, sender, &mut receiver, grant, came)).await
+        Box::pin(self.stream(worker, client, sender, &mut receiver, way, came)).await
     }
 
     /// Sends the rest of a body while looking out for an answer that comes before its end.
@@ -333,23 +451,39 @@ impl<'r> Exchange<'r> {
         client: &mut Client,
         sender: crate::upstream::connection::Sender<'_>,
         receiver: &mut Receiver<'_>,
-        grant: &mut Grant,
+        way: &mut Way<'_>,
         came: &mut Option<Head>,
     ) -> Result<(), Attempt> {
         let mut interim = Buf::new();
         let fd = receiver.as_raw_fd();
         let timeout = worker.process.config.request_timeout;
+        let heard = Heard {
+            request: self.request,
+            word: way.node().map(|_| &self.word),
+        };
         let outcome = {
-            let mut upload = pin!(upload::pump(worker, client, &mut self.body, sender));
-            let mut head = pin!(relay::head_into(&mut interim, receiver, self.request, came));
+            let mut upload = Box::pin(upload::pump(worker, client, &mut self.body, sender));
+            let mut head = pin!(relay::head_into(&mut interim, receiver, heard, came));
             match first(upload.as_mut(), head.as_mut()).await {
                 First::Right(head) => head,
                 First::Left(Ok(())) => {
+                    drop(upload);
                     self.sent = true;
                     // An edge that collects bodies passes the request on, to be counted, from here.
-                    grant.departed();
-                    let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
-                    in_time(armed, head).await
+                    way.departed();
+                    match way {
+                        Way::Discord(_) => {
+                            let armed = worker.deadlines.arm_after(&fd, Half::Both, timeout);
+                            in_time(armed, head).await
+                        }
+                        Way::Node(_) => {
+                            let there = &mut wait::There::default();
+                            match there.meanwhile(client, head).await {
+                                Some(head) => head,
+                                None => Err(elsewhere::left(worker, &fd)),
+                            }
+                        }
+                    }
                 }
                 First::Left(Err(Attempt::Client)) => Err(Attempt::Client),
                 // The upstream takes no more: perhaps because it has answered.
@@ -358,6 +492,14 @@ impl<'r> Exchange<'r> {
         };
         client.outbuf.push(interim.as_slice());
         outcome
+    }
+
+    /// What is listened for in the answer.
+    fn heard(&self, way: &Way<'_>) -> Heard<'_> {
+        Heard {
+            request: self.request,
+            word: way.node().map(|_| &self.word),
+        }
     }
 }
 

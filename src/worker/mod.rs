@@ -2,17 +2,20 @@
 //!
 //! Follow a request: [`accept`] takes its connection in, `conn` reads its head, `request` keeps
 //! what outlives the head, `proxy` gets a permit from the [`mesh`](crate::mesh) and a connection
-//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back.
+//! from the [`upstream`](crate::upstream), `exchange` sends it, `relay` brings the answer back. In a
+//! cluster `elsewhere` sends it to the node that owns it instead, over the connections of `peers`.
 //!
 //! Beside the connections a worker runs one task, the *ticker*, which sleeps until the earliest of
 //! all its deadlines: the shard's, the sockets', the idle connections'.
 
 pub mod accept;
 mod conn;
+mod elsewhere;
 mod exchange;
 mod full;
 mod own;
 mod pace;
+mod peers;
 mod proxy;
 mod registry;
 mod relay;
@@ -35,6 +38,7 @@ use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
 use self::pace::Laggards;
+use self::peers::Peers;
 use self::registry::Registry;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
@@ -73,6 +77,8 @@ pub(crate) struct Worker {
     process: Arc<Process>,
     local: Rc<Local>,
     upstream: Rc<Upstream>,
+    /// The other nodes; `None` outside a cluster.
+    peers: Option<Peers>,
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
@@ -80,6 +86,8 @@ pub(crate) struct Worker {
     /// told of.
     strangers: Seldom,
     unshaken: Seldom,
+    /// Connections that claim to be nodes' and cannot show it, the same.
+    impostors: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     /// Clients that hold up a connection to the upstream.
@@ -136,6 +144,9 @@ pub fn run(
         worker.process.accepting.fetch_sub(1, Ordering::AcqRel);
         worker.ended().await;
         worker.upstream.close_idle();
+        if let Some(peers) = &worker.peers {
+            peers.close_idle();
+        }
         worker.local.close();
         // The ticker holds the worker, and the worker's alarm the ticker.
         worker.ending.set(true);
@@ -154,16 +165,19 @@ impl Worker {
             connections_max: process.upstream_connections_max,
             idle_timeout: process.config.upstream_idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
+            silence_max: None,
         };
         Rc::new(Self {
             index,
             local: Local::new(process.mesh.clone(), index, alarm.clone()),
             upstream: Upstream::new(process.target.clone(), bounds, deadlines.clone()),
+            peers: Peers::new(&process, &deadlines),
             deadlines,
             alarm,
             registry: Rc::default(),
             strangers: Seldom::default(),
             unshaken: Seldom::default(),
+            impostors: Seldom::default(),
             busy: Recycler::new(conn::busy),
             laggards: Laggards::default(),
             turned_away: Rc::default(),
@@ -227,6 +241,8 @@ impl Worker {
                 self.process.unserved.fetch_add(1, Ordering::Relaxed);
                 Refusal::Draining
             }
+            // It was to be sent on, and there is nobody: as if its node had been lost.
+            Reason::Moved => Refusal::WaitTooLong,
             Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
         });
     }
@@ -330,6 +346,9 @@ impl Worker {
         for _ in 0..CUT_CHECKS {
             self.registry.cut();
             self.upstream.cut();
+            if let Some(peers) = &self.peers {
+                peers.cut();
+            }
             if self.registry.len() == 0 {
                 return;
             }
@@ -382,7 +401,11 @@ async fn tick(worker: Rc<Worker>) {
         }
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
+        let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));
         let shard = worker.local.turn(now);
+        if let Some(peers) = &worker.peers {
+            peers.send_on(&worker.local);
+        }
         // After the mailbox was read, so that the nudge that announces the end is not lost.
         if worker.process.is_draining() {
             worker.drain(now);
@@ -393,7 +416,7 @@ async fn tick(worker: Rc<Worker>) {
             Drain::NotYet | Drain::Waiting | Drain::Refused => None,
         };
         let trim = buffer::has_surplus().then_some(trims_at);
-        let next = [worker.deadlines.next(), idle, shard, drain, trim]
+        let next = [worker.deadlines.next(), idle, nodes, shard, drain, trim]
             .into_iter()
             .flatten()
             .min();

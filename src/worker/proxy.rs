@@ -14,10 +14,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
-use super::exchange::{Exchange, Failure};
+use super::elsewhere::Notes;
+use super::exchange::{Exchange, Failure, Way};
+use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
-use super::{Worker, own, reply, wait};
+use super::{Worker, elsewhere, own, reply, wait};
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
@@ -37,10 +39,16 @@ pub(super) async fn serve(
     let open = Open::new(worker, request);
     // A request that waits holds its head and no buffer beside.
     client.inbuf.release();
-    own::detect(worker, request, &flight);
     #[cfg(feature = "planted-panics")]
     crate::io::planted::meet(flight.as_slice());
-    let (outcome, next) = answer(worker, client, request, flight).await;
+    let (outcome, next) = match &request.owner {
+        None => answer(worker, client, request, flight).await,
+        // Boxed: its state would be part of every connection's task.
+        Some(peer) => {
+            let peer = peer.clone();
+            Box::pin(elsewhere::answer(worker, client, request, flight, peer)).await
+        }
+    };
     open.close(outcome);
     next
 }
@@ -64,6 +72,8 @@ pub(super) enum Outcome {
         shared: bool,
         took: Duration,
     },
+    /// Another node answered, this long after the request was sent there; it counts the rest.
+    Relayed { took: Duration },
     /// weir answered in Discord's place, or the client left before there was an answer.
     Unanswered,
 }
@@ -74,38 +84,79 @@ async fn answer(
     request: &Request,
     flight: Buf,
 ) -> (Outcome, Next) {
+    own::detect(worker, request, &flight);
     let asked = worker.local.ask(request.began, request.ask);
-    let mut grant = match permit(worker, client, request, asked).await {
+    let grant = match permit(worker, client, request, asked).await {
         Ok(grant) => grant,
+        Err(NoPermit::Moved(peer)) => {
+            return Box::pin(moved(worker, client, request, flight, peer)).await;
+        }
         Err(none) => return refused(worker, client, request, none, unread(request)).await,
     };
-    let mut exchange = match Exchange::begin(worker, client, request, flight, &mut grant).await {
-        Ok(exchange) => exchange,
+    let mut way = Way::Discord(grant);
+    match Exchange::begin(worker, client, request, flight, &mut way).await {
+        Ok(exchange) => attempts(worker, client, request, exchange, way).await,
         Err(failure) => {
-            drop(grant);
-            return no_answer(worker, client, request, failure, None).await;
+            drop(way);
+            no_answer(worker, client, request, failure, None).await
         }
-    };
+    }
+}
+
+/// Has another node serve a request that waited here until its identity became that node's.
+async fn moved(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    flight: Buf,
+    peer: Rc<Peer>,
+) -> (Outcome, Next) {
+    match Exchange::begin(worker, client, request, flight, &mut Way::Node(&peer)).await {
+        Ok(exchange) => elsewhere::moved(worker, client, request, exchange, peer).await,
+        Err(failure) => no_answer(worker, client, request, failure, None).await,
+    }
+}
+
+/// Serves a request here whose owner failed.
+pub(super) async fn here(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    exchange: Exchange<'_>,
+) -> (Outcome, Next) {
+    own::detect(worker, request, exchange.flight());
+    let asked = worker.local.ask(clock::now(), request.ask);
+    match permit(worker, client, request, asked).await {
+        Ok(grant) => attempts(worker, client, request, exchange, Way::Discord(grant)).await,
+        Err(NoPermit::Moved(peer)) => {
+            Box::pin(elsewhere::moved(worker, client, request, exchange, peer)).await
+        }
+        Err(none) => refused(worker, client, request, none, exchange.left()).await,
+    }
+}
+
+/// Sends a request to Discord until there is an answer for the client.
+async fn attempts(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    mut exchange: Exchange<'_>,
+    mut way: Way<'_>,
+) -> (Outcome, Next) {
     let mut fresh = false;
     // Here and not within what is moved about: it is the largest part of a request's state.
     let mut head = None;
     loop {
-        let lease = match lease(worker, client, &mut grant, fresh).await {
+        let lease = match lease(worker, client, &mut way, fresh).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return (Outcome::Unanswered, Next::Close),
             Err(error) => {
-                drop(grant);
-                return no_answer(
-                    worker,
-                    client,
-                    request,
-                    Failure::Upstream(error),
-                    exchange.left(),
-                )
-                .await;
+                drop(way);
+                let failure = Failure::Upstream(error);
+                return no_answer(worker, client, request, failure, exchange.left()).await;
             }
         };
-        match exchange.run(worker, client, lease, grant, &mut head).await {
+        match exchange.run(worker, client, lease, way, &mut head).await {
             Ok(done) => return done,
             Err(failure) => {
                 let asked;
@@ -116,8 +167,12 @@ async fn answer(
                         return no_answer(worker, client, request, failure, exchange.left()).await;
                     }
                 };
-                grant = match permit(worker, client, request, asked).await {
-                    Ok(grant) => grant,
+                way = match permit(worker, client, request, asked).await {
+                    Ok(grant) => Way::Discord(grant),
+                    Err(NoPermit::Moved(peer)) => {
+                        let moved = elsewhere::moved(worker, client, request, exchange, peer);
+                        return Box::pin(moved).await;
+                    }
                     Err(none) => {
                         return refused(worker, client, request, none, exchange.left()).await;
                     }
@@ -134,13 +189,13 @@ async fn answer(
 async fn lease(
     worker: &Rc<Worker>,
     client: &Client,
-    grant: &mut Grant,
+    way: &mut Way<'_>,
     fresh: bool,
 ) -> Result<Option<Lease>, Error> {
     if !fresh && let Some(lease) = worker.upstream.at_hand().await {
         return Ok(Some(lease));
     }
-    grant.delayed();
+    way.delayed();
     // If all are in use: at the cost of clients that hold one up.
     let full = worker.process.config.client_idle_timeout;
     let press = || worker.laggards.press(clock::now(), full);
@@ -158,22 +213,55 @@ async fn lease(
 /// The permit, after the wait for it if there is one.
 async fn permit(
     worker: &Rc<Worker>,
-    client: &Client,
+    client: &mut Client,
     request: &Request,
-    asked: Asked,
+    mut asked: Asked,
 ) -> Result<Grant, NoPermit> {
-    match asked {
-        Asked::Go(grant) => Ok(grant),
-        Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
-        Asked::Wait(waiting) => {
-            let counted = Waits::new(worker, request);
-            // Boxed: most requests do not wait, and its state would be part of every
-            // connection's task.
-            let permit = Box::pin(in_time(worker, client, request, waiting)).await;
-            drop(counted);
-            permit
+    loop {
+        let waiting = match asked {
+            Asked::Go(grant) => return Ok(grant),
+            Asked::Refuse(refusal) => return Err(NoPermit::Refused(refusal)),
+            Asked::Wait(waiting) => waiting,
+        };
+        let counted = Waits::new(worker, request);
+        // Boxed: most requests do not wait, and its state would be part of every
+        // connection's task.
+        let permit = Box::pin(noted(worker, client, request, waiting)).await;
+        drop(counted);
+        match permit {
+            Err(NoPermit::Refused(refusal))
+                if refusal.reason == Reason::Moved && request.origin != Origin::Node =>
+            {
+                let identity = request.ask.key.identity;
+                let from_client = request.origin == Origin::Client;
+                let peers = worker.peers.as_ref().filter(|_| from_client);
+                if let Some(peer) = peers.and_then(|peers| peers.owner(identity)) {
+                    return Err(NoPermit::Moved(peer));
+                }
+                // It has come back meanwhile, or the request is to be served here and nowhere else.
+                asked = worker.local.ask(clock::now(), request.ask);
+            }
+            permit => return permit,
         }
     }
+}
+
+/// Waits for the permit, of which a node that relayed the request is told.
+async fn noted(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    waiting: Waiting,
+) -> Result<Grant, NoPermit> {
+    let notes = Notes::of(request);
+    if !notes.waits(worker, client).await {
+        return Err(NoPermit::Gone);
+    }
+    let grant = in_time(worker, client, request, waiting).await?;
+    if !notes.goes(worker, client).await {
+        return Err(NoPermit::Gone);
+    }
+    Ok(grant)
 }
 
 /// Waits for the permit no longer than the request allows. It was let in because a shorter wait was
@@ -227,6 +315,26 @@ async fn refused(
             worker.count_lost_client(false);
             (Outcome::Unanswered, Next::Close)
         }
+        // Counted where it was noticed.
+        NoPermit::Gone => (Outcome::Unanswered, Next::Close),
+        NoPermit::Refused(refusal)
+            if request.origin == Origin::Node && refusal.reason == Reason::Draining =>
+        {
+            // Others live.
+            let next = Box::pin(elsewhere::send_away(worker, client)).await;
+            (Outcome::Unanswered, next)
+        }
+        NoPermit::Refused(refusal)
+            if request.origin == Origin::Node && refusal.reason == Reason::Moved =>
+        {
+            let next = Box::pin(elsewhere::send_back(worker, client)).await;
+            (Outcome::Unanswered, next)
+        }
+        // Taken there before it comes here.
+        NoPermit::Moved(_) => {
+            let reply = reply::refused(TOO_LONG);
+            own_answer(worker, client, request, reply, left).await
+        }
         NoPermit::Refused(refusal) => {
             worker.count_refusal(refusal.reason);
             own_answer(worker, client, request, reply::refused(refusal), left).await
@@ -259,7 +367,7 @@ impl Drop for Waits<'_> {
 }
 
 /// What becomes of a request that got no answer.
-async fn no_answer(
+pub(super) async fn no_answer(
     worker: &Rc<Worker>,
     client: &mut Client,
     request: &Request,
@@ -293,7 +401,7 @@ fn unread(request: &Request) -> Option<u64> {
 
 /// Answers in Discord's place. The connection goes on only if the `left` bytes of the request's
 /// body have come.
-async fn own_answer(
+pub(super) async fn own_answer(
     worker: &Worker,
     client: &mut Client,
     request: &Request,
@@ -346,26 +454,29 @@ impl<'r> Open<'r> {
         if let Some(slot) = self.slot.take() {
             metrics.requests.close(slot);
         }
-        if let Outcome::Answered {
-            status,
-            shared,
-            took,
-        } = outcome
-        {
-            let key = SeriesKey {
-                method: request.method.as_str(),
+        match outcome {
+            Outcome::Answered {
                 status,
                 shared,
-                route: request.label_key,
-                client: request.sender.key(),
-            };
-            let labels = || {
-                (
-                    request.label.as_str().to_owned(),
-                    request.sender.to_string(),
-                )
-            };
-            metrics.requests.record(key, labels, took);
+                took,
+            } => {
+                let key = SeriesKey {
+                    method: request.method.as_str(),
+                    status,
+                    shared,
+                    route: request.label_key,
+                    client: request.sender.key(),
+                };
+                let labels = || {
+                    (
+                        request.label.as_str().to_owned(),
+                        request.sender.to_string(),
+                    )
+                };
+                metrics.requests.record(key, labels, took);
+            }
+            Outcome::Relayed { took } => metrics.own.relay.answered(took),
+            Outcome::Unanswered => {}
         }
         self.worker.publish(&mut metrics);
     }

@@ -1,13 +1,16 @@
 //! The answer's way back: its head, what the limiter learns from it, its body.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
 use super::Worker;
 use super::conn::Client;
+use super::elsewhere::{NOTE, Word};
 use super::exchange::Attempt;
 use super::pace::Pace;
 use super::request::Request;
+use crate::caseless::is;
 use crate::error::{Error, Kind};
 use crate::http1::{
     BodyTracker, ClientSide, ContentCoding, Framing, Parse, Relay, ResponseHead, ResponseOutline,
@@ -53,13 +56,22 @@ impl Head {
     }
 }
 
+/// What an answer's head is listened to for.
+#[derive(Clone, Copy)]
+pub(super) struct Heard<'r> {
+    pub(super) request: &'r Request,
+    /// It comes from a node of the cluster, which says whether the request waits there; that node has
+    /// told its limiter the rest.
+    pub(super) word: Option<&'r Cell<Word>>,
+}
+
 /// Waits for the answer's head and puts it into `came`, which is empty; interim answers (1xx) go to
 /// the client as they come.
 pub(super) async fn head(
     worker: &Rc<Worker>,
     client: &mut Client,
     receiver: &mut Receiver<'_>,
-    request: &Request,
+    heard: Heard<'_>,
     came: &mut Option<Head>,
 ) -> Result<(), Attempt> {
     let mut interim_bytes = 0;
@@ -68,7 +80,7 @@ pub(super) async fn head(
             &mut client.outbuf,
             &mut interim_bytes,
             receiver,
-            request,
+            heard,
             came,
         )?;
         if came.is_some() {
@@ -85,12 +97,12 @@ pub(super) async fn head(
 pub(super) async fn head_into(
     interim: &mut Buf,
     receiver: &mut Receiver<'_>,
-    request: &Request,
+    heard: Heard<'_>,
     came: &mut Option<Head>,
 ) -> Result<(), Attempt> {
     let mut interim_bytes = 0;
     loop {
-        look(interim, &mut interim_bytes, receiver, request, came)?;
+        look(interim, &mut interim_bytes, receiver, heard, came)?;
         if came.is_some() {
             return Ok(());
         }
@@ -98,7 +110,7 @@ pub(super) async fn head_into(
     }
 }
 
-async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
+pub(super) async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
     match receiver.receive().await? {
         0 => Err(Error::new(Kind::ClosedBeforeAnswer)),
         _ => Ok(()),
@@ -107,13 +119,14 @@ async fn receive(receiver: &mut Receiver<'_>) -> Result<(), Error> {
 
 /// Fills `came` with the head, if it and what must be read of its body has come. Half a KiB, so it
 /// is written where it stays. `interim_bytes` counts those of the interim answers before it.
-fn look(
+pub(super) fn look(
     interim: &mut Buf,
     interim_bytes: &mut usize,
     receiver: &mut Receiver<'_>,
-    request: &Request,
+    heard: Heard<'_>,
     came: &mut Option<Head>,
 ) -> Result<(), Error> {
+    let request = heard.request;
     loop {
         let plain = receiver.plain();
         if plain.is_empty() {
@@ -130,6 +143,16 @@ fn look(
             if *interim_bytes > INTERIM_BYTES_MAX {
                 return Err(Error::new(Kind::GarbageAnswer));
             }
+            let note = head.headers().find(|(name, _)| is(name, NOTE));
+            if let Some((_, note)) = note {
+                // Not for clients; Discord says no such thing, and is not believed.
+                if let Some(word) = heard.word {
+                    word.set(Word::of(note));
+                }
+                let len = head.len;
+                plain.consume(len);
+                continue;
+            }
             // 100 answers an expectation that weir has already met itself.
             if head.status != 100 && request.version == Version::Http11 {
                 let side = ClientSide {
@@ -143,7 +166,16 @@ fn look(
             plain.consume(len);
             continue;
         }
-        learn(&head, bytes, request, came);
+        match heard.word {
+            None => learn(&head, bytes, request, came),
+            Some(_) => {
+                *came = Some(Head {
+                    answer: Answer::new(head.status),
+                    outline: head.outline(),
+                    whole: None,
+                });
+            }
+        }
         return Ok(());
     }
 }

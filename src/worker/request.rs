@@ -1,6 +1,7 @@
 //! A request as it is kept while it waits and is exchanged: everything that must outlive the
 //! buffer its head arrived in, and nothing else.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -12,6 +13,7 @@ use crate::route::identity::{Client, Kind};
 use crate::route::{Identity, PathIdentity, RouteText, classify, identity, key};
 
 use super::Worker;
+use super::peers::{Origin, Peer};
 
 /// A request between its head and its answer.
 pub(super) struct Request {
@@ -22,8 +24,6 @@ pub(super) struct Request {
     pub(super) expect_continue: bool,
     /// What the limiter must know of it.
     pub(super) ask: mesh::Request,
-    /// Bytes of its head for the upstream.
-    pub(super) head_len: usize,
     /// Whose it is, for the metrics.
     pub(super) sender: Client,
     /// Its route's label, for the metrics, and the label's key.
@@ -33,6 +33,11 @@ pub(super) struct Request {
     pub(super) in_milliseconds: bool,
     /// When its head was complete.
     pub(super) began: Instant,
+    /// Where it is from.
+    pub(super) origin: Origin,
+    /// The other node that owns its identity, unless it was routed here or is counted for the address
+    /// that it goes out from.
+    pub(super) owner: Option<Rc<Peer>>,
 }
 
 impl Request {
@@ -42,6 +47,7 @@ impl Request {
         worker: &Worker,
         head: &RequestHead<'_>,
         now: Instant,
+        origin: Origin,
         flight: &mut Buf,
     ) -> Self {
         let mut text = RouteText::default();
@@ -58,7 +64,25 @@ impl Request {
             serial: !head.method.is_safe(),
             max_wait: max_wait(worker.process.config.max_wait, head.abort_after),
         };
-        head.encode(worker.upstream.authority(), flight.writable());
+        let owner = match &worker.peers {
+            Some(peers) if !key::counts_for_address(&route.identity, &sender) => {
+                let owner = peers.owner(bucket.identity);
+                match origin {
+                    Origin::Client => owner,
+                    Origin::Node | Origin::Routed => {
+                        if owner.is_some() {
+                            peers.serves_for_another(now, &bucket);
+                        }
+                        None
+                    }
+                }
+            }
+            Some(_) | None => None,
+        };
+        match &owner {
+            None => head.encode(worker.upstream.authority(), flight.writable()),
+            Some(peer) => head.encode_relayed(&peer.name, flight.writable()),
+        }
         Self {
             method: head.method,
             version: head.version,
@@ -66,7 +90,6 @@ impl Request {
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             ask,
-            head_len: flight.len(),
             sender: sender.client(),
             label: text,
             label_key,
@@ -74,6 +97,8 @@ impl Request {
                 .iter()
                 .any(|old| head.target.starts_with(old)),
             began: now,
+            origin,
+            owner,
         }
     }
 

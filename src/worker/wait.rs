@@ -11,11 +11,13 @@ use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use super::conn::Client;
+use super::peers::Peer;
 use crate::clock::{self, Instant};
 pub(super) use crate::io::first::{First, first};
 use crate::io::socket::{Peek, peek};
@@ -31,8 +33,12 @@ const HALF_CLOSE_GRACE: Duration = Duration::from_millis(100);
 pub(super) enum NoPermit {
     /// The client is gone: nobody is left to be answered.
     Left,
+    /// The same, and it is counted.
+    Gone,
     /// The limiter refuses.
     Refused(Refusal),
+    /// This node owns its identity now.
+    Moved(Rc<Peer>),
 }
 
 /// Pause between looks at a stream that has unread bytes, of which it is always readable, so that its
@@ -68,6 +74,46 @@ pub(super) async fn beside<F: Future>(client: &Client, work: F) -> (F::Output, b
     match watched(client, clock::now(), work.as_mut(), Behind::HalfClosed).await {
         Some((output, _)) => (output, false),
         None => (work.await, true),
+    }
+}
+
+/// How long nobody looks whether a client is there that waits for a node's answer: most answers have
+/// come by then, and a stream that ends so early is a half-closed one anyway.
+const UNWATCHED: Duration = Duration::from_millis(50);
+
+const _: () = assert!(UNWATCHED.as_millis() < HALF_CLOSE_GRACE.as_millis());
+
+/// Whether a client is still there that waits for one thing after another.
+#[derive(Default)]
+pub(super) struct There {
+    since: Option<Instant>,
+    half_closed: bool,
+}
+
+impl There {
+    /// Runs `work` to its end while the client is there; `None` when it leaves.
+    pub(super) async fn meanwhile<F: Future>(
+        &mut self,
+        client: &Client,
+        mut work: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        if self.half_closed {
+            return Some(work.await);
+        }
+        let since = match self.since {
+            Some(since) => since,
+            None => {
+                let began = *self.since.insert(clock::now());
+                match first(work.as_mut(), monoio::time::sleep(UNWATCHED)).await {
+                    First::Left(output) => return Some(output),
+                    First::Right(()) => {}
+                }
+                began
+            }
+        };
+        let (output, half_closed) = watched(client, since, work, Behind::Gone).await?;
+        self.half_closed |= half_closed;
+        Some(output)
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod cluster;
 pub mod http;
 pub mod program;
 pub mod tls;

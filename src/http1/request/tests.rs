@@ -41,7 +41,7 @@ fn a_request_says_what_weir_needs_to_know() {
     assert_eq!(head.authority, None);
     assert_eq!(head.version, Version::Http11);
     assert_eq!(head.framing, Framing::Length(5));
-    assert!(head.keep_alive && head.expect_continue && head.routed_to);
+    assert!(head.keep_alive && head.expect_continue && head.routed_to.is_some());
     assert_eq!(head.authorization, Some(&b"Bot abc"[..]));
     assert_eq!(head.abort_after, Some(&b"2.5"[..]));
     assert_eq!(&buf[head.len..], b"hello");
@@ -52,7 +52,7 @@ fn a_request_says_what_weir_needs_to_know() {
 
     let plain = parse(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(plain.framing, Framing::None);
-    assert!(!plain.expect_continue && !plain.routed_to);
+    assert!(!plain.expect_continue && plain.routed_to.is_none());
     assert_eq!((plain.authorization, plain.abort_after), (None, None));
 }
 

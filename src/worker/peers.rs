@@ -1,0 +1,248 @@
+//! The other nodes of the cluster, as one worker sees them: who owns what, and a pool of connections to
+//! each.
+//!
+//! Connections to nodes are this worker's own, plain HTTP/1.1, kept alive and bounded as those to the
+//! upstream are. A request that waits for a limit at its owner holds one all the while.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+use super::CONNECT_TIMEOUT;
+use crate::clock::{self, Instant};
+use crate::cluster::View;
+use crate::cluster::member::{NODES_MAX, Node};
+use crate::cluster::owner::{Owner, Ownership};
+use crate::http1::RequestHead;
+use crate::io::Deadlines;
+use crate::mesh::Local;
+use crate::process::Process;
+use crate::route::BucketKey;
+use crate::upstream::resolve::Resolver;
+use crate::upstream::{Bounds, Target, Upstream};
+
+/// How long opening a connection to another node may take: on a LAN a millisecond, or a second more
+/// if the first packet was lost (RFC 6298). What a request waits for a node that is gone.
+const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+const _: () = assert!(NODE_CONNECT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_millis());
+
+/// How long a node's system may confirm nothing before what waits for it is taken elsewhere: two lost
+/// packets in a row are none of it.
+const NODE_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// How long a connection to a node idles before it is closed: less than half of what the other side
+/// grants by default, so that it is this side that closes.
+const NODE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One other node.
+pub(super) struct Peer {
+    pub(super) node: Node,
+    /// Its proxy's address, as `nirn-routed-to` tells it.
+    pub(super) name: Box<[u8]>,
+    /// Connections to it.
+    pub(super) connections: Rc<Upstream>,
+}
+
+/// See the module's documentation.
+pub(super) struct Peers {
+    process: Arc<Process>,
+    view: RefCell<View>,
+    /// Who owned what when it was last looked at who waits.
+    waited: RefCell<Arc<Ownership>>,
+    /// By where they take requests. Invariant: at most [`NODES_MAX`].
+    known: RefCell<AHashMap<SocketAddr, Rc<Peer>>>,
+    deadlines: Deadlines,
+}
+
+/// What a connection or a request shows of where it is from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// Somebody who uses this weir.
+    Client,
+    /// nirn-proxy's word that the request was routed here: it is handled here, and that is all.
+    Routed,
+    /// Another weir of the cluster, which understands what it is told of the request.
+    Node,
+}
+
+/// Somebody claims to be a node and is none of this cluster's.
+pub(super) struct Unproven;
+
+impl Peers {
+    /// `None` outside a cluster.
+    pub(super) fn new(process: &Arc<Process>, deadlines: &Deadlines) -> Option<Self> {
+        let members = process.cluster.as_ref()?;
+        Some(Self {
+            process: process.clone(),
+            view: RefCell::new(members.view()),
+            waited: RefCell::new(members.ownership()),
+            known: RefCell::default(),
+            deadlines: deadlines.clone(),
+        })
+    }
+
+    /// The other node that owns this identity; `None` if it is this one.
+    pub(super) fn owner(&self, identity: u64) -> Option<Rc<Peer>> {
+        let node = match self.view.borrow_mut().owner(identity) {
+            Owner::Here => return None,
+            Owner::There(node) => *node,
+        };
+        let addr = node.proxy_addr();
+        if let Some(peer) = self.known.borrow().get(&addr)
+            && peer.node == node
+        {
+            return Some(peer.clone());
+        }
+        Some(self.meet(node))
+    }
+
+    /// A node that was not known, or has changed.
+    fn meet(&self, node: Node) -> Rc<Peer> {
+        let addr = node.proxy_addr();
+        let mut known = self.known.borrow_mut();
+        if known.len() >= NODES_MAX {
+            // Those of long ago: what they carry goes on until it ends.
+            known.clear();
+        }
+        let name = addr.to_string();
+        let connections = match known.get(&addr) {
+            Some(before) => before.connections.clone(),
+            None => {
+                let target = Target {
+                    authority: name.as_str().into(),
+                    tls: None,
+                    resolver: Arc::new(Resolver::fixed(addr)),
+                    outbound: None,
+                };
+                let bounds = Bounds {
+                    connections_max: self.process.node_connections_max,
+                    idle_timeout: NODE_IDLE_TIMEOUT
+                        .min(self.process.config.client_idle_timeout / 2),
+                    connect_timeout: NODE_CONNECT_TIMEOUT,
+                    silence_max: Some(NODE_SILENCE_MAX),
+                };
+                Upstream::new(target, bounds, self.deadlines.clone())
+            }
+        };
+        let peer = Rc::new(Peer {
+            node,
+            name: name.into_bytes().into(),
+            connections,
+        });
+        known.insert(addr, peer.clone());
+        peer
+    }
+
+    /// A request that another node sent here is for this identity, which is another's as far as is known
+    /// here. It is served, with care: what its owner let go is not known, unless it said so lately.
+    #[cold]
+    pub(super) fn serves_for_another(&self, now: Instant, key: &BucketKey) {
+        let view = self.view.borrow();
+        if view.members().needs_care(now, key.identity) {
+            self.process.mesh.limiter().be_careful_of(now, key);
+        }
+    }
+
+    /// Sends those who wait here for limits that are another node's now to that node.
+    pub(super) fn send_on(&self, local: &Local) {
+        let mut waited = self.waited.borrow_mut();
+        let mut view = self.view.borrow_mut();
+        let now = view.shared();
+        if Arc::ptr_eq(&waited, &now) {
+            return;
+        }
+        local.send_on(|identity| {
+            waited.owner(identity) == Owner::Here && now.owner(identity) != Owner::Here
+        });
+        *waited = now;
+    }
+
+    /// This node could not be reached: what it owns is others' from now on, or this one's.
+    pub(super) fn failed(&self, peer: &Peer) {
+        self.view.borrow().members().suspect(peer.node);
+    }
+
+    /// Whether connections from this address are other nodes'.
+    pub(super) fn is_member(&self, ip: IpAddr) -> bool {
+        let mut view = self.view.borrow_mut();
+        let ownership = view.ownership();
+        let mut others = ownership
+            .nodes()
+            .iter()
+            .filter(|node| *node != ownership.me());
+        others.any(|node| node.addr.ip().to_canonical() == ip.to_canonical())
+    }
+
+    /// The header line that the first request on a connection to `peer` carries.
+    pub(super) fn pass(&self, peer: &Peer, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"weir-pass: ");
+        self.process.passes.make(&peer.name, clock::unix_ms(), out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Where a request is from that says that it was routed here, on a connection that is a `node`'s or
+    /// not yet.
+    ///
+    /// # Errors
+    /// It is on a connection that claims to be a node's and cannot show it. Nothing may come of it: who
+    /// handled it, or sent it on as a client's, could do so in turn with whoever sent it.
+    pub(super) fn origin(&self, head: &RequestHead<'_>, node: bool) -> Result<Origin, Unproven> {
+        let passes = &self.process.passes;
+        let name = head.routed_to.unwrap_or_default();
+        if node {
+            let routed = head.routed_to.is_some();
+            return Ok(if routed { Origin::Node } else { Origin::Client });
+        }
+        let Some(pass) = head.node_pass else {
+            // A secret leaves nobody the right to say so who does not know it.
+            let routed = !name.is_empty() && !passes.are_needed();
+            return Ok(if routed {
+                Origin::Routed
+            } else {
+                Origin::Client
+            });
+        };
+        let me = *self.view.borrow_mut().ownership().me();
+        // Until it is known at which address the others see this node.
+        let unknown = me.addr.ip().is_unspecified() || me.proxy_port == 0;
+        let ours = unknown || me.proxy_addr().to_string().as_bytes() == name;
+        if name.is_empty() {
+            return Ok(Origin::Client);
+        }
+        if passes.are_needed() && !ours {
+            return Err(Unproven);
+        }
+        match passes.check(pass, name, clock::unix_ms()) {
+            Ok(()) => Ok(Origin::Node),
+            Err(_) => Err(Unproven),
+        }
+    }
+
+    /// Closes connections that have idled too long, and returns when to look again.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let known = self.known.borrow();
+        let next = known
+            .values()
+            .filter_map(|peer| peer.connections.expire(now));
+        next.min()
+    }
+
+    /// Closes all idle connections.
+    pub(super) fn close_idle(&self) {
+        for peer in self.known.borrow().values() {
+            peer.connections.close_idle();
+        }
+    }
+
+    /// Ends every connection; from now on none is lent.
+    pub(super) fn cut(&self) {
+        for peer in self.known.borrow().values() {
+            peer.connections.cut();
+        }
+    }
+}
