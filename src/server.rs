@@ -484,11 +484,11 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
+        relays,
         forward: config
             .forward
             .port
             .map_or(0, |_| config.forward.max_clients),
-        relays,
     };
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);

@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -326,13 +326,11 @@ fn a_client_that_leaves_while_it_waits_at_the_owner_is_never_sent_to_discord() {
         })
         .collect();
     let mut stays = Client::connect(members[0].addr());
-    until("four wait", || {
-        members[1].metric("weir_requests_waiting") == 4
-    });
+    until("four wait", || members[1].now("weir_requests_waiting") == 4);
     thread::sleep(Duration::from_millis(150));
     drop(waiting);
     until("they have left", || {
-        members[1].metric("weir_requests_waiting") == 0
+        members[1].now("weir_requests_waiting") == 0
     });
     stays.send(ask("POST", &path, &there, "{}"));
     assert_eq!(stays.answer(false).status, 200);
@@ -595,6 +593,58 @@ fn a_request_in_flight_to_a_node_that_dies_goes_on_here_if_discord_cannot_have_g
 }
 
 #[test]
+fn a_node_is_told_when_its_request_waits_and_before_it_goes_and_a_client_is_not() {
+    let mock = mock::start(MockConfig::default()).unwrap();
+    let plan = Plan {
+        secret: None,
+        ..plan(&mock)
+    };
+    let member = together(&plan, 1, |_, _| ()).remove(0);
+    let routed = format!("nirn-routed-to: {}\r\n", member.addr());
+    let passed = format!("{routed}weir-pass: none\r\n");
+    let path = format!("/api/v10/channels/{CHANNEL}/messages");
+    let send = |method: &str, more: &str| {
+        let mut client = Client::connect(member.addr());
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bot x\r\nContent-Length: 2\r\n\
+             {more}\r\n{{}}"
+        ));
+        client
+    };
+    for _ in 0..5 {
+        let answer = send("POST", &passed).answer(false);
+        assert_eq!(
+            (answer.status, answer.interim.len()),
+            (200, 0),
+            "it did not wait"
+        );
+    }
+    let mut waits = send("POST", &passed);
+    until("it waits", || member.now("weir_requests_waiting") == 1);
+    let mut others = [send("POST", ""), send("POST", &routed)];
+    waits
+        .stream
+        .set_read_timeout(Some(Duration::from_millis(700)))
+        .unwrap();
+    let mut said = vec![0; 4096];
+    let count = waits.stream.read(&mut said).unwrap();
+    assert_eq!(String::from_utf8_lossy(&said[..count]), WAITS, "at once");
+    waits
+        .stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let answer = waits.answer(false);
+    assert_eq!(
+        (answer.status, answer.interim.as_slice()),
+        (200, &[102][..])
+    );
+    for other in &mut others {
+        let answer = other.answer(false);
+        assert_eq!((answer.status, answer.interim.len()), (200, 0));
+    }
+}
+
+#[test]
 fn a_node_that_cannot_be_reached_costs_no_request_whatever_its_method_and_size() {
     let mock = unlimited();
     let closed = || {
@@ -678,7 +728,7 @@ fn requests_that_wait_at_a_node_that_ends_go_on_at_another() {
         })
         .collect();
     until("three wait", || {
-        members[1].metric("weir_requests_waiting") == 3
+        members[1].now("weir_requests_waiting") == 3
     });
     let ends = members.remove(1);
     ends.weir.shutdown(Duration::from_millis(200));

@@ -34,10 +34,10 @@ pub struct Shares {
     pub clients: usize,
     /// Upstream connections of each worker.
     pub upstream: usize,
-    /// Clients of the forward proxy, each of which needs two.
-    pub forward: usize,
     /// Connections of each worker to each other node: one for each of its clients.
     pub nodes: usize,
+    /// Clients of the forward proxy, each of which needs two.
+    pub forward: usize,
 }
 
 /// What is asked for.
@@ -49,10 +49,10 @@ pub struct Wanted {
     pub upstream: usize,
     /// Workers.
     pub workers: usize,
-    /// `FORWARD_MAX_CLIENTS`; 0 without a forward proxy.
-    pub forward: usize,
     /// Requests are relayed to other nodes, each over a connection of its own.
     pub relays: bool,
+    /// `FORWARD_MAX_CLIENTS`; 0 without a forward proxy.
+    pub forward: usize,
 }
 
 impl Shares {
@@ -63,8 +63,8 @@ impl Shares {
             clients,
             upstream,
             workers,
-            forward,
             relays,
+            forward,
         } = wanted;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let room = limit.saturating_sub(open);
@@ -81,8 +81,8 @@ impl Shares {
         Self {
             clients,
             upstream: each,
-            forward,
             nodes: clients.div_ceil(workers.max(1)),
+            forward,
         }
     }
 }
@@ -147,8 +147,8 @@ mod tests {
                 clients,
                 upstream,
                 workers,
-                forward: 0,
                 relays: false,
+                forward: 0,
             };
             let shares = Shares::of(limit, 10, wanted);
             let own = OWN + workers * OWN_OF_WORKER;
@@ -181,6 +181,7 @@ mod tests {
             clients: 65_536,
             upstream: 512,
             workers: 2,
+            relays: false,
             forward: 16_384,
         };
         let of = |limit| Shares::of(limit, 10, wanted);

@@ -212,21 +212,6 @@ pub fn reset_at_close(socket: &impl AsRawFd) {
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Resets a connection now: its peer sees that what it got is not the whole, and operations in flight
-/// on it complete.
-pub fn abort(socket: &impl AsRawFd) {
-    // In case the next call is refused.
-    reset_at_close(socket);
-    let nowhere = libc::sockaddr {
-        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
-        sa_data: [0; 14],
-    };
-    let len = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or(0);
-    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length name
-    // `nowhere`, which outlives the call. Connecting to nowhere disconnects (connect(2)).
-    let _ = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
-}
-
 /// Ends the connection when the other side's system has not confirmed anything for so long, although
 /// it was sent something or asked whether it is there. At least a second.
 ///
@@ -240,6 +225,21 @@ pub fn end_when_silent(socket: &impl AsRawFd, silence: Duration) -> io::Result<(
     let asking = TcpKeepalive::new().with_time(second).with_interval(second);
     socket.set_tcp_keepalive(&asking)?;
     socket.set_tcp_user_timeout(Some(silence.max(second)))
+}
+
+/// Resets a connection now: its peer sees that what it got is not the whole, and operations in flight
+/// on it complete.
+pub fn abort(socket: &impl AsRawFd) {
+    // In case the next call is refused.
+    reset_at_close(socket);
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or(0);
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length name
+    // `nowhere`, which outlives the call. Connecting to nowhere disconnects (connect(2)).
+    let _ = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
 }
 
 /// Borrows a socket for `SockRef` and its like.

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use weir::cluster::member::Node;
 use weir::cluster::owner::{Owner, Ownership};
@@ -130,8 +132,8 @@ impl Member {
         Client::connect(self.addr()).ask(request)
     }
 
-    /// The sum of a metric's samples.
-    pub fn metric(&self, name: &str) -> u64 {
+    /// The sum of a metric's samples, now.
+    pub fn now(&self, name: &str) -> u64 {
         let addr = self.weir.metrics_addr().expect("metrics are on");
         let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         let text = Client::connect(addr).ask(request).text();
@@ -141,6 +143,15 @@ impl Member {
         });
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         values.sum()
+    }
+
+    /// The same once no request is under way: one is counted a moment after its answer.
+    pub fn metric(&self, name: &str) -> u64 {
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.now("nirn_proxy_open_connections") > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.now(name)
     }
 
     /// Requests that it had answered by Discord.

@@ -27,6 +27,8 @@ enum Of {
     Ratio(Peer, Peer, &'static str),
     /// Beyond a peer's.
     Beyond(Peer, &'static str),
+    /// Another's beyond weir's.
+    MoreThanWeir(Peer, &'static str),
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -47,10 +49,10 @@ const fn bound(
     }
 }
 
-/// The bounds of the throughput issue (issue 4).
-const BOUNDS: [Bound; 25] = {
-    use Of::{Beyond, Itself, ItselfMib, Ratio};
-    use Peer::{Direct, DirectApart, Haproxy, Nginx, Relay, Weir, Weir2};
+/// The bounds of the throughput issue (issue 4), and of the relay in a cluster (issue 8).
+const BOUNDS: [Bound; 28] = {
+    use Of::{Beyond, Itself, ItselfMib, MoreThanWeir, Ratio};
+    use Peer::{Direct, DirectApart, Haproxy, Nginx, Relay, Weir, Weir2, WeirRelayed};
     use metric::{CPU, FULL_SHARE, IDLE, OPENED_SHARE, P50, P99, RSS, USER};
     [
         bound(
@@ -228,6 +230,27 @@ const BOUNDS: [Bound; 25] = {
             1.0,
             "×",
         ),
+        bound(
+            "relayed against local, CPU of both nodes",
+            "closed-64",
+            Ratio(WeirRelayed, Weir, CPU),
+            1.9,
+            "×",
+        ),
+        bound(
+            "relayed against local, p50",
+            "open-5",
+            MoreThanWeir(WeirRelayed, P50),
+            300.0,
+            "µs",
+        ),
+        bound(
+            "relayed against local, p50",
+            "open-50",
+            MoreThanWeir(WeirRelayed, P50),
+            300.0,
+            "µs",
+        ),
     ]
 };
 
@@ -262,6 +285,9 @@ impl Bound {
                 .map(|bytes| bytes.scaled(1.0 / MIB)),
             Of::Ratio(one, other, metric) => {
                 samples.ratio(self.scenario, (one.name(), other.name()), metric)
+            }
+            Of::MoreThanWeir(one, metric) => {
+                samples.difference(self.scenario, (one.name(), Peer::Weir.name()), metric)
             }
             Of::Beyond(other, metric) => {
                 samples.difference(self.scenario, (Peer::Weir.name(), other.name()), metric)

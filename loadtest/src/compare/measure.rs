@@ -221,7 +221,8 @@ fn loaded(
     timing: Timing,
 ) -> io::Result<Sample> {
     let running = peer.start(stage)?;
-    try_out(&running, peer, &scenario.fleet().plan(), BODY_BYTES)?;
+    let plan = running.plan(scenario.fleet());
+    try_out(&running, peer, &plan, BODY_BYTES)?;
     let mut sample = Sample {
         scenario: scenario.name(),
         peer: peer.name(),
@@ -250,7 +251,7 @@ fn loaded(
         rate,
         duration: timing.measured,
         warmup: timing.warmup,
-        plan: scenario.fleet().plan(),
+        plan,
     };
     let cores = stage.cores.proxy(peer.workers());
     if peer == Peer::DirectApart {

@@ -99,7 +99,12 @@ impl Scenario {
             // The floor has neither a pool nor a limiter: what it keeps for a connection says nothing.
             Self::Idle { .. } => !matches!(
                 peer,
-                Peer::Relay | Peer::Direct | Peer::DirectApart | Peer::Nginx2 | Peer::Haproxy2
+                Peer::Relay
+                    | Peer::Direct
+                    | Peer::DirectApart
+                    | Peer::Nginx2
+                    | Peer::Haproxy2
+                    | Peer::WeirRelayed
             ),
         }
     }

@@ -22,6 +22,9 @@ pub(super) const RECORD_BYTES: usize = 5 + 1 + 16;
 /// A global limit that no bot of a comparison reaches.
 const GLOBAL_LIMIT: u32 = 50_000;
 
+/// Bots of which one is chosen, where not all will do.
+const CANDIDATES: u64 = 4;
+
 /// Bots, and channels that each of them asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Fleet {
@@ -53,9 +56,22 @@ impl Fleet {
         self.plan_of(|recipe| recipe)
     }
 
+    /// Its requests, of so many bots whose `Authorization` is one that is `wanted`.
+    pub(super) fn plan_for(self, wanted: impl Fn(&str) -> bool) -> Plan {
+        let all = Bot::first(self.bots * CANDIDATES).into_iter();
+        let wanted = all.filter(|bot| wanted(&bot.authorization()));
+        self.plan_with(
+            &wanted.take(self.bots as usize).collect::<Vec<_>>(),
+            |recipe| recipe,
+        )
+    }
+
     /// Its requests, each changed by `change`.
     pub(super) fn plan_of(self, change: impl Fn(Recipe) -> Recipe) -> Plan {
-        let bots = Bot::first(self.bots);
+        self.plan_with(&Bot::first(self.bots), change)
+    }
+
+    fn plan_with(self, bots: &[Bot], change: impl Fn(Recipe) -> Recipe) -> Plan {
         let mut recipes = Vec::new();
         for channel in 0..self.channels {
             recipes.extend(bots.iter().map(|bot| {
@@ -72,7 +88,7 @@ impl Fleet {
     /// `BOT_RATELIMIT_OVERRIDES` that lets every bot send as much as it likes.
     pub(super) fn overrides(self) -> String {
         let mut text = String::new();
-        for id in Bot::first(self.bots)
+        for id in Bot::first(self.bots * CANDIDATES)
             .iter()
             .filter_map(|bot| bot_id(&bot.authorization()))
         {
@@ -185,7 +201,7 @@ mod tests {
     #[test]
     fn every_bot_of_a_fleet_is_exempt_from_its_global_limit() {
         let overrides = Fleet::USUAL.overrides();
-        assert_eq!(overrides.split(',').count(), 64);
+        assert_eq!(overrides.split(',').count(), 64 * CANDIDATES as usize);
         assert!(overrides.split(',').all(|one| one.ends_with(":50000")));
         assert_eq!(Fleet::LARGE.buckets(), 10_000);
     }

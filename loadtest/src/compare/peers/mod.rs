@@ -7,19 +7,22 @@
 mod haproxy;
 mod nginx;
 mod relay;
+mod relayed;
 mod weir;
 
 pub(super) use nginx::Upstream as NginxUpstream;
 pub(crate) use weir::find as find_weir;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::host::{self, Cores, Guarded};
+use super::traffic::Fleet;
 use crate::client::Target;
+use crate::load::Plan;
 
 /// How long a peer may take until it serves.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +36,8 @@ pub enum Peer {
     WeirEpoll,
     /// weir, two workers, on io_uring.
     Weir2,
+    /// Two nodes of weir, one worker each on one core; one takes what the other owns.
+    WeirRelayed,
     /// nginx, one worker.
     Nginx,
     /// nginx, two workers.
@@ -77,25 +82,39 @@ pub struct Stage {
 pub struct Running {
     /// How to reach it.
     pub target: Target,
-    /// `None` when there is nobody between load and upstream.
-    process: Option<Guarded>,
+    /// None when there is nobody between load and upstream.
+    processes: Vec<Guarded>,
+    /// Whose requests alone are to be sent, if not everybody's.
+    owner: Option<relayed::Owner>,
 }
 
 impl Running {
     /// The processes whose cost counts.
     pub fn serving(&self) -> Vec<u32> {
-        self.process
-            .as_ref()
-            .map_or(Vec::new(), |process| host::serving(process.pid()))
+        let processes = self.processes.iter();
+        processes
+            .flat_map(|process| host::serving(process.pid()))
+            .collect()
+    }
+}
+
+impl Running {
+    /// The requests of a fleet that this peer is to be sent.
+    pub(super) fn plan(&self, fleet: Fleet) -> Plan {
+        match &self.owner {
+            None => fleet.plan(),
+            Some(owner) => fleet.plan_for(|authorization| owner.owns(authorization)),
+        }
     }
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Weir,
         Self::WeirEpoll,
         Self::Weir2,
+        Self::WeirRelayed,
         Self::Nginx,
         Self::Nginx2,
         Self::Haproxy,
@@ -111,6 +130,7 @@ impl Peer {
             Self::Weir => "weir",
             Self::WeirEpoll => "weir-epoll",
             Self::Weir2 => "weir-2-workers",
+            Self::WeirRelayed => "weir-relayed",
             Self::Nginx => "nginx",
             Self::Nginx2 => "nginx-2-workers",
             Self::Haproxy => "haproxy",
@@ -127,6 +147,7 @@ impl Peer {
             Self::Weir2 | Self::Nginx2 | Self::Haproxy2 => 2,
             Self::Weir
             | Self::WeirEpoll
+            | Self::WeirRelayed
             | Self::Nginx
             | Self::Haproxy
             | Self::Relay
@@ -142,6 +163,7 @@ impl Peer {
             Self::Weir
             | Self::WeirEpoll
             | Self::Weir2
+            | Self::WeirRelayed
             | Self::Nginx
             | Self::Haproxy
             | Self::Relay
@@ -161,6 +183,7 @@ impl Peer {
             Self::Weir
             | Self::WeirEpoll
             | Self::Weir2
+            | Self::WeirRelayed
             | Self::Relay
             | Self::Direct
             | Self::DirectApart => return None,
@@ -173,7 +196,7 @@ impl Peer {
     /// What it is, with its version where it has one.
     pub fn describe(self) -> String {
         match self {
-            Self::Weir | Self::WeirEpoll | Self::Weir2 => {
+            Self::Weir | Self::WeirEpoll | Self::Weir2 | Self::WeirRelayed => {
                 format!("weir {}, this build", env!("CARGO_PKG_VERSION"))
             }
             Self::Nginx | Self::Nginx2 => nginx::version(),
@@ -200,13 +223,20 @@ impl Peer {
         let started = match self {
             Self::Weir | Self::Weir2 => weir::start(stage, workers, "io_uring"),
             Self::WeirEpoll => weir::start(stage, workers, "epoll"),
+            Self::WeirRelayed => {
+                return relayed::start(stage).map_err(|error| {
+                    let text = format!("{}: {error}", self.name());
+                    io::Error::new(error.kind(), text)
+                });
+            }
             Self::Nginx | Self::Nginx2 => nginx::start(stage, workers),
             Self::Haproxy | Self::Haproxy2 => haproxy::start(stage, workers),
             Self::Relay => relay::start(stage),
             Self::Direct | Self::DirectApart => {
                 return Ok(Running {
                     target: Target::tls(stage.upstream, &stage.ca_pem)?,
-                    process: None,
+                    processes: Vec::new(),
+                    owner: None,
                 });
             }
         };
@@ -218,7 +248,8 @@ impl Peer {
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name())))?;
         Ok(Running {
             target: Target::plain(addr),
-            process: Some(process),
+            processes: vec![process],
+            owner: None,
         })
     }
 }
@@ -238,7 +269,11 @@ fn await_serving(process: &mut Guarded, addr: SocketAddr) -> io::Result<()> {
 
 /// An address on loopback that nobody uses now.
 fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    free_address_on(Ipv4Addr::LOCALHOST.into())
+}
+
+fn free_address_on(ip: IpAddr) -> io::Result<SocketAddr> {
+    TcpListener::bind((ip, 0))?.local_addr()
 }
 
 /// The first line of what a program says about its version.

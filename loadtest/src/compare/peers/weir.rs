@@ -4,11 +4,11 @@
 //! through the limiter is taken but nothing waits in it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Stage, free_address};
+use super::{Stage, free_address, free_address_on};
 use crate::compare::host::Guarded;
 
 pub(super) fn start(
@@ -16,7 +16,24 @@ pub(super) fn start(
     workers: usize,
     driver: &str,
 ) -> io::Result<(Guarded, SocketAddr)> {
-    let addr = free_address()?;
+    launch(stage, free_address()?, (workers, driver), &[])
+}
+
+/// One of one worker that listens on `ip`, with these settings beside.
+pub(super) fn start_at(
+    stage: &Stage,
+    ip: IpAddr,
+    settings: &[(&'static str, String)],
+) -> io::Result<(Guarded, SocketAddr)> {
+    launch(stage, free_address_on(ip)?, (1, "io_uring"), settings)
+}
+
+fn launch(
+    stage: &Stage,
+    addr: SocketAddr,
+    (workers, driver): (usize, &str),
+    settings: &[(&'static str, String)],
+) -> io::Result<(Guarded, SocketAddr)> {
     let mut command = Command::new(&stage.weir);
     command.env_clear().current_dir(&stage.folder).envs([
         ("BIND_IP", addr.ip().to_string()),
@@ -31,7 +48,8 @@ pub(super) fn start(
         ("BOT_RATELIMIT_OVERRIDES", stage.overrides.clone()),
     ]);
     command.env("UPSTREAM_CA_FILE", &stage.ca_file);
-    command.envs(stage.settings.iter().map(|(name, value)| (name, value)));
+    let settings = stage.settings.iter().chain(settings);
+    command.envs(settings.map(|(name, value)| (name, value)));
     let log = stage.folder.join("weir.log");
     let process = Guarded::start(command, stage.cores.proxy(workers), &log, false)?;
     Ok((process, addr))
