@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use weir::Handle;
 use weir::cluster::owner::Owner;
 use weir::config::ClusterSecret;
 
+/// Tests that were given a port.
+static PORTS_TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// What is promised of a node that dies.
 const DETECTED_WITHIN: Duration = Duration::from_secs(2);
 /// What has no promise but is not to take for ever.
@@ -22,16 +25,18 @@ fn mock() -> MockHandle {
     mock::start(MockConfig::default()).expect("the mock starts")
 }
 
-/// A UDP port that is free on all three addresses, as far as can be known.
+/// A port that is free for datagrams and streams on all three addresses, as far as can be known. Not
+/// one of those that the system gives out by itself.
 fn free_port() -> u16 {
-    loop {
-        let first = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let port = first.local_addr().expect("an address").port();
-        let others = ["127.0.0.2", "127.0.0.3"].map(|ip| UdpSocket::bind((ip, port)));
-        if others.iter().all(Result::is_ok) {
-            return port;
-        }
-    }
+    let mut ports = (0..10_000).map(|n| 20_000 + ((std::process::id() + n * 7) % 10_000) as u16);
+    let is_free = |port: &u16| {
+        ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().all(|ip| {
+            UdpSocket::bind((*ip, *port)).is_ok() && TcpListener::bind((*ip, *port)).is_ok()
+        })
+    };
+    let taken = PORTS_TAKEN.fetch_add(1, Ordering::Relaxed);
+    ports.nth(37 * taken).expect("a few tests");
+    ports.find(is_free).expect("a port")
 }
 
 fn program(mock: &MockHandle, ip: &str, port: u16, more: &[(&str, &str)]) -> Program {
