@@ -7,7 +7,8 @@
 //! ```text
 //! level 0  caseless  clock   destination
 //!          error   config                     what everything stands on
-//! level 1  http1   route   limit   metrics    pure: bytes and time in, decisions out
+//! level 1  http1   route   limit
+//!          identify   metrics                 pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
 //!          places   process   admin           what all threads share; the metrics port
@@ -42,6 +43,7 @@ pub mod destination;
 pub mod egress;
 pub mod error;
 pub mod http1;
+pub mod identify;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod limit;

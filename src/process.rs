@@ -10,6 +10,7 @@ use crate::cluster::Members;
 use crate::cluster::passes::Passes;
 use crate::config::Config;
 use crate::egress::Limits;
+use crate::identify::Queues;
 use crate::io::memory;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -53,6 +54,9 @@ pub struct Process {
     pub accepting: AtomicUsize,
     /// Bots whose global limit was asked for; see [`Process::first_sight`].
     pub bots: Mutex<AHashSet<u64>>,
+    /// The identify queue's state. Worker 0 locks it for each shard that comes and goes, a scrape and the
+    /// state file now and then.
+    pub identify: Arc<Mutex<Queues>>,
     /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
     pub turns: Box<[AtomicU64]>,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
@@ -139,6 +143,11 @@ impl Process {
         own.encode(&mut text);
         if let Some(members) = &self.cluster {
             members.counts().encode(&mut text);
+        }
+        if self.config.gateway_queue_port.is_some() {
+            let queues = self.identify.lock();
+            let census = queues.unwrap_or_else(PoisonError::into_inner).census();
+            metrics::encode_starts(&census, &mut text);
         }
         if let Some(forward) = &self.forward {
             forward.metrics_text(&mut text);

@@ -25,6 +25,7 @@ use crate::cluster::{Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
+use crate::identify::{self, Queues};
 use crate::io::descriptors::{self, Shares, Wanted};
 use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
@@ -44,6 +45,7 @@ use crate::worker;
 pub struct Handle {
     process: Arc<Process>,
     proxy_addr: SocketAddr,
+    queue_addr: Option<SocketAddr>,
     admin: Option<AdminServer>,
     workers: Vec<JoinHandle<()>>,
     keeper: Option<Keeper>,
@@ -154,6 +156,12 @@ pub fn start_among(
         None if config.enable_metrics => Some(admin::bind(&config)?),
         Some(_) | None => None,
     };
+    let queue = config
+        .gateway_queue_port
+        .map(|port| bind_queue(&config, port));
+    let queue = queue.transpose()?;
+    let queue_addr = queue.as_ref().map(|(_, address)| *address);
+    let mut queue = queue.map(|(listener, _)| listener);
     let mut cluster = Cluster::bind(&config)?;
     // After the ports: they show that no other weir, whose file it is, runs here.
     let own = cluster.as_ref().map(|cluster| Joined {
@@ -201,6 +209,11 @@ pub fn start_among(
         node_connections_max: shares.nodes,
         accepting: AtomicUsize::new(workers),
         bots: Mutex::default(),
+        identify: Arc::new(Mutex::new(Queues::new(identify::Settings {
+            bots_max: config.gateway_queue_max_bots,
+            waiting_per_bot_max: config.gateway_queue_max_waiting_per_bot,
+            waiting_max: config.gateway_queue_max_waiting,
+        }))),
         turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         inherited,
         draining: AtomicBool::new(false),
@@ -211,8 +224,8 @@ pub fn start_among(
     });
     let keeper = match kept {
         Some(kept) => {
-            let mesh = process.mesh.clone();
-            Some(Keeper::start(kept, mesh, key_seeds, &process.keys)?)
+            let (mesh, queues) = (process.mesh.clone(), process.identify.clone());
+            Some(Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?)
         }
         None => None,
     };
@@ -230,6 +243,7 @@ pub fn start_among(
     let mut handle = Handle {
         process,
         proxy_addr,
+        queue_addr,
         admin,
         workers: Vec::new(),
         keeper,
@@ -239,9 +253,13 @@ pub fn start_among(
         events,
     };
     for (index, listeners) in listeners.into_iter().enumerate() {
-        handle
-            .workers
-            .push(spawn_worker(&handle, index, listeners, driver)?);
+        handle.workers.push(spawn_worker(
+            &handle,
+            index,
+            listeners,
+            queue.take(),
+            driver,
+        )?);
     }
     for _ in 0..workers {
         match handle.events.recv() {
@@ -266,6 +284,7 @@ pub fn start_among(
     tracing::info!(
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),
+        gateway_queue = handle.gateway_queue_addr().map(tracing::field::display),
         tls = handle.process.tls.is_some(),
         forward = handle.forward().map(|forward| tracing::field::display(forward.addr())),
         upstream = &*handle.process.target.authority,
@@ -276,18 +295,29 @@ pub fn start_among(
     Ok(handle)
 }
 
+/// Binds `GATEWAY_QUEUE_PORT`, one listener for the one worker that serves it.
+fn bind_queue(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = SocketAddr::new(config.bind_ip, port);
+    let not_listening = |source| StartError::listening("GATEWAY_QUEUE_PORT", address, source);
+    let listener = listen::bind(address, 1).map_err(not_listening)?.pop();
+    let listener = listener.ok_or_else(|| not_listening(io::ErrorKind::NotFound.into()))?;
+    let address = listener.local_addr().map_err(not_listening)?;
+    Ok((listener, address))
+}
+
 /// Starts a worker's thread. It says [`Event::Ready`] once its runtime stands, and how it ended.
 fn spawn_worker(
     handle: &Handle,
     index: usize,
     listeners: Vec<TcpListener>,
+    queue: Option<TcpListener>,
     driver: Chosen,
 ) -> Result<JoinHandle<()>, StartError> {
     let (process, sender) = (handle.process.clone(), handle.sender.clone());
     let run = move || {
         // Nobody listens any more only if the handle is gone, and then nobody cares.
         let ready = |()| drop(sender.send(Event::Ready));
-        let run = AssertUnwindSafe(|| worker::run(index, process, listeners, driver, ready));
+        let run = AssertUnwindSafe(|| worker::run(index, process, listeners, queue, driver, ready));
         let result = catch_unwind(run)
             .unwrap_or_else(|_| Err(io::Error::other(format!("worker {index} panicked"))));
         drop(sender.send(Event::WorkerEnded {
@@ -310,6 +340,11 @@ impl Handle {
     /// Where metrics are scraped; `None` with `ENABLE_METRICS=false`.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(AdminServer::addr)
+    }
+
+    /// Where shards ask when they may IDENTIFY; `None` without `GATEWAY_QUEUE_PORT`.
+    pub fn gateway_queue_addr(&self) -> Option<SocketAddr> {
+        self.queue_addr
     }
 
     /// The forward proxy; `None` without `FORWARD_PORT`.

@@ -1,4 +1,5 @@
-//! The metrics port: Prometheus' scrape, and the caps of the forward proxy ([`forward`]), on threads of its own, never in a worker's way.
+//! The metrics port: Prometheus' scrape, and the caps of the forward proxy (`forward`), on threads
+//! of its own, never in a worker's way.
 //!
 //! A handful of connections at a time from people and scrapers: plain blocking sockets serve them
 //! best. Each has a time limit and there are at most `CONNECTIONS_MAX`, so a stuck scraper

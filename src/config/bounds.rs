@@ -86,6 +86,19 @@ pub const GLOBAL_LIMIT_MAX: u32 = 50_000;
 /// Bots that `BOT_RATELIMIT_OVERRIDES` can name: what fits into an environment variable's 128 KiB.
 pub const OVERRIDES_MAX: usize = 4_096;
 
+/// Default of `GATEWAY_QUEUE_MAX_WAITING`, of the process: as many as `MAX_CONNECTIONS`, since each is
+/// one; at some 700 bytes each, 46 MB.
+pub const GATEWAY_WAITING: usize = CONNECTIONS;
+/// Default of `GATEWAY_QUEUE_MAX_WAITING_PER_BOT`: more shards than the largest bot has, and a quarter
+/// of all places, so that one bot's leave room for others'.
+pub const GATEWAY_WAITING_PER_BOT: usize = 16_384;
+/// Upper end of both: that of `MAX_CONNECTIONS`.
+pub const GATEWAY_WAITING_MAX: usize = CONNECTIONS_MAX;
+/// Default of `GATEWAY_QUEUE_MAX_BOTS`: a large fleet's, at some 400 bytes each; each bot is asked
+/// about at Discord, so that a stranger's made-up tokens must not be many.
+pub const GATEWAY_BOTS: usize = 1_024;
+/// Upper end of `GATEWAY_QUEUE_MAX_BOTS`: 26 MB of them.
+pub const GATEWAY_BOTS_MAX: usize = 65_536;
 /// Default of `FORWARD_CONNECT_TIMEOUT`: time for a lost SYN to be sent again three times (1, 2 and
 /// 4 s later, RFC 6298), less than clients wait.
 pub const FORWARD_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,6 +145,8 @@ const _: () = {
     assert!(CONNECTIONS <= CONNECTIONS_MAX && FORWARD_CLIENTS <= CONNECTIONS_MAX);
     assert!(FORWARD_CONNECT_TIMEOUT.as_millis() <= FORWARD_IDLE_TIMEOUT.as_millis());
     assert!(FORWARD_IDLE_TIMEOUT.as_millis() <= TIMEOUT_MAX.as_millis());
+    assert!(GATEWAY_WAITING_PER_BOT <= GATEWAY_WAITING && GATEWAY_WAITING <= GATEWAY_WAITING_MAX);
+    assert!(GATEWAY_BOTS <= GATEWAY_BOTS_MAX);
     assert!(CLIENT_MIN_RATE <= CLIENT_MIN_RATE_MAX);
     assert!(UPSTREAM_CONNECTIONS <= UPSTREAM_CONNECTIONS_MAX);
     assert!(BEARERS_MAX <= BUCKETS_MAX, "a bearer has a bucket");

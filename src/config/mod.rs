@@ -6,7 +6,7 @@
 //! where it has the setting, so that weir can take its place unchanged.
 //!
 //! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
-//! those of the forward proxy; `upstream`, `buckets`, `allow` and `cluster` are those with a grammar
+//! those of the forward proxy; `upstream`, `buckets`, `gateway`, `allow` and `cluster` are those with a grammar
 //! of their own, `tls` and `redis` those of several parts.
 
 mod allow;
@@ -14,6 +14,7 @@ pub mod bounds;
 mod buckets;
 mod cluster;
 pub mod forward;
+mod gateway;
 mod redis;
 mod setting;
 mod source;
@@ -29,6 +30,7 @@ pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
 pub use forward::Forward;
+pub use gateway::{BotToken, NotAToken};
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{Loaded, Stop, Wrong};
 pub use tls::TlsFiles;
@@ -146,6 +148,17 @@ pub struct Config {
     /// `DISABLE_401_LOCK`: go on sending for a token that Discord refused.
     pub disable_401_lock: bool,
 
+    /// `GATEWAY_QUEUE_PORT`: where shards ask when they may IDENTIFY; 0 takes a free one, `None`: nowhere.
+    pub gateway_queue_port: Option<u16>,
+    /// `DISCORD_TOKEN`: the bot whose shards ask without an `Authorization` of their own.
+    pub discord_token: Option<BotToken>,
+    /// `GATEWAY_QUEUE_MAX_WAITING`: shards that wait to IDENTIFY; more are refused.
+    pub gateway_queue_max_waiting: usize,
+    /// `GATEWAY_QUEUE_MAX_WAITING_PER_BOT`: the same of one bot.
+    pub gateway_queue_max_waiting_per_bot: usize,
+    /// `GATEWAY_QUEUE_MAX_BOTS`: bots that the identify queue keeps track of.
+    pub gateway_queue_max_bots: usize,
+
     /// The forward proxy.
     pub forward: Forward,
     /// `REDIS_ADDR`: where forward proxies share their caps. This and the settings below are taken
@@ -213,6 +226,11 @@ impl Default for Config {
             bot_ratelimit_overrides: BTreeMap::new(),
             disable_global_ratelimit_detection: false,
             disable_401_lock: false,
+            gateway_queue_port: None,
+            discord_token: None,
+            gateway_queue_max_waiting: bounds::GATEWAY_WAITING,
+            gateway_queue_max_waiting_per_bot: bounds::GATEWAY_WAITING_PER_BOT,
+            gateway_queue_max_bots: bounds::GATEWAY_BOTS,
             forward: Forward::default(),
             redis_addr: None,
             redis_username: None,

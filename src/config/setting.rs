@@ -13,6 +13,7 @@ use super::bounds::{self, TIMEOUT_MS, TIMEOUT_OR_ZERO_MS};
 use super::buckets::default_buckets;
 use super::cluster;
 use super::forward::FORWARD;
+use super::gateway::GATEWAY;
 use super::redis::REDIS;
 use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
 
@@ -54,6 +55,7 @@ pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
     ("Listening", LISTENING),
     ("Upstream", UPSTREAM),
     ("Limits", LIMITS),
+    ("Identify queue", GATEWAY),
     ("Cluster", CLUSTER),
     ("Forward proxy", FORWARD),
     ("Forward proxies that share their caps", REDIS),

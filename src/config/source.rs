@@ -128,19 +128,23 @@ pub(super) fn load(
         warnings: Vec::new(),
     };
     let mut metrics_port_place = "METRICS_PORT".to_owned();
+    let mut queue_port_place = "GATEWAY_QUEUE_PORT".to_owned();
     for setting in SETTINGS.iter().flat_map(|(_, settings)| *settings) {
         let Some(Given { place, value }) = given(setting, &flags, &env, &dot_env) else {
             continue;
         };
         apply(setting, &value, &mut loaded, &place).map_err(Stop::Wrong)?;
-        if setting.name == "METRICS_PORT" {
-            metrics_port_place = place;
+        match setting.name {
+            "METRICS_PORT" => metrics_port_place = place,
+            "GATEWAY_QUEUE_PORT" => queue_port_place = place,
+            _ => {}
         }
     }
     let Config {
         enable_metrics,
         metrics_port,
         port,
+        gateway_queue_port,
         ..
     } = loaded.config;
     if enable_metrics && metrics_port == port && port != 0 {
@@ -148,6 +152,16 @@ pub(super) fn load(
             place: metrics_port_place,
             value: metrics_port.to_string(),
             allowed: "a port other than PORT",
+        }));
+    }
+    if let Some(queue_port) = gateway_queue_port
+        && queue_port != 0
+        && (queue_port == port || enable_metrics && queue_port == metrics_port)
+    {
+        return Err(Stop::Wrong(Wrong::Value {
+            place: queue_port_place,
+            value: queue_port.to_string(),
+            allowed: "a port other than PORT and METRICS_PORT",
         }));
     }
     loaded.config.tls_files().map_err(Stop::Wrong)?;

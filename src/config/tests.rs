@@ -132,6 +132,21 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("MAX_WAITING", "7", |c| c.max_waiting = 7),
         ("MAX_BUCKETS", "7", |c| c.max_buckets = 7),
         ("MAX_BEARER_COUNT", "7", |c| c.max_bearer_count = 7),
+        ("GATEWAY_QUEUE_PORT", "0", |c| {
+            c.gateway_queue_port = Some(0);
+        }),
+        ("DISCORD_TOKEN", "a.b.c", |c| {
+            c.discord_token = Some("a.b.c".parse().unwrap());
+        }),
+        ("GATEWAY_QUEUE_MAX_WAITING", "7", |c| {
+            c.gateway_queue_max_waiting = 7;
+        }),
+        ("GATEWAY_QUEUE_MAX_WAITING_PER_BOT", "7", |c| {
+            c.gateway_queue_max_waiting_per_bot = 7;
+        }),
+        ("GATEWAY_QUEUE_MAX_BOTS", "7", |c| {
+            c.gateway_queue_max_bots = 7;
+        }),
         ("DPRL_PORT", "0", |c| c.forward.port = Some(0)),
         ("FORWARD_PORT", "7", |c| c.forward.port = Some(7)),
         ("FORWARD_BIND_IP", "::1", |c| {
@@ -282,6 +297,24 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("MAX_WAITING", "10000001", WAITING),
         ("MAX_BUCKETS", "1e6", "a number 1 to 100000000"),
         ("MAX_BEARER_COUNT", "1000001", "a number 1 to 1000000"),
+        ("GATEWAY_QUEUE_PORT", "65536", PORT),
+        (
+            "GATEWAY_QUEUE_PORT",
+            "8080",
+            "a port other than PORT and METRICS_PORT",
+        ),
+        (
+            "GATEWAY_QUEUE_PORT",
+            "9000",
+            "a port other than PORT and METRICS_PORT",
+        ),
+        ("GATEWAY_QUEUE_MAX_WAITING", "0", "a number 1 to 1048576"),
+        (
+            "GATEWAY_QUEUE_MAX_WAITING_PER_BOT",
+            "1048577",
+            "a number 1 to 1048576",
+        ),
+        ("GATEWAY_QUEUE_MAX_BOTS", "65537", "a number 1 to 65536"),
         ("DPRL_PORT", "x", PORT),
         ("FORWARD_PORT", "65536", PORT),
         (
@@ -345,6 +378,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
+        "DISCORD_TOKEN",
         "CLUSTER_MEMBERS",
         "CLUSTER_SECRET",
         "FORWARD_HOST_LIMITS",

@@ -219,7 +219,7 @@ impl From<BadLine> for BadRequest {
 }
 
 /// How many bytes of empty lines come first; `None` if more bytes have to tell.
-fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
+pub(super) fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
     let mut at = 0;
     loop {
         let more_allowed = at < EMPTY_LINES_MAX * 2;
@@ -237,7 +237,7 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, BadRequest> {
 
 /// The first line, in the grammar of RFC 9112 3.
 pub(super) struct RequestLine<'b> {
-    method: &'b [u8],
+    pub(super) method: &'b [u8],
     pub(super) target: &'b [u8],
     pub(super) version: Version,
     /// Bytes up to its end.

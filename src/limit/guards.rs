@@ -118,6 +118,8 @@ impl Guards {
             | Record::Limit { .. }
             | Record::Identity(_)
             | Record::Bucket(_)
+            | Record::Starts { .. }
+            | Record::Started { .. }
             | Record::End { .. } => {}
         }
         self.have_a_say(now)

@@ -29,6 +29,7 @@ mod forward;
 mod gauge;
 mod relay;
 mod requests;
+mod starts;
 mod text;
 mod tls;
 
@@ -38,6 +39,7 @@ pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use relay::Relay;
 pub use requests::{SERIES_MAX, SeriesKey};
+pub use starts::encode_starts;
 pub use tls::{HandshakeFailure, Tls};
 
 use std::time::Duration;

@@ -23,6 +23,7 @@ pub mod cluster;
 mod counter;
 mod discord;
 mod ideal;
+pub mod identify;
 mod mixed;
 mod reference;
 mod report;

@@ -14,8 +14,8 @@ mod file;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub use file::StateFile;
 
 use crate::clock;
 use crate::error::StartError;
+use crate::identify::Queues;
 use crate::limit::snapshot::{Copying, Seal, Snapshot};
 use crate::mesh::Mesh;
 use crate::route::Keys;
@@ -79,12 +80,18 @@ impl Kept {
         Some(self.snapshot.as_ref()?.seal().seeds)
     }
 
-    /// Teaches the limiter what is known.
-    fn restore(self, mesh: &Mesh) -> Restored {
+    /// Teaches the limiter and the identify queue what is known.
+    fn restore(self, mesh: &Mesh, queues: &Mutex<Queues>) -> Restored {
         let mut last_word = false;
         if let Some(snapshot) = self.snapshot {
             last_word = snapshot.seal().complete;
             let unix_ms = clock::unix_ms();
+            let now = clock::now();
+            let (starts, nobody_since) = snapshot.starts(now, unix_ms);
+            let bots = starts.len();
+            let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.restore(now, starts, nobody_since);
+            drop(queues);
             let counts = snapshot.restore(mesh.limiter(), clock::now(), unix_ms);
             if counts.age == Duration::MAX {
                 tracing::warn!(
@@ -95,6 +102,7 @@ impl Kept {
                 routes = counts.routes,
                 buckets = counts.buckets,
                 identities = counts.identities,
+                identify_queues = bots,
                 age = ?counts.age,
                 complete = counts.complete,
                 "restored from STATE_FILE"
@@ -148,14 +156,16 @@ impl Keeper {
     pub fn start(
         kept: Kept,
         mesh: Arc<Mesh>,
+        queues: Arc<Mutex<Queues>>,
         seeds: [u64; 4],
         keys: &Keys,
     ) -> Result<Self, StartError> {
         let probe = keys.probe();
-        let Restored { file, last_word } = kept.restore(&mesh);
+        let Restored { file, last_word } = kept.restore(&mesh, &queues);
         let book = Arc::new(Book {
             file,
             mesh,
+            queues,
             seeds,
             probe,
         });
@@ -198,6 +208,7 @@ impl Keeper {
 struct Book {
     file: StateFile,
     mesh: Arc<Mesh>,
+    queues: Arc<Mutex<Queues>>,
     seeds: [u64; 4],
     probe: u64,
 }
@@ -231,6 +242,11 @@ impl Book {
         self.file.replace(|file| {
             let mut piece = Vec::new();
             let mut copying = Copying::begin(base, &seal, &mut piece);
+            let starts = {
+                let queues = self.queues.lock();
+                queues.unwrap_or_else(PoisonError::into_inner).keep(base)
+            };
+            copying.starts(&starts, &mut piece);
             loop {
                 let more = copying.next(self.mesh.limiter(), &mut piece);
                 file.write_all(&piece)?;

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use socket2::SockRef;
 
 use super::conn::{self, Client};
-use super::{Worker, full, secure};
+use super::{Worker, full, identify, secure};
 use crate::clock;
 use crate::io::Seldom;
 use crate::io::guard::Contained;
@@ -23,18 +23,33 @@ use crate::io::socket::borrow;
 use crate::io::turn::{self, Turn};
 use crate::metrics::Refusal;
 use crate::places::Place;
+use crate::tls::Credentials;
 
 /// Pause after the process ran out of descriptors or memory, so that it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Which port a client came in by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// The proxy's.
+    Proxy,
+    /// The identify queue's.
+    Identify,
+}
+
 /// Accepts until cancelled, serving each connection in a task of its own. A pending
 /// accept is cancelled and awaited, never dropped: it may have taken a client in.
-pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: CancelHandle) {
+pub(super) async fn run(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    port: Port,
+    cancel: CancelHandle,
+) {
     let troubles = Seldom::default();
     let mut turn = Turn::default();
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((stream, from)) => admit(&worker, stream, from.ip()),
+            Ok((stream, from)) => admit(&worker, stream, port, from.ip()),
             Err(_) if worker.process.is_draining() => break,
             // A client that left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -56,13 +71,13 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, cancel: Cance
             break;
         }
     }
-    if !worker.process.inherited {
-        take_queued(&worker, &listener);
+    if port == Port::Identify || !worker.process.inherited {
+        take_queued(&worker, &listener, port);
     }
 }
 
 /// Closing a listener resets what is queued on it, so that is taken in first.
-fn take_queued(worker: &Rc<Worker>, listener: &TcpListener) {
+fn take_queued(worker: &Rc<Worker>, listener: &TcpListener, port: Port) {
     let borrowed = borrow(listener);
     let socket = SockRef::from(&borrowed);
     if socket.set_nonblocking(true).is_err() {
@@ -77,12 +92,12 @@ fn take_queued(worker: &Rc<Worker>, listener: &TcpListener) {
             .set_nonblocking(legacy)
             .and_then(|()| TcpStream::from_std(queued.into()));
         if let Ok(stream) = stream {
-            admit(worker, stream, from.ip());
+            admit(worker, stream, port, from.ip());
         }
     }
 }
 
-fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, port: Port, from: IpAddr) {
     let is_node = worker
         .peers
         .as_ref()
@@ -113,11 +128,20 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, from: IpAddr) {
         metrics.own.clients += 1;
         metrics.own.clients_accepted += 1;
     }
+    if port == Port::Identify {
+        identify::keep_alive(&stream);
+    }
     let client = Client::new(worker, stream);
-    match &worker.process.tls {
-        None => spawn(worker, place, conn::serve(worker.clone(), client)),
-        Some(credentials) => {
-            let served = secure::serve(worker.clone(), client, credentials.current());
+    let tls = worker.process.tls.as_ref().map(Credentials::current);
+    match (tls, port) {
+        (None, Port::Proxy) => spawn(worker, place, conn::serve(worker.clone(), client)),
+        (None, Port::Identify) => spawn(worker, place, identify::serve(worker.clone(), client)),
+        (Some(config), Port::Proxy) => {
+            let served = secure::serve(worker.clone(), client, config, conn::serve);
+            spawn(worker, place, served);
+        }
+        (Some(config), Port::Identify) => {
+            let served = secure::serve(worker.clone(), client, config, identify::serve);
             spawn(worker, place, served);
         }
     }

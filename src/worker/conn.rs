@@ -57,7 +57,7 @@ pub(super) struct Client {
     spoke: bool,
     /// It has shown that it is another node.
     node: bool,
-    turn: Turn,
+    pub(super) turn: Turn,
     /// Where the first bytes of a request are read to; empty but for that moment.
     first: Vec<u8>,
     /// Read and not yet taken.
@@ -282,7 +282,7 @@ async fn read_request(
 }
 
 /// Waits, holding no pooled buffer, until the client says something. False if it does not.
-async fn await_request(worker: &Worker, client: &mut Client) -> bool {
+pub(super) async fn await_request(worker: &Worker, client: &mut Client) -> bool {
     if client.has_begun() {
         return true;
     }
@@ -353,6 +353,23 @@ impl Client {
         }
     }
 
+    /// Gives back what a wait of hours needs not; [`Self::wake`] follows it.
+    pub(super) fn sleep(&mut self) {
+        self.first = Vec::new();
+        self.inbuf.release();
+        self.outbuf.release();
+        if let Some(tls) = &mut self.tls {
+            tls.rest();
+        }
+    }
+
+    /// Makes room for the next request.
+    pub(super) fn wake(&mut self) {
+        if self.first.capacity() == 0 {
+            self.first = Vec::with_capacity(FIRST_BYTES);
+        }
+    }
+
     /// Whether there is something of a request: behind the last one or TLS' handshake, or just read.
     fn has_begun(&self) -> bool {
         !self.inbuf.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.is_at_rest())
@@ -412,7 +429,7 @@ impl Client {
     }
 
     /// Tells a client under TLS, before its connection is closed, that nothing was cut off.
-    fn farewell(&mut self) {
+    pub(super) fn farewell(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.farewell(&self.stream);
         }

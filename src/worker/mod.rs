@@ -13,6 +13,7 @@ mod conn;
 mod elsewhere;
 mod exchange;
 mod full;
+mod identify;
 mod own;
 mod pace;
 mod peers;
@@ -37,6 +38,7 @@ use ahash::AHashSet;
 use monoio::io::Canceller;
 use monoio::net::TcpListener;
 
+use self::accept::Port;
 use self::pace::Laggards;
 use self::peers::Peers;
 use self::registry::Registry;
@@ -105,11 +107,14 @@ pub(crate) struct Worker {
     seen: RefCell<AHashSet<u64>>,
     /// What `GET /gateway/bot` falls under, but for the bot.
     gateway: BucketKey,
+    /// The identify queue, on the one worker that serves it.
+    identify: Option<identify::Door>,
 }
 
 /// Runs worker `index` on the calling thread until it has drained.
 ///
-/// `ready` is called once the runtime stands.
+/// `queue` is the identify queue's listener, on the worker that serves it. `ready` is called once the
+/// runtime stands.
 ///
 /// # Errors
 /// The runtime or the listener cannot be set up.
@@ -117,6 +122,7 @@ pub fn run(
     index: usize,
     process: Arc<Process>,
     listeners: Vec<std::net::TcpListener>,
+    queue: Option<std::net::TcpListener>,
     driver: Chosen,
     ready: impl FnOnce(()),
 ) -> io::Result<()> {
@@ -125,17 +131,20 @@ pub fn run(
     ready(());
     runtime.block_on(async move {
         let mut sockets = Vec::new();
-        for listener in listeners {
+        let worker = Worker::new(index, process, queue.is_some());
+        let proxy = listeners
+            .into_iter()
+            .map(|listener| (listener, Port::Proxy));
+        for (listener, port) in proxy.chain(queue.map(|listener| (listener, Port::Identify))) {
             listener.set_nonblocking(driver == Chosen::Epoll)?;
-            sockets.push(TcpListener::from_std(listener)?);
+            sockets.push((TcpListener::from_std(listener)?, port));
         }
-        let worker = Worker::new(index, process);
         let ticker = monoio::spawn(tick(worker.clone()));
         // Tasks of their own, which can let others have their turn; this one is polled again and again
         // before any other if it wakes itself.
-        let accept = |socket| {
+        let accept = |(socket, port)| {
             let cancel = worker.accepting.borrow().handle();
-            monoio::spawn(accept::run(worker.clone(), socket, cancel))
+            monoio::spawn(accept::run(worker.clone(), socket, port, cancel))
         };
         let accepting: Vec<_> = sockets.into_iter().map(accept).collect();
         for socket in accepting {
@@ -157,7 +166,7 @@ pub fn run(
 }
 
 impl Worker {
-    fn new(index: usize, process: Arc<Process>) -> Rc<Self> {
+    fn new(index: usize, process: Arc<Process>, serves_queue: bool) -> Rc<Self> {
         let now = clock::now();
         let alarm = Rc::new(Alarm::default());
         let deadlines = Deadlines::new(now, alarm.clone());
@@ -187,6 +196,7 @@ impl Worker {
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
+            identify: serves_queue.then(|| identify::Door::new(process.identify.clone())),
             process,
         })
     }
@@ -307,6 +317,9 @@ impl Worker {
         }
         if refusing && self.drain.get() == Drain::Waiting {
             self.local.refuse_waiting(reply::RESTART);
+            if let Some(door) = &self.identify {
+                door.close();
+            }
             self.drain.set(Drain::Refused);
         }
     }
@@ -406,6 +419,7 @@ async fn tick(worker: Rc<Worker>) {
         if let Some(peers) = &worker.peers {
             peers.send_on(&worker.local);
         }
+        let identify = identify::tick(&worker, now);
         // After the mailbox was read, so that the nudge that announces the end is not lost.
         if worker.process.is_draining() {
             worker.drain(now);
@@ -416,7 +430,8 @@ async fn tick(worker: Rc<Worker>) {
             Drain::NotYet | Drain::Waiting | Drain::Refused => None,
         };
         let trim = buffer::has_surplus().then_some(trims_at);
-        let next = [worker.deadlines.next(), idle, nodes, shard, drain, trim]
+        let deadlines = worker.deadlines.next();
+        let next = [deadlines, idle, nodes, shard, identify, drain, trim]
             .into_iter()
             .flatten()
             .min();

@@ -4,16 +4,20 @@
 //! Both use the `Authorization` of the request that gave rise to them and nothing else; it is
 //! copied out of that request's head and gone with this one's.
 
+use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Worker;
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Method, Parse, parse_request, parse_response};
+use crate::identify::{Limits, PATIENCE};
 use crate::io::Buf;
 use crate::io::socket::Half;
-use crate::limit::ClientClass;
-use crate::mesh::Asked;
+use crate::limit::{ClientClass, Reason};
+use crate::mesh::{self, Asked};
+use crate::route;
 
 use super::request::Request;
 
@@ -100,6 +104,91 @@ pub(super) fn detect(worker: &Rc<Worker>, request: &Request, flight: &Buf) {
     });
 }
 
+/// Why nothing is known of a bot.
+pub(super) enum Unknown {
+    /// There is no token to ask with.
+    NoToken,
+    /// Its limits do not let the question through.
+    Limited(Reason),
+    /// Discord answered something else.
+    Status(u16),
+    /// The answer is not what Discord documents.
+    Answer,
+    /// There was no answer.
+    Failed(Error),
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToken => f.write_str("there is no token to ask with"),
+            Self::Limited(reason) => {
+                write!(f, "its limits do not let the question through: {reason:?}")
+            }
+            Self::Status(status) => write!(f, "Discord answered {status}"),
+            Self::Answer => f.write_str("Discord's answer is not what it documents"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Asks `GET /gateway/bot` how often a bot may IDENTIFY; by the way, how large its global limit is.
+///
+/// # Errors
+/// See [`Unknown`].
+pub(super) async fn session_start_limit(
+    worker: &Rc<Worker>,
+    identity: u64,
+    authorization: &[u8],
+) -> Result<Limits, Unknown> {
+    let user_id = match route::identity::parse(Some(authorization)).kind {
+        route::identity::Kind::Bot { user_id } => user_id,
+        _ => None,
+    };
+    let ask = mesh::Request {
+        key: worker.gateway_key(identity),
+        client: ClientClass::Bot { user_id },
+        counts_globally: true,
+        serial: false,
+        max_wait: Some(PATIENCE),
+    };
+    let grant = match worker.local.ask(clock::now(), ask) {
+        Asked::Go(grant) => Ok(grant),
+        Asked::Wait(mut waiting) => waiting.verdict().await,
+        Asked::Refuse(refusal) => Err(refusal),
+    };
+    let grant = grant.map_err(|refusal| Unknown::Limited(refusal.reason))?;
+    let answer = get(worker, "/api/v10/gateway/bot", authorization, Some(grant)).await;
+    let (status, body) = answer.map_err(Unknown::Failed)?;
+    if status != 200 {
+        return Err(Unknown::Status(status));
+    }
+    let config = &worker.process.config;
+    let overridden = user_id.is_none_or(|id| config.bot_ratelimit_overrides.contains_key(&id));
+    if !config.disable_global_ratelimit_detection
+        && !overridden
+        && worker.first_sight(identity)
+        && let Some(limit) = global_limit(&body)
+    {
+        worker.local.set_global_limit(identity, limit);
+    }
+    limits(&body).ok_or(Unknown::Answer)
+}
+
+/// The `session_start_limit` of a `/gateway/bot` (Discord docs, "Session Start Limit Object").
+fn limits(body: &[u8]) -> Option<Limits> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let limit = body.get("session_start_limit")?;
+    let number = |name| limit.get(name)?.as_u64();
+    let small = |name| u32::try_from(number(name)?).ok();
+    Some(Limits {
+        max_concurrency: small("max_concurrency")?,
+        total: small("total")?,
+        remaining: small("remaining")?,
+        reset_after: Duration::from_millis(number("reset_after")?),
+    })
+}
+
 /// Requests a second that a bot of this `/gateway/bot` may send, unpublished and guessed as
 /// nirn-proxy does: 50 with a `max_concurrency` of 1, else 25 for each, at least 500.
 fn global_limit(body: &[u8]) -> Option<u32> {
@@ -131,7 +220,7 @@ async fn get(
     worker: &Rc<Worker>,
     path: &str,
     authorization: &[u8],
-    mut grant: Option<crate::mesh::Grant>,
+    mut grant: Option<mesh::Grant>,
 ) -> Result<(u16, Vec<u8>), Error> {
     let mut head = Vec::new();
     head.extend_from_slice(format!("GET {path} HTTP/1.1\r\nHost: ").as_bytes());
@@ -205,6 +294,29 @@ async fn get(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_start_limit_is_read_whole_or_not_at_all() {
+        let body = br#"{"url":"wss://a","shards":9,"session_start_limit":{"total":1000,"remaining":999,"reset_after":14400000,"max_concurrency":16}}"#;
+        let expected = Limits {
+            max_concurrency: 16,
+            total: 1_000,
+            remaining: 999,
+            reset_after: Duration::from_secs(14_400),
+        };
+        assert_eq!(limits(body), Some(expected));
+        for (from, to) in [
+            ("\"total\"", "\"some\""),
+            ("999", "-1"),
+            ("16", "4294967296"),
+            ("14400000", "1.5"),
+            ("session_start_limit", "limit"),
+            ("{", "["),
+        ] {
+            let odd = String::from_utf8_lossy(body).replacen(from, to, 1);
+            assert_eq!(limits(odd.as_bytes()), None, "{odd}");
+        }
+    }
 
     #[test]
     fn the_global_limit_follows_from_max_concurrency() {

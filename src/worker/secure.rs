@@ -110,11 +110,16 @@ struct Failure {
     error: Option<io::Error>,
 }
 
-/// Serves one connection to its end, after its handshake.
-pub(super) async fn serve(worker: Rc<Worker>, mut client: Client, config: Arc<ServerConfig>) {
+/// Serves one connection to its end by `then`, after its handshake.
+pub(super) async fn serve<F: Future<Output = ()>>(
+    worker: Rc<Worker>,
+    mut client: Client,
+    config: Arc<ServerConfig>,
+    then: impl FnOnce(Rc<Worker>, Client) -> F,
+) {
     // Boxed: it is over soon, and its state would stay part of the connection's task.
     if Box::pin(shake(&worker, &mut client, config)).await {
-        conn::serve(worker, client).await;
+        then(worker, client).await;
     }
 }
 

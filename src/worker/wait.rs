@@ -157,7 +157,7 @@ enum Behind {
 
 /// Looks now and then, ever less often, until the peer has ended its stream; says how long ago that
 /// may have been at the most.
-async fn ended(stream: &TcpStream) -> Duration {
+pub(super) async fn ended(stream: &TcpStream) -> Duration {
     let mut pause = LOOK;
     let mut unseen = Duration::ZERO;
     while !has_ended(stream).unwrap_or(true) {
@@ -171,7 +171,7 @@ async fn ended(stream: &TcpStream) -> Duration {
 
 /// Whether a stream that ended at the most `unseen` ago did so too late after its request, for which
 /// its client waits `since` then, to be only half closed. In doubt it is answered.
-fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
+pub(super) fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
     let waited = clock::now().saturating_duration_since(since);
     // Under TLS a hang-up begins with a record, which is no part of the request.
     let silent = match &client.tls {
@@ -185,7 +185,7 @@ fn is_late(client: &Client, since: Instant, unseen: Duration) -> bool {
 }
 
 /// Whether the peer has ended its stream, even with unread bytes before the end.
-fn has_ended(stream: &TcpStream) -> io::Result<bool> {
+pub(super) fn has_ended(stream: &TcpStream) -> io::Result<bool> {
     /// `TCP_ESTABLISHED` of the kernel's `tcp_states.h`; every other state has seen a FIN or RST.
     const ESTABLISHED: u8 = 1;
     tcp_info(stream).map(|info| info.tcpi_state != ESTABLISHED)

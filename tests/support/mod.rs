@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod http;
 pub mod program;
+pub mod queue;
 pub mod tls;
 pub mod upstream;
 pub mod vectors;

@@ -17,6 +17,8 @@ use super::{ca_file, resident_bytes};
 pub struct Program {
     pub proxy: SocketAddr,
     pub metrics: SocketAddr,
+    /// Where shards ask, if they can.
+    pub queue: Option<SocketAddr>,
     /// The forward proxy, if there is one.
     pub forward: Option<SocketAddr>,
     /// What it logged before it said that it serves.
@@ -103,21 +105,26 @@ impl Program {
             });
         }
         let mut seen = Vec::new();
-        let (proxy, metrics, forward) = loop {
+        let (proxy, metrics, forward, queue) = loop {
             let line = log
                 .recv_timeout(Duration::from_secs(20))
                 .unwrap_or_else(|_| {
                     panic!("weir did not say that it serves: {seen:#?}");
                 });
             if line.contains("weir serves") {
+                let queue = line
+                    .contains("gateway_queue")
+                    .then(|| address(&line, "gateway_queue"));
                 let forward = line.contains("forward").then(|| address(&line, "forward"));
-                break (address(&line, "proxy"), address(&line, "metrics"), forward);
+                let metrics = address(&line, "metrics");
+                break (address(&line, "proxy"), metrics, forward, queue);
             }
             seen.push(line);
         };
         Self {
             proxy,
             metrics,
+            queue,
             forward,
             before_serving: seen,
             child,

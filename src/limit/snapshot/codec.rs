@@ -14,8 +14,10 @@ use std::fmt;
 
 /// What every state file begins with.
 const MAGIC: &[u8; 11] = b"weir state\n";
-/// Goes up with every change of [`Record`] or [`Seal`].
-pub(super) const VERSION: u32 = 1;
+/// Goes up with every change of [`Record`] or [`Seal`]. 2: the identify queue's records.
+pub(super) const VERSION: u32 = 2;
+/// The oldest version that is read: what came since were new kinds of records.
+const OLDEST: u32 = 1;
 /// A seal is 60 bytes; more is not one of ours.
 const SEAL_BYTES_MAX: usize = 256;
 /// The largest snapshot that is written or read: with 60 bytes a bucket, 15 times the default of
@@ -161,7 +163,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Seal, &[u8]), Broken> {
         });
     };
     let (version, rest) = number(rest)?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(Broken::Version(version));
     }
     let (body, crc) = bytes

@@ -101,6 +101,9 @@ fn changes_hands(record: &Record, slots: &SlotSet) -> bool {
         Record::Breaker { .. }
         | Record::Invalid { .. }
         | Record::Offence(_)
+        // The identify queue keeps to its node.
+        | Record::Starts { .. }
+        | Record::Started { .. }
         | Record::End { .. } => false,
     }
 }
@@ -157,6 +160,8 @@ impl<L: Latches> Limiter<L> {
                 Record::Breaker { .. }
                 | Record::Invalid { .. }
                 | Record::Offence(_)
+                | Record::Starts { .. }
+                | Record::Started { .. }
                 | Record::End { .. } => {}
             }
         }

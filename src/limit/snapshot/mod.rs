@@ -8,8 +8,9 @@
 //! Kept are: which bucket a route belongs to and of what kind it is; each bucket's limit, period and
 //! what remains of it until when; the slots of global windows that are in use, pauses and limits that
 //! were found out; locked tokens; the budget of invalid requests and who spent it, Cloudflare's block,
-//! dead webhooks. Not kept are requests that wait or are under way (the latter count as sent), and how
-//! far Discord's clock is from ours, which two answers tell anew.
+//! dead webhooks; and the identify queue's budgets and last grants. Not kept are requests that wait or
+//! are under way (the latter count as sent), and how far Discord's clock is from ours, which two answers
+//! tell anew.
 //!
 //! **What the bytes tell.** No token, path, id or name is in them: all keys are 64-bit keyed hashes or
 //! mixes of such. The hash's seeds are in them too, without which the keys would mean nothing after
@@ -30,6 +31,7 @@ mod codec;
 mod cut;
 mod record;
 mod shelf;
+mod starts;
 mod times;
 
 pub use codec::{BYTES_MAX, Broken, Seal};
@@ -39,6 +41,7 @@ pub(super) use record::{
     WindowRecord,
 };
 pub(super) use shelf::Shelf;
+pub use starts::Starts;
 pub(super) use times::{Times, ago, left};
 
 use super::ask::BucketKey;
@@ -132,7 +135,8 @@ impl Snapshot {
                         .guards
                         .with(|guards| guards.revive(now, &record, times));
                 }
-                Record::End { .. } => {}
+                // The identify queue takes its own: `Snapshot::starts`.
+                Record::Starts { .. } | Record::Started { .. } | Record::End { .. } => {}
             }
         }
         limiter.guarded.store(guarded, Ordering::Release);

@@ -38,6 +38,21 @@ pub(in crate::limit) enum Record {
     End {
         records: u64,
     },
+    // From version 2 on. What is written is numbered by place, so that new ones come last.
+    /// A bot's budget of starts at the gateway.
+    Starts {
+        bot: u64,
+        max_concurrency: u32,
+        total: u32,
+        remaining: u32,
+        reset_left_us: Option<u64>,
+    },
+    /// A shard of such a bot, before in the file, that was let go lately.
+    Started {
+        bot: u64,
+        shard: u64,
+        left_us: u64,
+    },
 }
 
 /// Route → bucket's name, for everybody.

@@ -282,8 +282,11 @@ fn a_file_that_is_not_whole_is_told_apart() {
     }
     assert_eq!(snapshot(b"{\"json\": true}").err(), Some(Broken::Foreign));
     let mut newer = whole.clone();
-    newer[11] = 2;
-    assert_eq!(snapshot(&newer).err(), Some(Broken::Version(2)));
+    for version in [0, 3] {
+        newer[11] = version;
+        let broken = Broken::Version(version.into());
+        assert_eq!(snapshot(&newer).err(), Some(broken));
+    }
     let other = Snapshot::open(&whole, |_| PROBE + 1).err();
     assert_eq!(other, Some(Broken::OtherHash));
     let mut longer = whole;
@@ -512,9 +515,46 @@ proptest! {
     }
 }
 
+#[test]
+fn a_file_of_version_1_is_still_read() {
+    let mut bytes = saved(&exhausted(), at(1_000), true);
+    bytes[11] = 1;
+    let end = bytes.len() - 4;
+    let crc = crc32fast::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(&crc.to_le_bytes());
+    assert!(snapshot(&bytes).is_ok());
+}
+
+#[test]
+fn what_the_identify_queue_keeps_comes_back_as_it_was() {
+    let mut bytes = Vec::new();
+    let mut copying = Copying::begin(T0, &seal(true), &mut bytes);
+    let starts = Starts {
+        bot: 7,
+        max_concurrency: 16,
+        total: 1_000,
+        remaining: 3,
+        reset_at: Some(T0 + Duration::from_secs(100)),
+        taken: vec![(5, T0 + Duration::from_secs(4))],
+    };
+    copying.starts(std::slice::from_ref(&starts), &mut bytes);
+    while copying.next(&exhausted(), &mut bytes) {}
+    let (all, complete) = snapshot(&bytes).unwrap().starts(T0, SAVED_MS);
+    assert!(complete);
+    let [back] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!((back.bot, back.max_concurrency), (7, 16));
+    assert_eq!((back.total, back.remaining), (1_000, 3));
+    let late = |at: Instant, was: Instant| at >= was && at <= was + Duration::from_millis(100);
+    assert!(late(back.reset_at.unwrap(), starts.reset_at.unwrap()));
+    assert_eq!(back.taken[0].0, 5);
+    assert!(late(back.taken[0].1, starts.taken[0].1));
+}
+
 /// Whoever changes a record changes [`codec::VERSION`] and this number.
 #[test]
-fn version_1_is_written_as_it_always_was() {
+fn version_2_is_written_as_it_always_was() {
     let bucket = BucketRecord {
         name_key: 1,
         route_key: 2,
@@ -588,7 +628,21 @@ fn version_1_is_written_as_it_always_was() {
         },
         Record::Offence(offence),
         Record::Bucket(bucket),
+        Record::Starts {
+            bot: 1,
+            max_concurrency: 2,
+            total: 3,
+            remaining: 4,
+            reset_left_us: Some(5),
+        },
+        Record::Started {
+            bot: 1,
+            shard: 2,
+            left_us: 3,
+        },
     ];
     let bytes = written(&all);
-    assert_eq!((codec::VERSION, crc32fast::hash(&bytes)), (1, 558_161_692));
+    // Without the checksum behind them, together with which all bytes have the same.
+    let body = &bytes[..bytes.len() - 4];
+    assert_eq!((codec::VERSION, crc32fast::hash(body)), (2, 761_552_189));
 }
