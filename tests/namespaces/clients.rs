@@ -19,12 +19,12 @@ const TRIES_MAX: usize = 12;
 
 /// What clients have seen so far.
 #[derive(Clone, Copy)]
-pub struct Counts {
-    pub answered: u64,
+pub(crate) struct Counts {
+    pub(crate) answered: u64,
     /// 429s, which tell when to come again.
-    pub limited: u64,
+    pub(crate) limited: u64,
     /// Connections that ended without an answer; their requests were made anew.
-    pub cut: u64,
+    pub(crate) cut: u64,
 }
 
 struct Shared {
@@ -41,13 +41,13 @@ struct Shared {
 }
 
 /// All bots.
-pub struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Load {
-    pub fn new(nodes: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(nodes: Vec<SocketAddr>) -> Self {
         let shared = Arc::new(Shared {
             in_rotation: nodes.iter().map(|_| AtomicBool::new(true)).collect(),
             nodes,
@@ -67,7 +67,7 @@ impl Load {
 
     /// Greedy bots ask for all that they can get, modest ones now and then; of those one request in four
     /// changes something.
-    pub fn begin(&mut self, greedy: Vec<String>, modest: Vec<String>) {
+    pub(crate) fn begin(&mut self, greedy: Vec<String>, modest: Vec<String>) {
         for token in greedy {
             for _ in 0..GREEDY {
                 let (shared, token) = (self.shared.clone(), token.clone());
@@ -90,11 +90,11 @@ impl Load {
     }
 
     /// Whether clients are sent to a node.
-    pub fn rotate(&self, n: usize, on: bool) {
+    pub(crate) fn rotate(&self, n: usize, on: bool) {
         self.shared.in_rotation[n - 1].store(on, Ordering::Relaxed);
     }
 
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let shared = &self.shared;
         Counts {
             answered: shared.answered.load(Ordering::Relaxed),
@@ -104,11 +104,11 @@ impl Load {
     }
 
     /// Answers that nobody should get.
-    pub fn wrong(&self) -> Vec<String> {
+    pub(crate) fn wrong(&self) -> Vec<String> {
         self.shared.wrong.lock().unwrap().iter().cloned().collect()
     }
 
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.shared.ending.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().unwrap();

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A node's address.
-pub fn node_ip(n: usize) -> Ipv4Addr {
+pub(crate) fn node_ip(n: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 10 + u8::try_from(n).unwrap())
 }
 
 /// Runs a program; what it says if it fails.
-pub fn run(program: &str, arguments: &str) -> Result<(), String> {
+pub(crate) fn run(program: &str, arguments: &str) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(arguments.split_whitespace());
     let output = command.output().map_err(|e| format!("{program}: {e}"))?;
@@ -22,14 +22,14 @@ pub fn run(program: &str, arguments: &str) -> Result<(), String> {
 }
 
 /// The namespaces; gone when dropped by whoever built them.
-pub struct Stage {
+pub(crate) struct Stage {
     prefix: String,
     built: bool,
 }
 
 impl Stage {
     /// Builds them.
-    pub fn build() -> Result<Self, String> {
+    pub(crate) fn build() -> Result<Self, String> {
         let stage = Self {
             prefix: format!("weir{}", std::process::id()),
             built: true,
@@ -63,14 +63,14 @@ impl Stage {
     }
 
     /// Those that were built before.
-    pub fn inside(prefix: &str) -> Self {
+    pub(crate) fn inside(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
             built: false,
         }
     }
 
-    pub fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
@@ -79,14 +79,14 @@ impl Stage {
     }
 
     /// A program in the hub.
-    pub fn within_hub(&self, program: &Path) -> Command {
+    pub(crate) fn within_hub(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(0)]).arg(program);
         command
     }
 
     /// The same command in a node's namespace, its pipes anew.
-    pub fn within(&self, n: usize, command: &Command) -> Command {
+    pub(crate) fn within(&self, n: usize, command: &Command) -> Command {
         // ip execs it, so that its process is the program's.
         let mut within = Command::new("ip");
         within.args(["netns", "exec", &self.name(n)]);
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     /// One in ten packets between nodes is lost, each way, and comes late where the kernel can do that.
-    pub fn lose(&self, begin: bool) {
+    pub(crate) fn lose(&self, begin: bool) {
         for n in 1..=3 {
             let (node, verb) = (self.name(n), if begin { "add" } else { "del" });
             let netem =
@@ -133,7 +133,7 @@ impl Stage {
     }
 
     /// The third node and the other two do not hear each other, and clients and Discord hear all.
-    pub fn cut(&self, begin: bool) {
+    pub(crate) fn cut(&self, begin: bool) {
         let verb = if begin { "-A" } else { "-D" };
         for other in 1..=2 {
             let there = node_ip(other);
