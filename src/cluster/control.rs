@@ -413,7 +413,7 @@ impl Control {
         Moved::count(&counts.gained, moves.gained.len());
         Moved::count(&counts.lost, lost.len());
         if !lost.is_empty() {
-            self.sender.lost(lost);
+            self.sender.lost(Box::new(lost));
         }
         let mut careful = if before.is_alone() {
             now.slots_of(now.me())

@@ -11,6 +11,10 @@
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, too"
 )]
+#![expect(
+    clippy::print_stdout,
+    reason = "what was measured, and what was skipped"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -272,6 +276,6 @@ fn start(stage: &Stage, mock: &MockHandle, n: usize) -> Program {
         ("WORKERS", "1"),
     ];
     Program::start_with(mock, &variables, |command| {
-        *command = stage.within(n, command)
+        *command = stage.within(n, command);
     })
 }

@@ -37,7 +37,7 @@ struct Lost {
 
 /// The sending side; dropped, it finishes what it can.
 pub(in crate::cluster) struct Sender {
-    queue: Option<SyncSender<SlotSet>>,
+    queue: Option<SyncSender<Box<SlotSet>>>,
     thread: Option<JoinHandle<()>>,
     /// After this it tries no more.
     stop_at: Arc<Mutex<Instant>>,
@@ -67,7 +67,7 @@ impl Sender {
     }
 
     /// These slots are others' now.
-    pub(in crate::cluster) fn lost(&self, slots: SlotSet) {
+    pub(in crate::cluster) fn lost(&self, slots: Box<SlotSet>) {
         let sent = self.queue.as_ref().map(|queue| queue.try_send(slots));
         if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
             Moved::count(&self.shared.members.moves.failed, 1);
@@ -89,7 +89,7 @@ impl Sender {
 struct Work {
     shared: Arc<Shared>,
     stop_at: Arc<Mutex<Instant>>,
-    lost: mpsc::Receiver<SlotSet>,
+    lost: mpsc::Receiver<Box<SlotSet>>,
 }
 
 impl Work {
@@ -99,7 +99,7 @@ impl Work {
         while goes_on || !open.is_empty() {
             match self.next(open.is_empty(), goes_on) {
                 Ok(Some(slots)) => open.push(Lost {
-                    slots,
+                    slots: *slots,
                     until: clock::now() + PATIENCE,
                 }),
                 Ok(None) => {}
@@ -113,7 +113,7 @@ impl Work {
     }
 
     /// The next slots, if there are any by the time that the open ones are to be tried again.
-    fn next(&self, nothing_is_open: bool, goes_on: bool) -> Result<Option<SlotSet>, Ended> {
+    fn next(&self, nothing_is_open: bool, goes_on: bool) -> Result<Option<Box<SlotSet>>, Ended> {
         if !goes_on {
             thread::sleep(AGAIN);
             return Err(Ended);
