@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::{self, MockConfig, MockHandle};
+use support::cluster::token;
 use support::config;
+use support::http::Client;
 use support::program::Program;
 use weir::Handle;
 use weir::cluster::owner::Owner;
@@ -231,4 +233,128 @@ fn garbage_does_not_end_a_nodes_part_in_the_cluster() {
         .sum();
     // Of a flood, what the kernel had room for.
     assert!(ignored > 20, "{ignored}");
+}
+
+#[test]
+fn a_node_that_ends_hands_over_what_it_knows_and_who_waits() {
+    let (mock, port) = (mock(), free_port());
+    let members = "127.0.0.1,127.0.0.2";
+    let among = |config: &mut weir::Config| {
+        let peers = members.split(',').map(|ip| ip.parse().expect("a peer"));
+        config.cluster_members = peers.collect();
+    };
+    let leaves = node(&mock, "127.0.0.1", port, among);
+    let stays = node(&mock, "127.0.0.2", port, among);
+    wait_until("both see both", || {
+        nodes(&leaves) == 2 && nodes(&stays) == 2
+    });
+    let ownership = leaves.members().expect("a cluster").ownership();
+    let token = token(ownership.nodes(), ownership.me(), None, 0);
+    let post = move |addr, number: u32| {
+        let body = format!(r#"{{"content":"id:{number}"}}"#);
+        let request = format!(
+            "POST /api/v10/channels/203039963636301824/messages HTTP/1.1\r\nHost: x\r\n\
+             Authorization: {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Client::connect(addr).ask(&request)
+    };
+    // Closed for five seconds by these.
+    for number in 0..5 {
+        assert_eq!(post(stays.proxy_addr(), number).status, 200);
+    }
+    let waiting: Vec<_> = [leaves.proxy_addr(), stays.proxy_addr()]
+        .into_iter()
+        .enumerate()
+        .map(|(index, addr)| {
+            let post = post.clone();
+            thread::spawn(move || post(addr, 10 + u32::try_from(index).expect("small")))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    // The client that came in here waits on, at the other node.
+    assert!(leaves.shutdown(PATIENCE));
+    for client in waiting {
+        let answer = client.join().expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert!(began.elapsed() > Duration::from_secs(2), "the limit holds");
+    let (oracle, counts) = (mock.oracle(), stays.members().expect("a cluster").counts());
+    assert_eq!(oracle.violations, 0, "{oracle:?}");
+    assert_eq!(oracle.once.repeated_unsafe, 0);
+    assert_eq!((counts.received, counts.members), (1, 1), "{counts:?}");
+}
+
+#[test]
+fn who_waits_at_a_node_that_ends_does_not_keep_it() {
+    let (mock, port) = (mock(), free_port());
+    let among = |config: &mut weir::Config| {
+        config.cluster_members = vec!["127.0.0.2".parse().expect("a peer")];
+    };
+    let leaves = node(&mock, "127.0.0.1", port, among);
+    let stays = node(&mock, "127.0.0.2", port, |config| {
+        config.cluster_members = vec!["127.0.0.1".parse().expect("a peer")];
+    });
+    wait_until("both see both", || {
+        nodes(&leaves) == 2 && nodes(&stays) == 2
+    });
+    let ownership = leaves.members().expect("a cluster").ownership();
+    let token = token(ownership.nodes(), ownership.me(), None, 0);
+    let ask = move |addr, method: &str, tail: &str| {
+        let request = format!(
+            "{method} /api/v10/channels/203039963636301824{tail} HTTP/1.1\r\nHost: x\r\n\
+             Authorization: {token}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        Client::connect(addr).ask(&request)
+    };
+    for _ in 0..5 {
+        assert_eq!(ask(stays.proxy_addr(), "POST", "/messages").status, 200);
+    }
+    let addr = stays.proxy_addr();
+    let waiting = thread::spawn(move || ask(addr, "POST", "/messages"));
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    assert!(leaves.shutdown(PATIENCE));
+    // The limit is closed for more than four seconds yet.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(waiting.join().expect("an answer").status, 200);
+    assert_eq!(mock.oracle().violations, 0);
+}
+
+#[test]
+fn the_metrics_port_shows_members_and_nothing_secret() {
+    let (mock, port) = (mock(), free_port());
+    let secret = "nobody is to see this";
+    let start = |ip, other: &str| {
+        node(&mock, ip, port, |config| {
+            config.cluster_members = vec![other.parse().expect("a peer")];
+            config.cluster_secret = ClusterSecret::new(secret);
+        })
+    };
+    let (first, second) = (
+        start("127.0.0.1", "127.0.0.2"),
+        start("127.0.0.2", "127.0.0.1"),
+    );
+    wait_until("both see both", || {
+        nodes(&first) == 2 && nodes(&second) == 2
+    });
+    let addr = first.metrics_addr().expect("metrics are on");
+    let page = |path| {
+        Client::connect(addr)
+            .ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .text()
+    };
+    let shown: serde_json::Value = serde_json::from_str(&page("/nirn/cluster")).expect("JSON");
+    let members = shown["members"].as_array().expect("members");
+    let states: Vec<_> = members.iter().map(|m| m["state"].as_str()).collect();
+    assert_eq!(states, [Some("alive"); 2], "{shown}");
+    let slots = members.iter().filter_map(|m| m["slots"].as_u64());
+    assert_eq!(slots.sum::<u64>(), 4_096);
+    assert_eq!(members[0]["this_node"], true);
+    assert_eq!(members[1]["proxy"], second.proxy_addr().to_string());
+    let metrics = page("/metrics");
+    assert!(metrics.contains("\nweir_cluster_members 2\n"), "{metrics}");
+    assert!(!metrics.contains(secret) && !shown.to_string().contains(secret));
 }

@@ -384,31 +384,30 @@ impl Control {
             return;
         };
         let ownership = Ownership::new(member.live(), member.me());
-        let before = self.members.publish(ownership.clone());
+        let before = self.members.published();
         let moves = ownership.moves_since(&before);
+        let mut lost = SlotSet::EMPTY;
+        moves.lost.iter().for_each(|(_, slots)| lost.add_all(slots));
+        // Before anybody goes by it: what goes to the new owner comes after what is known of it.
+        self.members.set_untold(&lost, true);
+        self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),
             slots = ownership.slots_of(ownership.me()).len(),
             gained = moves.gained.len(),
-            lost = moves
-                .lost
-                .iter()
-                .map(|(_, slots)| slots.len())
-                .sum::<usize>(),
+            lost = lost.len(),
             "the cluster shares out its work anew"
         );
-        self.moved(&before, &ownership, &moves);
+        self.moved(&before, &ownership, &moves, lost);
     }
 
     /// Identities changed hands.
-    fn moved(&self, before: &Ownership, now: &Ownership, moves: &Moves) {
+    fn moved(&self, before: &Ownership, now: &Ownership, moves: &Moves, lost: SlotSet) {
         // Whoever was alone does not know what the others served meanwhile.
         for worker in 0..self.mesh.limiter().shards() {
             // Those who wait for what is another's now ask there.
             self.mesh.nudge(worker);
         }
-        let mut lost = SlotSet::EMPTY;
-        moves.lost.iter().for_each(|(_, slots)| lost.add_all(slots));
         let counts = &self.members.moves;
         Moved::count(&counts.gained, moves.gained.len());
         Moved::count(&counts.lost, lost.len());

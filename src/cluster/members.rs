@@ -16,7 +16,7 @@ use super::told::Told;
 use super::wire::Ignored;
 use crate::clock::{self, Instant};
 use crate::metrics::Cluster as Counts;
-use crate::route::slot::SLOTS;
+use crate::route::slot::{SLOTS, SlotSet};
 
 /// Failed relays that wait to be heard of by the control thread: as many as there can be nodes.
 const SUSPECTS_MAX: usize = super::member::NODES_MAX;
@@ -33,6 +33,9 @@ pub struct Members {
     refused: AtomicU64,
     told: Mutex<Told>,
     suspected: Mutex<Vec<Node>>,
+    /// Lost slots that their new owners have not been told of yet, and whether there are any.
+    untold: Mutex<SlotSet>,
+    is_untold: AtomicBool,
     /// What changed hands.
     pub(super) moves: Moved,
     /// `None` without a control thread.
@@ -103,6 +106,8 @@ impl Members {
             refused: AtomicU64::new(0),
             told: Mutex::default(),
             suspected: Mutex::default(),
+            untold: Mutex::default(),
+            is_untold: AtomicBool::new(false),
             moves: Moved::default(),
             waker,
         }
@@ -230,6 +235,32 @@ impl Members {
         if is && suspected.len() < SUSPECTS_MAX {
             suspected.push(node);
         }
+    }
+
+    /// These slots are to be told of, or no longer.
+    pub(super) fn set_untold(&self, slots: &SlotSet, is: bool) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if is {
+            untold.add_all(slots);
+        } else {
+            untold.remove_all(slots);
+        }
+        self.is_untold.store(!untold.is_empty(), Ordering::Release);
+    }
+
+    /// Whether another node owns this identity now and is about to be told what is known of it.
+    pub fn is_untold(&self, identity: u64) -> bool {
+        self.is_untold.load(Ordering::Acquire) && {
+            let untold = self.untold.lock();
+            untold
+                .unwrap_or_else(PoisonError::into_inner)
+                .holds(identity)
+        }
+    }
+
+    /// Whose identities are whose, as it was published last.
+    pub(super) fn published(&self) -> Arc<Ownership> {
+        self.lock().published.clone()
     }
 
     /// What was told of lately.

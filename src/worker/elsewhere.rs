@@ -123,6 +123,10 @@ async fn by(
     mut exchange: Exchange<'_>,
     peer: Rc<Peer>,
 ) -> (Outcome, Next) {
+    let identity = request.ask.key.identity;
+    if let Some(peers) = worker.peers.as_ref().filter(|p| p.is_untold(identity)) {
+        Box::pin(peers.told(identity)).await;
+    }
     let (mut peer, mut broken) = (peer, 0);
     // Here and not within what is moved about: it is the largest part of a request's state.
     let mut head = None;
@@ -144,7 +148,6 @@ async fn by(
         if gone && let Some(peers) = &worker.peers {
             peers.failed(&peer);
         }
-        let identity = request.ask.key.identity;
         let owner = worker
             .peers
             .as_ref()
@@ -355,7 +358,10 @@ pub(super) async fn send_away(worker: &Worker, client: &mut Client) -> Next {
 }
 
 /// Sends a request back to the node that relayed it: another owns its identity now.
-pub(super) async fn send_back(worker: &Worker, client: &mut Client) -> Next {
+pub(super) async fn send_back(worker: &Worker, client: &mut Client, identity: u64) -> Next {
+    if let Some(peers) = &worker.peers {
+        peers.told(identity).await;
+    }
     say(worker, client, MOVED).await;
     Next::Linger
 }

@@ -39,6 +39,12 @@ const NODE_SILENCE_MAX: Duration = Duration::from_secs(3);
 /// grants by default, so that it is this side that closes.
 const NODE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a request of an identity that has changed hands waits for its new owner to be told: as a
+/// hand-over to a node that lives takes some milliseconds, one that takes longer will fail.
+const TELLING_MAX: Duration = Duration::from_millis(300);
+/// How often it is looked whether that has been done.
+const TELLING_LOOK: Duration = Duration::from_millis(5);
+
 /// One other node.
 pub(super) struct Peer {
     pub(super) node: Node,
@@ -160,6 +166,21 @@ impl Peers {
             waited.owner(identity) == Owner::Here && now.owner(identity) != Owner::Here
         });
         *waited = now;
+    }
+
+    /// Waits until the new owner of an identity that was this node's has been told what is known of it,
+    /// but no longer than that may take on a LAN.
+    pub(super) async fn told(&self, identity: u64) {
+        let until = clock::now() + TELLING_MAX;
+        let members = self.view.borrow().members().clone();
+        while members.is_untold(identity) && clock::now() < until {
+            monoio::time::sleep(TELLING_LOOK).await;
+        }
+    }
+
+    /// Whether [`Self::told`] would wait.
+    pub(super) fn is_untold(&self, identity: u64) -> bool {
+        self.view.borrow().members().is_untold(identity)
     }
 
     /// This node could not be reached: what it owns is others' from now on, or this one's.

@@ -327,7 +327,12 @@ async fn refused(
         NoPermit::Refused(refusal)
             if request.origin == Origin::Node && refusal.reason == Reason::Moved =>
         {
-            let next = Box::pin(elsewhere::send_back(worker, client)).await;
+            let next = Box::pin(elsewhere::send_back(
+                worker,
+                client,
+                request.ask.key.identity,
+            ))
+            .await;
             (Outcome::Unanswered, next)
         }
         // Taken there before it comes here.

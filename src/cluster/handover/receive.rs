@@ -11,7 +11,6 @@ use super::{PART_BYTES_MAX, STALL, Shared, TAKEN};
 use crate::clock;
 use crate::cluster::members::Moved;
 use crate::cluster::wire::{self, Body, HandOver, Ignored, Mac, Replays};
-use crate::places::Places;
 
 /// Hand-overs that are taken at once: as many nodes as can well leave together.
 const AT_ONCE_MAX: usize = 16;
@@ -80,7 +79,8 @@ struct Accept {
 
 impl Accept {
     fn run(self, listener: &TcpListener) {
-        let places = Places::new(AT_ONCE_MAX, None);
+        // Held once by each thread that takes one.
+        let places = Arc::new(());
         loop {
             let accepted = listener.accept();
             if self.ending.load(Ordering::SeqCst) {
@@ -95,9 +95,10 @@ impl Accept {
                 }
             };
             // Who finds none comes again.
-            let Ok(place) = places.take(from.ip()) else {
+            if Arc::strong_count(&places) > AT_ONCE_MAX {
                 continue;
-            };
+            }
+            let place = places.clone();
             let (shared, replays) = (self.shared.clone(), self.replays.clone());
             let take = move || {
                 let _place = place;

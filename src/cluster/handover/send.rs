@@ -71,6 +71,7 @@ impl Sender {
         let sent = self.queue.as_ref().map(|queue| queue.try_send(slots));
         if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
             Moved::count(&self.shared.members.moves.failed, 1);
+            self.shared.members.set_untold(&SlotSet::ALL, false);
         }
     }
 
@@ -160,6 +161,9 @@ impl Work {
         let stop_at = *self.stop_at.lock().unwrap_or_else(PoisonError::into_inner);
         // What came back to this node needs no telling.
         let mine = ownership.slots_of(ownership.me());
+        let members = &self.shared.members;
+        members.set_untold(&delivered, false);
+        members.set_untold(&mine, false);
         open.retain_mut(|lost| {
             lost.slots.remove_all(&delivered);
             lost.slots.remove_all(&mine);
@@ -168,7 +172,8 @@ impl Work {
             }
             let goes_on = now < lost.until.min(stop_at);
             if !goes_on {
-                Moved::count(&self.shared.members.moves.failed, 1);
+                Moved::count(&members.moves.failed, 1);
+                members.set_untold(&lost.slots, false);
                 tracing::warn!(
                     slots = lost.slots.len(),
                     "what is known of some identities could not be handed over"
