@@ -11,7 +11,8 @@
 //! after the other. A part is all that either side holds in memory.
 //!
 //! A part comes in the same envelope as a datagram ([`wire`](super::wire)), behind its length; with
-//! `CLUSTER_SECRET` it is sealed, without one it is taken from addresses of members alone. The
+//! `CLUSTER_SECRET` it is sealed, without one it is taken from addresses alone
+//! that are or were members'. The
 //! receiver confirms the last part with one byte. A hand-over that breaks off is cut anew and sent
 //! whole: what comes twice makes the receiver stricter for a moment, never laxer.
 

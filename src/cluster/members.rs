@@ -4,6 +4,7 @@
 //! load from a line that all cores share and hardly anybody writes) and then reads its own table. A
 //! change of members takes a lock, once for each worker.
 
+use std::collections::VecDeque;
 use std::net::UdpSocket;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +22,9 @@ use crate::route::slot::{SLOTS, SlotSet};
 /// Failed relays that wait to be heard of by the control thread: as many as there can be nodes.
 const SUSPECTS_MAX: usize = super::member::NODES_MAX;
 
+/// Members of now and before that are remembered: those of a cluster of which all were replaced once.
+const MET_MAX: usize = 2 * super::member::NODES_MAX;
+
 /// The cluster as all threads share it.
 pub struct Members {
     epoch: AtomicU64,
@@ -35,6 +39,8 @@ pub struct Members {
     suspected: Mutex<Vec<Node>>,
     /// Lost slots that their new owners have not been told of yet, and whether there are any.
     untold: Mutex<SlotSet>,
+    /// Nodes that are or were members, those seen first in front: one that leaves still hands over.
+    met: Mutex<VecDeque<SocketAddr>>,
     is_untold: AtomicBool,
     /// What changed hands.
     pub(super) moves: Moved,
@@ -107,6 +113,7 @@ impl Members {
             told: Mutex::default(),
             suspected: Mutex::default(),
             untold: Mutex::default(),
+            met: Mutex::default(),
             is_untold: AtomicBool::new(false),
             moves: Moved::default(),
             waker,
@@ -337,8 +344,28 @@ impl Members {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether this address is, or was, a member's.
+    pub(super) fn has_met(&self, addr: SocketAddr) -> bool {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.contains(&addr)
+    }
+
+    fn meet(&self, nodes: &[Node]) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in nodes {
+            if met.contains(&node.addr) {
+                continue;
+            }
+            if met.len() >= MET_MAX {
+                met.pop_front();
+            }
+            met.push_back(node.addr);
+        }
+    }
+
     /// From now on this is so; what was before.
     pub fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
+        self.meet(ownership.nodes());
         let current = Current::of(ownership);
         let before = std::mem::replace(&mut *self.lock(), current).published;
         // After the exchange: whoever sees the epoch finds what it stands for, or something newer.

@@ -192,10 +192,8 @@ impl Told {
         if message.probe != self.shared.probe {
             return Err(Ignored::Version);
         }
-        let is_member = ownership
-            .nodes()
-            .iter()
-            .any(|node| node.addr == message.from);
+        // One that leaves is no member any more when it says what it knew.
+        let is_member = self.shared.members.has_met(message.from);
         let is_theirs = message.from.ip() == from.to_canonical();
         if self.shared.secret.is_none() && !(is_member && is_theirs) {
             return Err(Ignored::Foreign);
