@@ -294,9 +294,9 @@ impl std::error::Error for Error {
 }
 
 /// Another's message, with line ends made blanks: an error is one line whoever wrote it.
-struct OneLine<'a>(&'a io::Error);
+struct OneLine<'a, E>(&'a E);
 
-impl fmt::Display for OneLine<'_> {
+impl<E: fmt::Display> fmt::Display for OneLine<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         for (at, line) in text.lines().enumerate() {

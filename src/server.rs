@@ -181,7 +181,12 @@ pub fn start_among(
             Options::of(&config),
             shares.forward,
         )?),
-        None => None,
+        None => {
+            if config.redis_addr.is_some() {
+                tracing::warn!("REDIS_ADDR is for the forward proxy, and FORWARD_PORT is not set");
+            }
+            None
+        }
     };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());

@@ -7,6 +7,9 @@
 //! | `PUT /forward/limits/api.example.com`, body `5` | gives a host its own; 0 takes it away |
 //! | `DELETE /forward/limits/api.example.com` | takes it away |
 //!
+//! With Redis, `connections` is of this proxy, `fleet` of all, for the hosts that this one names, and
+//! `redis` says how it stands and how many proxies there are.
+//!
 //! Only from this machine (a loopback address), whatever `ALLOW_FROM` says: whoever may scrape metrics
 //! need not be one who may open a host to a flood.
 
@@ -101,16 +104,24 @@ fn describe(limits: &Limits) -> String {
         .map(|(host, limit)| (host, limit.into()))
         .collect();
     let (named, others) = limits.tallies();
+    let fleet: serde_json::Map<_, _> = named
+        .iter()
+        .map(|(host, _)| (host.clone(), limits.active_connections(host).into()))
+        .collect();
     let connections: serde_json::Map<_, _> = named
         .into_iter()
         .map(|(host, tally)| (host, tally.active.into()))
         .chain([("other".to_owned(), others.active.into())])
         .collect();
-    serde_json::json!({
+    let mut all = serde_json::json!({
         "default": limits.default_max_connections(),
         "hosts": hosts,
         "connections": connections,
-    })
-    .to_string()
-        + "\n"
+    });
+    if let Some(counters) = limits.fleet() {
+        let (standing, proxies) = (counters.standing.as_str(), counters.fleet);
+        all["redis"] = serde_json::json!({ "standing": standing, "proxies": proxies });
+        all["fleet"] = fleet.into();
+    }
+    all.to_string() + "\n"
 }

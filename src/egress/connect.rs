@@ -49,6 +49,7 @@ pub(super) async fn connect(
         NoSlot::Full => ForwardRefusal::Full,
         NoSlot::WaitedTooLong => ForwardRefusal::WaitedTooLong,
         NoSlot::Bound => ForwardRefusal::Bound,
+        NoSlot::Shared => ForwardRefusal::Shared,
     })?;
     entry.touch(clock::now());
     let until = clock::now() + timeout.saturating_sub(looked_up);
@@ -95,7 +96,9 @@ async fn addresses(
             let late = Box::pin(monoio::time::sleep(timeout));
             match first(wait.word(), late).await {
                 First::Left(Word::Addresses(addresses)) => Ok(addresses),
-                First::Left(Word::Slot(_)) | First::Right(()) => Err(ForwardRefusal::Dns),
+                First::Left(Word::Slot(_) | Word::Place(_)) | First::Right(()) => {
+                    Err(ForwardRefusal::Dns)
+                }
             }
         }
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::common::Common;
 use super::hosts::credentials::Credentials;
 use super::hosts::reach::Reach;
 use super::hosts::slots::Slots;
 use super::lookup::Lookup;
 use super::post::Post;
 use super::proxy::Options;
+use super::shared::Fleet;
 use crate::config::{AllowFrom, forward};
 use crate::metrics::{Forward, ForwardRefusal};
 use crate::places::Places;
@@ -26,6 +28,8 @@ pub(super) struct Hub {
     pub(super) credentials: Option<Credentials>,
     /// Counts and lines of all hosts; see [`super::limits`].
     pub(super) slots: Mutex<Slots>,
+    /// What is shared with other proxies.
+    pub(super) common: Option<Common>,
     pub(super) lookup: Lookup,
     pub(super) places: Arc<Places>,
     /// One for each worker.
@@ -40,12 +44,18 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(options: Options, credentials: Option<Credentials>, places: usize) -> Self {
+    pub(super) fn new(
+        options: Options,
+        credentials: Option<Credentials>,
+        fleet: Option<Fleet>,
+        places: usize,
+    ) -> Self {
         let settings = options.settings;
         let caps = settings.host_limits.iter();
         let caps = caps.map(|(host, &cap)| (host.clone(), cap));
         Self {
             slots: Mutex::new(Slots::new(settings.max_connections, caps)),
+            common: fleet.map(Common::new),
             reach: Reach {
                 allow: settings.allow.clone(),
                 deny: settings.deny.clone(),
@@ -84,12 +94,7 @@ impl Hub {
     }
 
     pub(super) fn metrics_text(&self, out: &mut String) {
-        let (hosts, others) = self.with_slots(|slots| {
-            let (named, others) = slots.tallies();
-            let named = named.into_iter();
-            let named: Vec<_> = named.map(|(host, tally)| (host.clone(), tally)).collect();
-            (named, others)
-        });
+        let (hosts, others) = self.tallies();
         let named: Vec<_> = hosts
             .iter()
             .map(|(host, tally)| (host.as_str(), *tally))
@@ -99,6 +104,7 @@ impl Hub {
             others,
             clients: self.places.taken() as u64,
             refused: std::array::from_fn(|at| self.refused[at].load(Ordering::Relaxed)),
+            fleet: self.common.as_ref().map(|common| common.fleet.counters()),
         };
         forward.encode(out);
     }

@@ -6,14 +6,16 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::common::{self, Common};
 use super::hosts::HostKey;
 use super::hosts::slots::{Asked, Output, Slots, Ticket, TooManyCaps, Why};
 use super::hub::Hub;
 use super::post::{Address, Word};
 use super::worker::Worker;
 use crate::clock;
-use crate::metrics::HostTally;
+use crate::metrics::{FleetCounters, HostTally};
 
 /// The caps on connections to hosts, which can be changed at any time, from any thread.
 #[derive(Clone)]
@@ -99,22 +101,32 @@ impl Limits {
         caps.map(|(host, cap)| (host.to_string(), cap)).collect()
     }
 
-    /// Connections to a host now, those included that are being opened.
+    /// Connections to a host now, those included that are being opened. With caps shared through Redis
+    /// those of the whole fleet, as far as known: this proxy's now, and the others' when this one last
+    /// asked for a connection to that host; 0 if it has none and waits for none.
     pub fn active_connections(&self, host: &str) -> u32 {
-        HostKey::parse(host).map_or(0, |host| self.hub.slots().active(&host))
+        let Some(host) = HostKey::parse(host) else {
+            return 0;
+        };
+        match &self.hub.common {
+            Some(common) => common.fleet.active(&host),
+            None => self.hub.slots().active(&host),
+        }
     }
 
-    /// What each host that metrics name has had, and all others together.
+    /// What each host that metrics name has had, and all others together: of this proxy, also where
+    /// caps are shared.
     pub fn tallies(&self) -> (Vec<(String, HostTally)>, HostTally) {
-        let slots = self.hub.slots();
-        let (named, others) = slots.tallies();
+        let (named, others) = self.hub.tallies();
         let named = named.into_iter();
-        (
-            named
-                .map(|(host, tally)| (host.to_string(), tally))
-                .collect(),
-            others,
-        )
+        let named = named.map(|(host, tally)| (host.to_string(), tally));
+        (named.collect(), others)
+    }
+
+    /// How it stands with the other proxies; `None` if caps are not shared.
+    pub fn fleet(&self) -> Option<FleetCounters> {
+        let common = self.hub.common.as_ref();
+        common.map(|common| common.fleet.counters())
     }
 
     /// Everything that there is to be scraped, in Prometheus' text format.
@@ -153,12 +165,42 @@ impl Hub {
     }
 
     /// Ends waits whose time is over, whichever worker's they are, and says when to come back.
-    pub(super) fn expire_waits(&self) -> Option<clock::Instant> {
+    pub(super) fn expire_waits(self: &Arc<Self>) -> Option<clock::Instant> {
         let now = clock::now();
-        self.with_slots(|slots| {
+        let here = self.with_slots(|slots| {
             slots.expire(now);
             slots.next_deadline()
-        })
+        });
+        let common = self.common.as_ref();
+        let common = common.and_then(|common| common.tick(self, now));
+        here.into_iter().chain(common).min()
+    }
+
+    /// The cap that holds for a host; 0 for none.
+    pub(super) fn cap(&self, host: &HostKey) -> u32 {
+        self.slots().cap(host)
+    }
+
+    /// The numbers of each host that metrics name, and of all others together. Who has a slot here and
+    /// waits for a place of the fleet has no connection yet.
+    pub(super) fn tallies(&self) -> (Vec<(HostKey, HostTally)>, HostTally) {
+        let (mut named, mut others) = {
+            let slots = self.slots();
+            let (named, others) = slots.tallies();
+            let named = named.into_iter();
+            let named: Vec<_> = named.map(|(host, tally)| (host.clone(), tally)).collect();
+            (named, others)
+        };
+        if let Some(common) = &self.common {
+            let mut left = common.all_waiting();
+            for (host, tally) in &mut named {
+                let waiting = common.waiting(host);
+                left = left.saturating_sub(waiting);
+                tally.wait_instead(waiting);
+            }
+            others.wait_instead(left);
+        }
+        (named, others)
     }
 }
 
@@ -166,11 +208,11 @@ fn take_outputs(slots: &mut Slots) -> Vec<Output> {
     std::iter::from_fn(|| slots.poll_output()).collect()
 }
 
-fn to_ticket(address: Address) -> Ticket {
+pub(super) fn to_ticket(address: Address) -> Ticket {
     Ticket((address.worker as u64) << 32 | u64::from(address.wait))
 }
 
-fn of_ticket(ticket: Ticket) -> Address {
+pub(super) fn of_ticket(ticket: Ticket) -> Address {
     Address {
         worker: (ticket.0 >> 32) as usize,
         wait: ticket.0 as u32,
@@ -182,6 +224,8 @@ fn of_ticket(ticket: Ticket) -> Address {
 pub(super) struct Slot {
     hub: Arc<Hub>,
     host: HostKey,
+    /// It is a place of the fleet as well.
+    common: Cell<bool>,
     sent: Cell<u64>,
     received: Cell<u64>,
 }
@@ -195,6 +239,8 @@ pub(super) enum NoSlot {
     WaitedTooLong,
     /// Too many wait, or too many hosts have connections.
     Bound,
+    /// Nobody can say what the fleet has, and the policy says no.
+    Shared,
 }
 
 impl Slot {
@@ -202,6 +248,7 @@ impl Slot {
         Self {
             hub: hub.clone(),
             host: host.clone(),
+            common: Cell::new(false),
             sent: Cell::new(0),
             received: Cell::new(0),
         }
@@ -209,6 +256,16 @@ impl Slot {
 
     pub(super) fn host(&self) -> &HostKey {
         &self.host
+    }
+
+    /// It is a place of the fleet as well from now on, and goes back there, too.
+    pub(super) fn became_common(&self) {
+        self.common.set(true);
+    }
+
+    /// The fleet has no place for it.
+    pub(super) fn refused(&self) {
+        self.hub.with_slots(|slots| slots.refused(&self.host));
     }
 
     /// The host has accepted.
@@ -231,14 +288,24 @@ impl Slot {
         }
     }
 
-    /// Whether others want it.
+    /// Whether others want it, or may.
     pub(super) fn is_wanted(&self) -> bool {
-        self.hub.slots().is_full(&self.host)
+        let cap = self.hub.cap(&self.host);
+        let full_here = || self.hub.slots().is_full(&self.host);
+        let common = self.hub.common.as_ref();
+        let full = |common: &Common| common.fleet.active(&self.host) >= cap;
+        cap > 0 && (full_here() || common.is_some_and(full))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.common.get()
+            && let Some(common) = &self.hub.common
+        {
+            // Before the next one here has this slot, and asks.
+            common.give_back(&self.hub, &self.host);
+        }
         let (sent, received) = (self.sent.get(), self.received.get());
         self.hub.with_slots(|slots| {
             slots.moved(&self.host, sent, received);
@@ -247,11 +314,26 @@ impl Drop for Slot {
     }
 }
 
-/// Takes a slot of `host`, waiting in line for one as long as the settings say. May be dropped at any
-/// time: the place in line, or the slot, is then given back.
+/// Takes a slot of `host`, waiting in line for one as long as the settings say: of this proxy, then of
+/// the fleet if there is one. May be dropped at any time: the place in line, or the slot, is then given
+/// back.
 pub(super) async fn take(worker: &Rc<Worker>, host: &HostKey) -> Result<Slot, NoSlot> {
     let hub = &worker.hub;
     let patience = hub.settings.queue_timeout;
+    let until = patience.map(|patience| clock::now() + patience);
+    let slot = take_here(worker, host, patience).await?;
+    match &hub.common {
+        None => Ok(slot),
+        Some(common) => common::count(worker, common, slot, until).await,
+    }
+}
+
+async fn take_here(
+    worker: &Rc<Worker>,
+    host: &HostKey,
+    patience: Option<Duration>,
+) -> Result<Slot, NoSlot> {
+    let hub = &worker.hub;
     let late = {
         let (hub, host) = (hub.clone(), host.clone());
         move |word| {
@@ -289,7 +371,9 @@ pub(super) async fn take(worker: &Rc<Worker>, host: &HostKey) -> Result<Slot, No
             }
             match line.word().await {
                 Word::Slot(true) => Ok(Slot::new(hub, host)),
-                Word::Slot(false) | Word::Addresses(_) => Err(NoSlot::WaitedTooLong),
+                Word::Slot(false) | Word::Place(_) | Word::Addresses(_) => {
+                    Err(NoSlot::WaitedTooLong)
+                }
             }
         }
     }

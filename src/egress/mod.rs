@@ -5,6 +5,7 @@
 //! client ─▶ accept ─▶ head: who (credentials) and where to (destination)
 //!        ─▶ lookup: addresses, away from the workers; hosts::reach: may they be dialled?
 //!        ─▶ limits: a slot of the host: now | wait in line | refuse
+//!        ─▶ common: a place in the fleet, if caps are shared: now | wait in line | refuse
 //!        ─▶ dial: the addresses side by side (RFC 8305)
 //!        ─▶ tunnel: bytes both ways until both sides have ended │ exchange: one request, its answer
 //!        ─▶ the slot goes back, whatever ended it
@@ -19,6 +20,7 @@
 //! those that moved any.
 //!
 //! [`hosts`] is the pure part: the count and the line, the rules for addresses, the credentials.
+//! [`shared`] is what a fleet of proxies knows of each other through Redis.
 
 pub mod hosts;
 
@@ -26,6 +28,8 @@ pub mod hosts;
 mod accept;
 #[cfg(feature = "io")]
 mod client;
+#[cfg(feature = "io")]
+mod common;
 #[cfg(feature = "io")]
 mod connect;
 #[cfg(feature = "io")]

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
+use super::shared::line::Outcome;
+
 /// Whose wait it is: one of a worker's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Address {
@@ -21,6 +23,8 @@ pub(super) struct Address {
 pub(super) enum Word {
     /// Whether a slot was granted; otherwise the time is over.
     Slot(bool),
+    /// What the fleet says to that slot.
+    Place(Outcome),
     /// What a name stands for; none if that could not be found out.
     Addresses(Arc<[IpAddr]>),
 }

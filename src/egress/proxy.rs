@@ -12,9 +12,10 @@ use std::time::Duration;
 use super::hosts::credentials::{BadCredentials, Credentials};
 use super::hub::Hub;
 use super::limits::Limits;
+use super::shared::{Fleet, FleetError};
 use super::{lookup, worker};
 use crate::clock;
-use crate::config::{AllowFrom, Config, IoDriver, bounds, forward};
+use crate::config::{AllowFrom, Config, IoDriver, RedisSettings, bounds, forward};
 use crate::error::StartError;
 use crate::io::descriptors;
 use crate::io::listen;
@@ -38,6 +39,8 @@ pub struct Options {
     pub workers: usize,
     /// What they wait for the kernel with.
     pub io_driver: IoDriver,
+    /// Where its caps are shared with other proxies; `None` if they are its own.
+    pub redis: Option<RedisSettings>,
 }
 
 impl Options {
@@ -52,6 +55,7 @@ impl Options {
             client_idle_timeout: config.client_idle_timeout,
             workers: config.worker_count(cores),
             io_driver: config.io_driver,
+            redis: config.redis(),
         }
     }
 }
@@ -87,7 +91,8 @@ impl ForwardProxy {
     ///
     /// # Errors
     /// The port is in use or not ours, the file of credentials cannot be used, the I/O driver that was
-    /// asked for is refused, a thread cannot be started. Nothing is left running.
+    /// asked for is refused, a thread cannot be started, Redis refuses its use. Nothing is left running.
+    /// A Redis that cannot be reached is no error.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let limit = descriptors::limit().unwrap_or(u64::MAX);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -114,7 +119,9 @@ impl ForwardProxy {
             .map_or(Ok(address), std::net::TcpListener::local_addr)
             .map_err(not_listening)?;
         let places = options.settings.max_clients.min(clients_max);
-        let hub = Arc::new(Hub::new(options, credentials, places));
+        // After the port: it shows that no other proxy, whose this Redis is, runs here.
+        let fleet = options.redis.as_ref().map(start_fleet).transpose()?;
+        let hub = Arc::new(Hub::new(options, credentials, fleet, places));
         let mut proxy = Self {
             hub,
             addr,
@@ -217,12 +224,24 @@ impl ForwardProxy {
                 tracing::error!("a worker of the forward proxy panicked");
             }
         }
+        // Now that nothing is open any more.
+        if let Some(common) = &self.hub.common {
+            let patience = until.saturating_duration_since(clock::now()).max(FAREWELL);
+            if !common.fleet.stop(patience) {
+                tracing::warn!(
+                    "Redis does not answer; what this proxy had there runs out by itself"
+                );
+            }
+        }
         self.hub.cut.load(Ordering::SeqCst) == 0
     }
 }
 
 /// How often it is looked whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// What Redis has at the least to forget this proxy: twice what it has to answer by default.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Drop for ForwardProxy {
     fn drop(&mut self) {
@@ -231,6 +250,16 @@ impl Drop for ForwardProxy {
             self.finish(Duration::ZERO);
         }
     }
+}
+
+fn start_fleet(settings: &RedisSettings) -> Result<Fleet, StartError> {
+    Fleet::start(settings).map_err(|error| match error {
+        FleetError::Redis { address, source } => StartError::Redis {
+            address,
+            source: Box::new(source),
+        },
+        FleetError::Thread(error) => StartError::Thread(error),
+    })
 }
 
 fn read_credentials(path: &Path) -> Result<Credentials, StartError> {

@@ -100,6 +100,14 @@ pub enum StartError {
         /// The first wrong line, from 1; `None` if the file names nobody.
         line: Option<usize>,
     },
+    /// Redis answers, but not in a way that will ever do: password, rights, database, a cluster. Exit
+    /// status 2.
+    Redis {
+        /// `REDIS_ADDR`.
+        address: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// `UPSTREAM_URL` names a host that TLS cannot check a certificate for. Exit status 2.
     UpstreamName {
         /// The host.
@@ -133,6 +141,7 @@ impl StartError {
             | Self::KeyMismatch { .. }
             | Self::StateFile { .. }
             | Self::Credentials { .. }
+            | Self::Redis { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::RingRefused(_)
@@ -243,6 +252,13 @@ impl fmt::Display for StartError {
                     "FORWARD_CREDENTIALS_FILE: {path:?} names nobody; user:password on each line is expected"
                 ),
             },
+            Self::Redis { address, source } => {
+                write!(
+                    f,
+                    "REDIS_ADDR: {address} cannot be used: {}",
+                    OneLine(source)
+                )
+            }
             Self::UpstreamName { host } => {
                 write!(
                     f,
@@ -273,6 +289,7 @@ impl std::error::Error for StartError {
             | Self::RingRefused(source)
             | Self::Thread(source)
             | Self::System { source, .. } => Some(source),
+            Self::Redis { source, .. } => Some(&**source),
             Self::BindInUse { .. }
             | Self::NoCertificate { .. }
             | Self::CertificateMalformed { .. }

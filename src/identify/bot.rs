@@ -85,6 +85,15 @@ impl Bot {
         self.next
     }
 
+    /// When one of those who wait goes, or gives up.
+    pub(super) fn place_free_at(&self, now: Instant) -> Instant {
+        let patience = self.patience.first().map_or(Instant::FAR, |first| first.0);
+        if self.budget.remaining == 0 && self.budget.held_until.is_none() {
+            return self.budget.reset_at.min(patience);
+        }
+        self.next.unwrap_or(now)
+    }
+
     /// Whether it can be forgotten without anybody going too early.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.lines.is_empty()
@@ -127,11 +136,19 @@ impl Bot {
         };
         self.lines.insert(place, waiter);
         if let Some(max_wait) = ask.max_wait {
-            let at = self.foretell(now, place);
+            // What is being read decides: until then nobody's wait is known, see `review`.
+            let at = match self.budget.held_until {
+                Some(_) => now,
+                None => self.foretell(now, place),
+            };
             let wait = at.saturating_duration_since(now);
             // Whoever waits for nothing but its round goes at once.
             if wait > max_wait + GATHER {
                 self.lines.remove(&place);
+                // Or it would never be, if nobody wants to wait until the reset.
+                if self.budget.wants_reading(now, self.has_token) {
+                    out.push_back(Output::Fetch(ask.bot));
+                }
                 return Err(Refusal {
                     reason: Reason::TooLong,
                     retry_after: wait,
@@ -219,20 +236,18 @@ impl Bot {
         self.retake();
     }
 
-    pub(super) fn failed(&mut self, _now: Instant) {
+    pub(super) fn failed(&mut self) {
         self.budget.failed();
     }
 
-    /// Refuses those who would now wait longer than they accept; how many.
-    pub(super) fn review(&mut self, now: Instant, id: u64, out: &mut VecDeque<Output>) -> usize {
+    /// Refuses those who would now wait longer than they accept.
+    pub(super) fn review(&mut self, now: Instant, id: u64, out: &mut VecDeque<Output>) {
         if self.patience.is_empty() {
-            return 0;
+            return;
         }
-        let late = self.too_late(now);
-        for &(place, at) in &late {
+        for (place, at) in self.too_late(now) {
             self.refuse(now, id, place, at, out);
         }
-        late.len()
     }
 
     fn refuse(
@@ -263,7 +278,11 @@ impl Bot {
     /// Does what is due: lets go who may, refuses whose patience is at its end.
     pub(super) fn turn(&mut self, now: Instant, id: u64, out: &mut VecDeque<Output>) {
         if !self.lines.is_empty() {
+            let was_held = self.budget.held_until.is_some();
             self.budget_turn(now, id, out);
+            if was_held && self.budget.held_until.is_none() {
+                self.review(now, id, out);
+            }
             self.release(now, id, out);
         }
         while let Some(&(until, seq, key)) = self.patience.first()
@@ -291,8 +310,13 @@ impl Bot {
                 due.truncate(left);
                 due.sort_unstable();
             }
+            let goes = !due.is_empty();
             for place in due {
                 self.let_go(now, id, place, out);
+            }
+            if goes && self.budget.remaining == 0 {
+                // Those who came later and whose keys were free took what was meant for others.
+                self.review(now, id, out);
             }
         }
         if self.budget.wants_reading(now, self.has_token) {

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use super::SPACING;
 use super::bot::{Bot, Waiter};
 use super::budget::Budget;
+use super::lanes::Lanes;
 use crate::clock::Instant;
 
 /// What becomes of somebody in the course of a walk through the lines.
@@ -14,8 +15,6 @@ enum Step {
     Goes,
     /// Out of the line: it costs nothing.
     Leaves,
-    /// The rest is of no interest.
-    End,
 }
 
 impl Bot {
@@ -25,15 +24,7 @@ impl Bot {
         if self.waiting() <= left {
             return self.by_key_alone(now, place);
         }
-        let mut found = Instant::FAR;
-        self.walk(now, |at_place, _, at| {
-            if at_place == place {
-                found = at;
-                return Step::End;
-            }
-            Step::Goes
-        });
-        found
+        Lanes::new(self, now).foretell(place.1, &self.budget)
     }
 
     /// The same where the budget suffices for all who wait.
@@ -79,7 +70,6 @@ impl Bot {
             let place = (key, seq);
             let step = each(place, &self.lines[&place], at);
             let next = match step {
-                Step::End => return,
                 Step::Leaves => due,
                 Step::Goes => {
                     left -= 1;

@@ -19,13 +19,14 @@
 //! a `max_concurrency` of 1 and 1,000 starts a day. So it does for who asks without a token.
 //!
 //! **Cost.** Some 60 bytes for each shard that waits. Asking and leaving cost a look-up in a tree; a
-//! round costs one for each key that somebody waits in. A wait is foretold without a walk through the
-//! line unless the day's budget may end before it.
+//! round costs one for each key that somebody waits in. Foretelling a wait, which `max_wait` takes, costs a
+//! pass over the key's line, and over all lines where the day's budget may end before (`lanes`).
 
 mod bot;
 mod budget;
 mod forecast;
 mod keep;
+mod lanes;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -254,7 +255,7 @@ impl Queues {
         let new = || Bot::new(closed_until);
         let bot = self.bots.entry(ask.bot).or_insert_with(new);
         if bot.waiting() >= per_bot_max {
-            let next = bot.next().unwrap_or(now);
+            let next = bot.place_free_at(now);
             return Err(refusal(Reason::BotFull, now, next));
         }
         let ticket = Ticket {
@@ -304,16 +305,15 @@ impl Queues {
     pub fn told(&mut self, now: Instant, bot: u64, limits: &Limits) {
         if let Some(known) = self.bots.get_mut(&bot) {
             known.told(now, limits);
-            self.waiting -= known.review(now, bot, &mut self.out);
-            self.turn(now, bot);
+            self.reviewed(now, bot);
         }
     }
 
     /// `/gateway/bot` cannot be had.
     pub fn failed(&mut self, now: Instant, bot: u64) {
         if let Some(known) = self.bots.get_mut(&bot) {
-            known.failed(now);
-            self.turn(now, bot);
+            known.failed();
+            self.reviewed(now, bot);
         }
     }
 
@@ -379,6 +379,16 @@ impl Queues {
                 Ok(())
             }
             None => Err(refusal(Reason::BotsFull, now, now + SPACING)),
+        }
+    }
+
+    /// What is known of a bot has changed, and with it how long its shards wait.
+    fn reviewed(&mut self, now: Instant, id: u64) {
+        if let Some(bot) = self.bots.get_mut(&id) {
+            let before = bot.waiting();
+            bot.review(now, id, &mut self.out);
+            self.waiting -= before - bot.waiting();
+            self.turn(now, id);
         }
     }
 

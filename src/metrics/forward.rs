@@ -11,9 +11,12 @@
 //! | `weir_forward_clients` (connections to the forward proxy) | |
 //! | `weir_forward_refused_total` (whatever was not served) | `reason` |
 //!
+//! With Redis, also what [`FleetCounters`] says; the table above is of this proxy alone all the same.
+//!
 //! Hosts are the sender's to choose, so only so many are named; the others are `other` together.
 
 use super::OTHER;
+use super::fleet::FleetCounters;
 use super::text::{Family, Kind};
 
 /// What one host has had.
@@ -36,6 +39,13 @@ pub struct HostTally {
 }
 
 impl HostTally {
+    /// So many of those that were taken for connections wait for one.
+    pub fn wait_instead(&mut self, count: u64) {
+        let count = count.min(self.active);
+        self.active -= count;
+        self.waiting += count;
+    }
+
     /// Adds another host's.
     pub fn add(&mut self, other: &Self) {
         self.active += other.active;
@@ -132,6 +142,8 @@ pub struct Forward<'a> {
     pub clients: u64,
     /// How often, by [`ForwardRefusal::ALL`].
     pub refused: [u64; ForwardRefusal::ALL.len()],
+    /// Of the fleet, if caps are shared.
+    pub fleet: Option<FleetCounters>,
 }
 
 impl Forward<'_> {
@@ -198,6 +210,9 @@ impl Forward<'_> {
         for (reason, count) in ForwardRefusal::ALL.iter().zip(self.refused) {
             refused.sample(out, "", &[("reason", reason.as_str())], count);
         }
+        if let Some(fleet) = &self.fleet {
+            fleet.encode(out);
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (&str, HostTally)> {
@@ -209,6 +224,7 @@ impl Forward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Standing;
 
     #[test]
     fn hosts_are_named_and_the_rest_is_other() {
@@ -225,6 +241,13 @@ mod tests {
             others: tally(1),
             clients: 5,
             refused,
+            fleet: Some(FleetCounters {
+                full: 4,
+                standing: Standing::Shared,
+                fleet: 3,
+                foreign: 1,
+                ..FleetCounters::default()
+            }),
         };
         forward.encode(&mut out);
         for line in [
@@ -235,6 +258,11 @@ mod tests {
             "weir_forward_clients 5",
             "weir_forward_refused_total{reason=\"forbidden\"} 3",
             "weir_forward_refused_total{reason=\"draining\"} 0",
+            "weir_forward_redis_asks_total{outcome=\"full\"} 4",
+            "weir_forward_redis_standing{standing=\"shared\"} 1",
+            "weir_forward_redis_standing{standing=\"away\"} 0",
+            "weir_forward_redis_proxies{kind=\"weir\"} 2",
+            "weir_forward_redis_proxies{kind=\"dprl\"} 1",
         ] {
             assert!(out.lines().any(|found| found == line), "{line}\n{out}");
         }

@@ -25,6 +25,7 @@
 
 mod cluster;
 mod counters;
+mod fleet;
 mod forward;
 mod gauge;
 mod relay;
@@ -35,6 +36,7 @@ mod tls;
 
 pub use cluster::Cluster;
 pub use counters::{Counters, Refusal, Scope};
+pub use fleet::{FleetCounters, Standing};
 pub use forward::{Forward, ForwardRefusal, HostTally};
 pub use gauge::{OPEN_SERIES_MAX, OpenSlot};
 pub use relay::Relay;

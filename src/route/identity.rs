@@ -47,7 +47,7 @@ impl fmt::Debug for Identity<'_> {
     }
 }
 
-impl Identity<'_> {
+impl<'a> Identity<'a> {
     /// Whom the metrics call the sender: the bot's user id, `Bearer`, `NoAuth` or `Unknown`.
     pub fn client(&self) -> Client {
         match self.kind {
@@ -56,6 +56,16 @@ impl Identity<'_> {
             Kind::None => Client::NoAuth,
             Kind::Bot { user_id: None } | Kind::Other => Client::Unknown,
         }
+    }
+
+    /// A bot's token without its scheme, the same however the header spells it; `None` for others.
+    pub fn bot_token(&self) -> Option<&'a [u8]> {
+        let Kind::Bot { .. } = self.kind else {
+            return None;
+        };
+        let scheme_end = self.secret.iter().position(u8::is_ascii_whitespace);
+        let token = scheme_end.map_or(self.secret, |end| &self.secret[end..]);
+        Some(token.trim_ascii_start())
     }
 }
 
@@ -195,6 +205,17 @@ mod tests {
             ),
         ] {
             assert_eq!(kind(header), expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_bots_token_is_the_same_however_it_is_spelled() {
+        let token = |header: &'static str| parse(Some(header.as_bytes())).bot_token();
+        for header in ["Bot Mw.a.b", " bot \t Mw.a.b ", "Mw.a.b"] {
+            assert_eq!(token(header), Some(&b"Mw.a.b"[..]), "{header}");
+        }
+        for header in ["", "Bearer Mw.a.b", "Bot", "Basic abc"] {
+            assert_eq!(token(header), None, "{header}");
         }
     }
 

@@ -15,7 +15,6 @@ mod memory;
 mod operator;
 mod requests;
 mod rules;
-mod target;
 mod tunnels;
 
 use std::io::{Read, Write};
@@ -23,6 +22,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use support::http::{Answer, Client};
+use support::target;
 use weir::ForwardProxy;
 use weir::config::IoDriver;
 use weir::egress::Options;

@@ -79,6 +79,7 @@ fn a_gateway_that_cannot_be_asked_blocks_nobody_and_a_warning_says_so() {
     let log = weir.log_lines().join("\n");
     let warned = log.contains("WARN") && log.contains("/gateway/bot tells nothing of a bot");
     assert!(warned, "{log}");
+    assert!(log.contains("203039963636301824"), "which bot: {log}");
     let secret = TOKEN.rsplit('.').next().unwrap();
     assert!(!log.contains(secret), "{log}");
 }
@@ -173,4 +174,21 @@ fn a_restart_forgets_neither_the_last_start_nor_the_budget() {
     assert_eq!(sum(&text, "weir_identify_budget_remaining"), 498.0);
     drop((weir, mock));
     std::fs::remove_file(state).unwrap();
+}
+
+#[test]
+fn however_a_token_is_spelled_it_is_one_bot() {
+    let stage = Stage::start(1);
+    let token = TOKEN.strip_prefix("Bot ").unwrap();
+    let began = Instant::now();
+    for (nth, spelled) in [TOKEN, token].into_iter().enumerate() {
+        let mut client = Client::connect(stage.queue());
+        client.send(format!(
+            "GET /?shard=0 HTTP/1.1\r\nHost: q\r\nAuthorization: {spelled}\r\n\r\n"
+        ));
+        assert_free(&client.answer(false));
+        let spaced = Duration::from_secs(5) * nth as u32;
+        assert!(began.elapsed() >= spaced, "{nth}: {:?}", began.elapsed());
+    }
+    assert_eq!(stage.mock.arrivals("/gateway/bot").len(), 1);
 }

@@ -7,9 +7,13 @@
 
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod away;
 mod dprl;
+mod forward;
 mod processes;
+mod programs;
 mod repair;
 mod stage;

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod http;
 pub mod program;
 pub mod queue;
+pub mod target;
 pub mod tls;
 pub mod upstream;
 pub mod vectors;

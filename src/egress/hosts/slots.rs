@@ -184,6 +184,13 @@ impl Slots {
         }
     }
 
+    /// Counts a slot that is of no use, since other proxies have all connections that there may be.
+    pub fn refused(&mut self, host: &HostKey) {
+        if let Some(entry) = self.hosts.get_mut(host) {
+            entry.tally.refused += 1;
+        }
+    }
+
     /// Counts bytes of the connections that a host has.
     pub fn moved(&mut self, host: &HostKey, sent: u64, received: u64) {
         if let Some(entry) = self.hosts.get_mut(host) {

@@ -28,8 +28,8 @@ use std::time::Duration;
 use crate::clock::Instant;
 use crate::config::RedisFail;
 use crate::egress::hosts::HostKey;
+use crate::metrics::{FleetCounters as Counters, Standing};
 
-use super::counters::{Counters, Standing};
 use super::keys;
 use super::share;
 

@@ -12,9 +12,9 @@ use redis::{Cmd, Value};
 
 use crate::clock::{self, Instant};
 use crate::config::{RedisFail, RedisSettings};
+use crate::metrics::Standing;
 
 use super::book::{Book, Op};
-use super::counters::Standing;
 use super::fleet::{Asker, Shared};
 use super::link::{Link, LinkError, Round};
 use super::script::{self, Times, Written};

@@ -12,9 +12,9 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::RedisSettings;
 use crate::egress::hosts::HostKey;
+use crate::metrics::FleetCounters as Counters;
 
 use super::book::{Book, Rules, Verdict};
-use super::counters::Counters;
 use super::driver::{self, Driver};
 use super::keys;
 use super::link::LinkError;

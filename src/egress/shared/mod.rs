@@ -8,7 +8,8 @@
 //! # How
 //! `book` is the pure half: what is open here, what Redis was told, who waits. `driver` is a thread
 //! that carries the book's writes to Redis over a `link` and its answers back; `script` is what Redis
-//! does. Workers only ever touch the book, behind a lock that is never held over IO.
+//! does. Workers only ever touch the book, behind a lock that is never held over IO. `line` has those
+//! who wait for a place that is taken.
 //!
 //! dprl asks `KEYS` for its pattern at each connection, and Redis then walks through all its keys. Here
 //! an index (`weir:forward:workers`) names the fleet's workers, and only their counters are read. A
@@ -33,12 +34,12 @@
 )]
 
 mod book;
-mod counters;
 #[cfg(feature = "io")]
 mod driver;
 #[cfg(feature = "io")]
 mod fleet;
 mod keys;
+pub(super) mod line;
 #[cfg(feature = "io")]
 mod link;
 #[cfg(feature = "io")]
@@ -46,8 +47,9 @@ mod script;
 mod share;
 
 pub use book::Verdict;
-pub use counters::{Counters, Standing};
 #[cfg(feature = "io")]
 pub use fleet::{Fleet, FleetError};
 #[cfg(feature = "io")]
 pub use link::LinkError;
+
+pub use crate::metrics::{FleetCounters as Counters, Standing};

@@ -344,17 +344,23 @@ async fn discard(
 fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
     let config = &worker.process.config;
     let own = identity::parse(outline.authorization);
-    let (sender, secret) = match (own.kind, &config.discord_token) {
-        (Kind::None, Some(token)) => {
-            let token = token.authorization();
-            (identity::parse(Some(token)), Some(token))
-        }
-        _ => (own, outline.authorization),
+    let sender = match (own.kind, &config.discord_token) {
+        (Kind::None, Some(token)) => identity::parse(Some(token.authorization())),
+        _ => own,
     };
+    // The shard IDENTIFYs with the token alone: spelled in two ways, it is one bot all the same, and
+    // Discord answers one of the spellings only.
+    let spelled = sender
+        .bot_token()
+        .map(|token| [&b"Bot "[..], token].concat());
+    let sender = spelled
+        .as_deref()
+        .map_or(sender, |spelled| identity::parse(Some(spelled)));
     let keys = &worker.process.keys;
     let bot = keys.identity_key(&PathIdentity::Authorization, &sender);
-    let is_bot = matches!(sender.kind, Kind::Bot { .. });
-    let token = secret.filter(|secret| is_bot && secret.len() <= AUTHORIZATION_BYTES_MAX);
+    let token = spelled
+        .as_deref()
+        .filter(|spelled| spelled.len() <= AUTHORIZATION_BYTES_MAX);
     let (shard, max_wait) = query(outline.target);
     if shard.is_none()
         && token.is_some()

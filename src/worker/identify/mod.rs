@@ -32,6 +32,7 @@ use crate::http1::{Reply, Scope};
 use crate::identify::{Ask, Output, Queues, Reason, Refusal, Ticket};
 use crate::io::Seldom;
 use crate::io::guard::undivided;
+use crate::route::identity;
 
 /// The longest `Authorization` that is kept while its shards wait, for asking `/gateway/bot` again: a
 /// bot's has some 80 bytes. For a longer one nothing is asked.
@@ -175,7 +176,9 @@ fn fetch(worker: &Rc<Worker>, door: &Door, bot: u64) {
             }
             Err(why) => {
                 if let Some(unsaid) = door.unknown.happened(now) {
+                    let client = identity::parse(token.as_deref()).client();
                     tracing::warn!(
+                        %client,
                         %why,
                         unsaid,
                         "/gateway/bot tells nothing of a bot: what was known of it holds on, at first \

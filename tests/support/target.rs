@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A server on a loopback address.
-pub(super) struct Target {
-    pub(super) addr: SocketAddr,
+pub struct Target {
+    pub addr: SocketAddr,
     counts: Arc<Counts>,
 }
 
@@ -22,7 +22,7 @@ struct Counts {
 
 impl Target {
     /// Sends back what it is sent, until its client ends.
-    pub(super) fn echo() -> Self {
+    pub fn echo() -> Self {
         Self::serving(|mut stream| {
             let mut bytes = [0; 16 * 1024];
             while let Ok(count @ 1..) = stream.read(&mut bytes) {
@@ -34,7 +34,7 @@ impl Target {
     }
 
     /// Says one thing after a while, and ends.
-    pub(super) fn brief(pause: Duration) -> Self {
+    pub fn brief(pause: Duration) -> Self {
         Self::serving(move |mut stream| {
             thread::sleep(pause);
             let _ = stream.write_all(b"hello");
@@ -42,7 +42,7 @@ impl Target {
     }
 
     /// Answers each head with its own length and first line, after a while, and goes on.
-    pub(super) fn http(pause: Duration) -> Self {
+    pub fn http(pause: Duration) -> Self {
         Self::serving(move |mut stream| {
             let mut seen = Vec::new();
             let mut bytes = [0; 4096];
@@ -79,7 +79,7 @@ impl Target {
     }
 
     /// Serves each connection on a thread of its own.
-    pub(super) fn serving(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+    pub fn serving(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
         let counts = Arc::new(Counts::default());
@@ -102,21 +102,21 @@ impl Target {
         Self { addr, counts }
     }
 
-    pub(super) fn now(&self) -> usize {
+    pub fn now(&self) -> usize {
         self.counts.now.load(Ordering::SeqCst)
     }
 
-    pub(super) fn most(&self) -> usize {
+    pub fn most(&self) -> usize {
         self.counts.most.load(Ordering::SeqCst)
     }
 
-    pub(super) fn ever(&self) -> usize {
+    pub fn ever(&self) -> usize {
         self.counts.ever.load(Ordering::SeqCst)
     }
 }
 
 /// Waits until something is so.
-pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < until, "not in time: {what}");
