@@ -141,6 +141,9 @@ impl Process {
         text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
+        if let Some(members) = &self.cluster {
+            members.counts().encode(&mut text);
+        }
         if self.config.gateway_queue_port.is_some() {
             let queues = self.identify.lock();
             let census = queues.unwrap_or_else(PoisonError::into_inner).census();

@@ -235,7 +235,8 @@ pub fn start_among(
         None => None,
     };
     if let Some(cluster) = &mut cluster {
-        cluster.start(&process.config, proxy_addr, &process.mesh)?;
+        let probe = process.keys.probe();
+        cluster.start(&process.config, proxy_addr, &process.mesh, probe)?;
         // Before anybody is served: what others serve is theirs.
         cluster.members().wait_for_others(FIND_OTHERS);
     }
@@ -439,7 +440,10 @@ impl Handle {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
         self.admin = None;
-        self.cluster = None;
+        if let Some(mut cluster) = self.cluster.take() {
+            // Nothing of what was learned is lost as long as there is time.
+            cluster.end(until);
+        }
         // Now that nothing is sent any more.
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();

@@ -2,17 +2,22 @@
 
 mod support;
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::{self, MockConfig, MockHandle};
+use support::cluster::token;
 use support::config;
+use support::http::Client;
 use support::program::Program;
 use weir::Handle;
 use weir::cluster::owner::Owner;
 use weir::config::ClusterSecret;
 
+/// Tests that were given a port.
+static PORTS_TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// What is promised of a node that dies.
 const DETECTED_WITHIN: Duration = Duration::from_secs(2);
 /// What has no promise but is not to take for ever.
@@ -22,16 +27,18 @@ fn mock() -> MockHandle {
     mock::start(MockConfig::default()).expect("the mock starts")
 }
 
-/// A UDP port that is free on all three addresses, as far as can be known.
+/// A port that is free for datagrams and streams on all three addresses, as far as can be known. Not
+/// one of those that the system gives out by itself.
 fn free_port() -> u16 {
-    loop {
-        let first = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let port = first.local_addr().expect("an address").port();
-        let others = ["127.0.0.2", "127.0.0.3"].map(|ip| UdpSocket::bind((ip, port)));
-        if others.iter().all(Result::is_ok) {
-            return port;
-        }
-    }
+    let mut ports = (0..10_000).map(|n| 20_000 + ((std::process::id() + n * 7) % 10_000) as u16);
+    let is_free = |port: &u16| {
+        ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().all(|ip| {
+            UdpSocket::bind((*ip, *port)).is_ok() && TcpListener::bind((*ip, *port)).is_ok()
+        })
+    };
+    let taken = PORTS_TAKEN.fetch_add(1, Ordering::Relaxed);
+    ports.nth(37 * taken).expect("a few tests");
+    ports.find(is_free).expect("a port")
 }
 
 fn program(mock: &MockHandle, ip: &str, port: u16, more: &[(&str, &str)]) -> Program {
@@ -119,6 +126,10 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
         assert!(Instant::now() < until, "{what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn counts(weir: &Handle) -> weir::metrics::Cluster {
+    weir.members().expect("a cluster").counts()
 }
 
 fn nodes(weir: &Handle) -> usize {
@@ -226,4 +237,140 @@ fn garbage_does_not_end_a_nodes_part_in_the_cluster() {
         .sum();
     // Of a flood, what the kernel had room for.
     assert!(ignored > 20, "{ignored}");
+}
+
+#[test]
+fn a_node_that_ends_hands_over_what_it_knows_and_who_waits() {
+    let (mock, port) = (mock(), free_port());
+    let members = "127.0.0.1,127.0.0.2";
+    let among = |config: &mut weir::Config| {
+        let peers = members.split(',').map(|ip| ip.parse().expect("a peer"));
+        config.cluster_members = peers.collect();
+    };
+    let leaves = node(&mock, "127.0.0.1", port, among);
+    let stays = node(&mock, "127.0.0.2", port, among);
+    wait_until("both see both", || {
+        nodes(&leaves) == 2 && nodes(&stays) == 2
+    });
+    let ownership = leaves.members().expect("a cluster").ownership();
+    let token = token(ownership.nodes(), ownership.me(), None, 0);
+    let post = move |addr, number: u32| {
+        let body = format!(r#"{{"content":"id:{number}"}}"#);
+        let request = format!(
+            "POST /api/v10/channels/203039963636301824/messages HTTP/1.1\r\nHost: x\r\n\
+             Authorization: {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Client::connect(addr).ask(&request)
+    };
+    // One more in each second after these.
+    for number in 0..5 {
+        assert_eq!(post(stays.proxy_addr(), number).status, 200);
+    }
+    let waiting: Vec<_> = [leaves.proxy_addr(), stays.proxy_addr()]
+        .into_iter()
+        .enumerate()
+        .map(|(index, addr)| {
+            let post = post.clone();
+            thread::spawn(move || post(addr, 10 + u32::try_from(index).expect("small")))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let before = counts(&stays);
+    let began = Instant::now();
+    // The client that came in here waits on, at the other node.
+    assert!(leaves.shutdown(PATIENCE));
+    for client in waiting {
+        let answer = client.join().expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert!(began.elapsed() > Duration::from_secs(1), "the limit holds");
+    let (oracle, after) = (mock.oracle(), counts(&stays));
+    assert_eq!(oracle.violations, 0, "{oracle:?}");
+    assert_eq!(oracle.once.repeated_unsafe, 0);
+    assert_eq!(
+        (after.received, after.members),
+        (before.received + 1, 1),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn who_waits_at_a_node_that_ends_does_not_keep_it() {
+    let (mock, port) = (mock(), free_port());
+    let among = |config: &mut weir::Config| {
+        config.cluster_members = vec!["127.0.0.2".parse().expect("a peer")];
+    };
+    let leaves = node(&mock, "127.0.0.1", port, among);
+    let stays = node(&mock, "127.0.0.2", port, |config| {
+        config.cluster_members = vec!["127.0.0.1".parse().expect("a peer")];
+    });
+    wait_until("both see both", || {
+        nodes(&leaves) == 2 && nodes(&stays) == 2
+    });
+    let ownership = leaves.members().expect("a cluster").ownership();
+    let token = token(ownership.nodes(), ownership.me(), None, 0);
+    let ask = move |addr, method: &str, tail: &str| {
+        let request = format!(
+            "{method} /api/v10/channels/203039963636301824{tail} HTTP/1.1\r\nHost: x\r\n\
+             Authorization: {token}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        Client::connect(addr).ask(&request)
+    };
+    for _ in 0..5 {
+        assert_eq!(ask(stays.proxy_addr(), "POST", "/messages").status, 200);
+    }
+    let addr = stays.proxy_addr();
+    let waiting: Vec<_> = (0..6)
+        .map(|_| {
+            let ask = ask.clone();
+            thread::spawn(move || ask(addr, "POST", "/messages"))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    assert!(leaves.shutdown(PATIENCE));
+    // The last of them has its turn in more than five seconds.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    for client in waiting {
+        assert_eq!(client.join().expect("an answer").status, 200);
+    }
+    assert_eq!(mock.oracle().violations, 0);
+}
+
+#[test]
+fn the_metrics_port_shows_members_and_nothing_secret() {
+    let (mock, port) = (mock(), free_port());
+    let secret = "nobody is to see this";
+    let start = |ip, other: &str| {
+        node(&mock, ip, port, |config| {
+            config.cluster_members = vec![other.parse().expect("a peer")];
+            config.cluster_secret = ClusterSecret::new(secret);
+        })
+    };
+    let (first, second) = (
+        start("127.0.0.1", "127.0.0.2"),
+        start("127.0.0.2", "127.0.0.1"),
+    );
+    wait_until("both see both", || {
+        nodes(&first) == 2 && nodes(&second) == 2
+    });
+    let addr = first.metrics_addr().expect("metrics are on");
+    let page = |path| {
+        Client::connect(addr)
+            .ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .text()
+    };
+    let shown: serde_json::Value = serde_json::from_str(&page("/nirn/cluster")).expect("JSON");
+    let members = shown["members"].as_array().expect("members");
+    let states: Vec<_> = members.iter().map(|m| m["state"].as_str()).collect();
+    assert_eq!(states, [Some("alive"); 2], "{shown}");
+    let slots = members.iter().filter_map(|m| m["slots"].as_u64());
+    assert_eq!(slots.sum::<u64>(), 4_096);
+    assert_eq!(members[0]["this_node"], true);
+    assert_eq!(members[1]["proxy"], second.proxy_addr().to_string());
+    let metrics = page("/metrics");
+    assert!(metrics.contains("\nweir_cluster_members 2\n"), "{metrics}");
+    assert!(!metrics.contains(secret) && !shown.to_string().contains(secret));
 }

@@ -249,6 +249,22 @@ fn answer(request: &RequestHead<'_>, body: &[u8], from: IpAddr, process: &Proces
                 out.extend_from_slice(text.as_bytes());
             }
         }
+        b"/nirn/cluster" => match &process.cluster {
+            Some(members) => {
+                let page = members.page();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+                     Connection: close\r\n\r\n",
+                    page.len()
+                );
+                out.extend_from_slice(head.as_bytes());
+                if !head_only {
+                    out.extend_from_slice(page.as_bytes());
+                }
+            }
+            None => Reply::error(404, "this weir is no node of a cluster (CLUSTER_MEMBERS)")
+                .encode(head_only, &mut out),
+        },
         b"/nirn/healthz" => Reply::text(200, "ok\n").encode(head_only, &mut out),
         _ => Reply::error(404, "metrics are at /metrics").encode(head_only, &mut out),
     }

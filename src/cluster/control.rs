@@ -3,14 +3,16 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::finder::Finder;
+use super::handover::{Receiver, Sender, Shared};
 use super::member::{Event, Input, Member, Node, Output};
-use super::members::Members;
+use super::members::{Members, Moved};
 use super::owner::{Moves, Ownership};
 use super::secret::Secret;
 use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
@@ -27,6 +29,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 const BATCH: usize = 256;
 /// The largest datagram that UDP carries.
 const DATAGRAM_BYTES: usize = 65_536;
+/// Ports that are tried where any will do: with most of them free, one of these is.
+const BIND_TRIES_MAX: u32 = 64;
 /// How often what was ignored is told of.
 const TELL_PERIOD: Duration = Duration::from_secs(60);
 /// How often what was handed over and not asked for is looked through.
@@ -35,9 +39,10 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 /// This node's part in the cluster, from [`Cluster::bind`] to [`Cluster::end`].
 pub struct Cluster {
     members: Arc<Members>,
-    socket: Option<UdpSocket>,
+    sockets: Option<(UdpSocket, TcpListener)>,
     secret: Option<Arc<Secret>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Sender>>,
+    receiver: Option<Receiver>,
 }
 
 impl Cluster {
@@ -51,16 +56,17 @@ impl Cluster {
         }
         let address = SocketAddr::new(config.bind_ip, config.cluster_port);
         let failed = |source| StartError::listening("CLUSTER_PORT", address, source);
-        let socket = UdpSocket::bind(address).map_err(failed)?;
+        let (socket, listener) = bind(address).map_err(failed)?;
         let own = Node::at(socket.local_addr().map_err(failed)?);
         Ok(Some(Self {
             members: Members::new(&own, &socket).map_err(failed)?,
-            socket: Some(socket),
+            sockets: Some((socket, listener)),
             secret: config
                 .cluster_secret
                 .as_ref()
                 .map(|s| Arc::new(Secret::new(s))),
             thread: None,
+            receiver: None,
         }))
     }
 
@@ -79,7 +85,8 @@ impl Cluster {
         super::secret::seeds(self.secret.as_deref())
     }
 
-    /// Starts to look for others, and to be found.
+    /// Starts to look for others, and to be found. `probe` is what [`Keys::probe`](crate::route::Keys::probe)
+    /// says here.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -88,8 +95,9 @@ impl Cluster {
         config: &Config,
         proxy: SocketAddr,
         mesh: &Arc<Mesh>,
+        probe: u64,
     ) -> Result<(), StartError> {
-        let Some(socket) = self.socket.take() else {
+        let Some((socket, listener)) = self.sockets.take() else {
             return Ok(());
         };
         let me = *self.members.ownership().me();
@@ -101,7 +109,17 @@ impl Cluster {
         }
         let finder = Finder::start(config, cluster_port(config, me), &self.members);
         let finder = finder.map_err(StartError::Thread)?;
+        let shared = Arc::new(Shared {
+            members: self.members.clone(),
+            mesh: mesh.clone(),
+            secret: self.secret.clone(),
+            probe,
+            nonce: AtomicU64::new(ambient()),
+        });
+        let receiver = Receiver::start(listener, &shared).map_err(StartError::Thread)?;
+        self.receiver = Some(receiver);
         let control = Control {
+            sender: Sender::start(&shared).map_err(StartError::Thread)?,
             members: self.members.clone(),
             mesh: mesh.clone(),
             finder,
@@ -132,20 +150,36 @@ impl Cluster {
         self.members.leave();
     }
 
-    /// Ends the thread. Who was not told before that this node goes is told now.
-    pub fn end(&mut self) {
+    /// Ends the threads. Who was not told before that this node goes is told now; what is known of its
+    /// identities and not handed over yet is until `until`, but for one attempt in any case.
+    pub fn end(&mut self, until: Instant) {
         self.members.end();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the cluster's thread panicked");
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(mut sender)) => sender.finish(until),
+            Some(Err(_)) => tracing::error!("the cluster's thread panicked"),
+            None => {}
         }
+        self.receiver = None;
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.end();
+        self.end(clock::now());
+    }
+}
+
+/// The same port for datagrams and for streams.
+fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = 0;
+    loop {
+        let socket = UdpSocket::bind(address)?;
+        match TcpListener::bind(socket.local_addr()?) {
+            Ok(listener) => return Ok((socket, listener)),
+            // Any port was asked for, and somebody has this one's other half.
+            Err(_) if address.port() == 0 && tries < BIND_TRIES_MAX => tries += 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -158,6 +192,7 @@ fn cluster_port(config: &Config, me: Node) -> u16 {
 }
 
 struct Control {
+    sender: Sender,
     members: Arc<Members>,
     mesh: Arc<Mesh>,
     finder: Arc<Finder>,
@@ -175,7 +210,7 @@ struct Control {
 }
 
 impl Control {
-    fn run(mut self) {
+    fn run(mut self) -> Sender {
         if !self.me.addr.ip().is_unspecified() {
             self.begin();
         }
@@ -202,6 +237,7 @@ impl Control {
             self.input(Input::Leave);
         }
         self.finder.stop();
+        self.sender
     }
 
     fn deadline(&self) -> Instant {
@@ -275,7 +311,7 @@ impl Control {
                 let from = (!vouched).then_some(from);
                 self.input(Input::Datagram { from, bytes });
             }
-            // Comes on the proxy's port, where there is room for it.
+            // Comes on a stream, where there is room for it.
             Ok(Body::HandOver(_)) => self.members.count_ignored(wire::Ignored::Version),
             Err(why) => self.members.count_ignored(why),
         }
@@ -317,6 +353,15 @@ impl Control {
 
     fn event(&mut self, event: &Event) {
         match event {
+            Event::Suspected(node) => self.members.set_suspected(*node, true),
+            Event::Cleared(node) | Event::Left(node) => self.members.set_suspected(*node, false),
+            Event::Changed
+            | Event::Joined(_)
+            | Event::Renewed(_)
+            | Event::Alone
+            | Event::Rejoined(_) => {}
+        }
+        match event {
             Event::Changed => self.changed(),
             Event::Joined(node) => {
                 tracing::info!(%node, proxy = %node.proxy_addr(), "a node joined the cluster");
@@ -339,34 +384,45 @@ impl Control {
             return;
         };
         let ownership = Ownership::new(member.live(), member.me());
-        let before = self.members.publish(ownership.clone());
+        let before = self.members.published();
         let moves = ownership.moves_since(&before);
+        let mut lost = SlotSet::EMPTY;
+        moves.lost.iter().for_each(|(_, slots)| lost.add_all(slots));
+        // Before anybody goes by it: what goes to the new owner comes after what is known of it.
+        self.members.set_untold(&lost, true);
+        self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),
             slots = ownership.slots_of(ownership.me()).len(),
             gained = moves.gained.len(),
-            lost = moves
-                .lost
-                .iter()
-                .map(|(_, slots)| slots.len())
-                .sum::<usize>(),
+            lost = lost.len(),
             "the cluster shares out its work anew"
         );
-        self.moved(&before, &ownership, &moves);
+        self.moved(&before, &ownership, &moves, lost);
     }
 
     /// Identities changed hands.
-    fn moved(&self, before: &Ownership, now: &Ownership, moves: &Moves) {
+    fn moved(&self, before: &Ownership, now: &Ownership, moves: &Moves, lost: SlotSet) {
         // Whoever was alone does not know what the others served meanwhile.
-        let careful = if before.is_alone() {
+        for worker in 0..self.mesh.limiter().shards() {
+            // Those who wait for what is another's now ask there.
+            self.mesh.nudge(worker);
+        }
+        let counts = &self.members.moves;
+        Moved::count(&counts.gained, moves.gained.len());
+        Moved::count(&counts.lost, lost.len());
+        if !lost.is_empty() {
+            self.sender.lost(Box::new(lost));
+        }
+        let mut careful = if before.is_alone() {
             now.slots_of(now.me())
         } else {
             moves.gained.clone()
         };
+        let at = clock::now();
+        self.members.told().spare(at, &mut careful);
         if !careful.is_empty() {
-            self.mesh
-                .limiter()
-                .be_careful(clock::now(), &careful, || ());
+            self.mesh.limiter().be_careful(at, &careful, || ());
         }
     }
 

@@ -4,6 +4,7 @@
 //! load from a line that all cores share and hardly anybody writes) and then reads its own table. A
 //! change of members takes a lock, once for each worker.
 
+use std::collections::VecDeque;
 use std::net::UdpSocket;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,11 +13,17 @@ use std::time::Duration;
 
 use super::member::{Node, Refused};
 use super::owner::{Owner, Ownership};
+use super::told::Told;
 use super::wire::Ignored;
-use crate::clock;
+use crate::clock::{self, Instant};
+use crate::metrics::Cluster as Counts;
+use crate::route::slot::{SLOTS, SlotSet};
 
 /// Failed relays that wait to be heard of by the control thread: as many as there can be nodes.
 const SUSPECTS_MAX: usize = super::member::NODES_MAX;
+
+/// Members of now and before that are remembered: those of a cluster of which all were replaced once.
+const MET_MAX: usize = 2 * super::member::NODES_MAX;
 
 /// The cluster as all threads share it.
 pub struct Members {
@@ -28,8 +35,35 @@ pub struct Members {
     ending: AtomicBool,
     ignored: [AtomicU64; Ignored::ALL.len()],
     refused: AtomicU64,
+    told: Mutex<Told>,
+    suspected: Mutex<Vec<Node>>,
+    /// Lost slots that their new owners have not been told of yet, and whether there are any.
+    untold: Mutex<SlotSet>,
+    /// Nodes that are or were members, those seen first in front: one that leaves still hands over.
+    met: Mutex<VecDeque<SocketAddr>>,
+    is_untold: AtomicBool,
+    /// What changed hands.
+    pub(super) moves: Moved,
     /// `None` without a control thread.
     waker: Option<Waker>,
+}
+
+/// Counts of what changed hands, since the start.
+#[derive(Default)]
+pub(super) struct Moved {
+    /// Slots that this node got, and that it lost.
+    pub(super) gained: AtomicU64,
+    pub(super) lost: AtomicU64,
+    /// Hand-overs that another node has confirmed, that came, and that were given up.
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
+impl Moved {
+    pub(super) fn count(counter: &AtomicU64, more: usize) {
+        counter.fetch_add(more as u64, Ordering::Relaxed);
+    }
 }
 
 /// Who owns what.
@@ -76,6 +110,12 @@ impl Members {
             ending: AtomicBool::new(false),
             ignored: Default::default(),
             refused: AtomicU64::new(0),
+            told: Mutex::default(),
+            suspected: Mutex::default(),
+            untold: Mutex::default(),
+            met: Mutex::default(),
+            is_untold: AtomicBool::new(false),
+            moves: Moved::default(),
             waker,
         }
     }
@@ -142,6 +182,105 @@ impl Members {
             .chain(std::iter::once(("refused", refused)))
     }
 
+    /// Everything that is counted of the cluster.
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let published = self.lock().published.clone();
+        Counts {
+            members: published.nodes().len() as u64,
+            slots: published.slots_of(published.me()).len() as u64,
+            gained: read(&self.moves.gained),
+            lost: read(&self.moves.lost),
+            sent: read(&self.moves.sent),
+            received: read(&self.moves.received),
+            failed: read(&self.moves.failed),
+            ignored: self.ignored().collect(),
+        }
+    }
+
+    /// What an operator is shown: JSON, without anything secret.
+    pub fn page(&self) -> String {
+        let (published, shown) = {
+            let current = self.lock();
+            (current.published.clone(), current.shown.clone())
+        };
+        let suspected = self.suspected();
+        let node = |node: &Node| {
+            let slots = shown.slots_of(node).len();
+            let state = match (shown.nodes().contains(node), suspected.contains(node)) {
+                (false, _) => "passed_over",
+                (true, true) => "suspected",
+                (true, false) => "alive",
+            };
+            let (share, me) = (slots as f64 / SLOTS as f64, node == published.me());
+            format!(
+                "{{\"address\":\"{}\",\"proxy\":\"{}\",\"this_node\":{me},\"state\":\"{state}\",\"slots\":{slots},\"share\":{share:.4}}}",
+                node.addr,
+                node.proxy_addr(),
+            )
+        };
+        let nodes: Vec<String> = published.nodes().iter().map(node).collect();
+        format!(
+            "{{\"epoch\":{},\"leaving\":{},\"members\":[{}]}}\n",
+            self.epoch.load(Ordering::Acquire),
+            self.is_leaving(),
+            nodes.join(",")
+        )
+    }
+
+    /// The nodes that may be dead.
+    fn suspected(&self) -> MutexGuard<'_, Vec<Node>> {
+        self.suspected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node may be dead, or no longer.
+    pub(super) fn set_suspected(&self, node: Node, is: bool) {
+        let mut suspected = self.suspected();
+        suspected.retain(|other| *other != node);
+        if is && suspected.len() < SUSPECTS_MAX {
+            suspected.push(node);
+        }
+    }
+
+    /// These slots are to be told of, or no longer.
+    pub(super) fn set_untold(&self, slots: &SlotSet, is: bool) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if is {
+            untold.add_all(slots);
+        } else {
+            untold.remove_all(slots);
+        }
+        self.is_untold.store(!untold.is_empty(), Ordering::Release);
+    }
+
+    /// Whether another node owns this identity now and is about to be told what is known of it.
+    pub fn is_untold(&self, identity: u64) -> bool {
+        self.is_untold.load(Ordering::Acquire) && {
+            let untold = self.untold.lock();
+            untold
+                .unwrap_or_else(PoisonError::into_inner)
+                .holds(identity)
+        }
+    }
+
+    /// Whose identities are whose, as it was published last.
+    pub(super) fn published(&self) -> Arc<Ownership> {
+        self.lock().published.clone()
+    }
+
+    /// What was told of lately.
+    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether care is due with this identity, which another node owns: nobody told of it lately, and
+    /// there was no care with it either. Now there is.
+    pub fn needs_care(&self, now: Instant, identity: u64) -> bool {
+        self.told().needs_care(now, identity)
+    }
+
     /// Waits until there are others, but no longer than `patience`; whether there are.
     pub fn wait_for_others(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
@@ -205,8 +344,28 @@ impl Members {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether this address is, or was, a member's.
+    pub(super) fn has_met(&self, addr: SocketAddr) -> bool {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.contains(&addr)
+    }
+
+    fn meet(&self, nodes: &[Node]) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in nodes {
+            if met.contains(&node.addr) {
+                continue;
+            }
+            if met.len() >= MET_MAX {
+                met.pop_front();
+            }
+            met.push_back(node.addr);
+        }
+    }
+
     /// From now on this is so; what was before.
     pub fn publish(&self, ownership: Ownership) -> Arc<Ownership> {
+        self.meet(ownership.nodes());
         let current = Current::of(ownership);
         let before = std::mem::replace(&mut *self.lock(), current).published;
         // After the exchange: whoever sees the epoch finds what it stands for, or something newer.
@@ -244,6 +403,12 @@ impl View {
             self.epoch = epoch;
         }
         &self.ownership
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&mut self) -> Arc<Ownership> {
+        self.ownership();
+        self.ownership.clone()
     }
 
     /// The cluster.

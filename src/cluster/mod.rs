@@ -15,18 +15,28 @@
 //! - [`wire`]: what nodes send each other (pure);
 //! - [`members`]: what workers read of it, for one load a request;
 //! - [`passes`]: how relayed requests show where they are from;
-//! - [`control`]: the thread that keeps it true; `finder` looks up names for it.
+//! - [`control`]: the thread that keeps it true; `finder` looks up names for it;
+//! - `handover`: sends what is known of lost slots to their new owner, and takes in what others tell;
+//! - [`told`]: what was told of lately, and is not doubted.
 //!
-//! # Where state changes hands
-//! The control thread knows what moves ([`owner::Moves`]); it makes the limiter careful with what this
-//! node got. What it lost is to be cut out of the limiter
-//! ([`snapshot::Cut`](crate::limit::snapshot::Cut)), sent ([`wire::HandOver`]) and added there
-//! ([`Limiter::take_over`](crate::limit::Limiter::take_over)).
+//! # When slots change hands
+//! The control thread publishes the new owners, then
+//! 1. workers send the requests that wait for limits in lost slots to the new owner;
+//! 2. what is known of those slots is cut out of the limiter
+//!    ([`snapshot::Cut`](crate::limit::snapshot::Cut)), sent ([`wire::HandOver`]) and added there to
+//!    the stricter ([`Limiter::take_over`](crate::limit::Limiter::take_over));
+//! 3. with slots that it got, this node is careful
+//!    ([`Limiter::be_careful`](crate::limit::Limiter::be_careful)) until it is told of them.
+//!
+//! A node that leaves does the first two with all of its slots. The simulation of a cluster (`sim`)
+//! does the same in virtual time.
 
 #[cfg(feature = "io")]
 pub mod control;
 #[cfg(feature = "io")]
 mod finder;
+#[cfg(feature = "io")]
+mod handover;
 pub mod member;
 #[cfg(feature = "io")]
 pub mod members;
@@ -35,6 +45,8 @@ pub mod owner;
 pub mod passes;
 #[cfg(feature = "io")]
 pub mod secret;
+#[cfg(feature = "io")]
+pub mod told;
 pub mod wire;
 
 #[cfg(feature = "io")]

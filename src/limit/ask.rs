@@ -99,6 +99,15 @@ pub enum Reason {
     Share,
     /// The process ends. Never the limiter's own reason, but the shell's for who waits.
     Draining,
+    /// Another node of the cluster owns its identity now; the shell's own reason, too.
+    Moved,
+}
+
+impl Reason {
+    /// Whether it is the shell's own: the limiter still has the request waiting.
+    pub const fn is_the_shells(self) -> bool {
+        matches!(self, Self::Draining | Self::Moved)
+    }
 }
 
 /// A refusal and when to try again.

@@ -94,7 +94,7 @@ impl Local {
 
     /// Registers the request that was asked for with [`Local::next_ask`] as waiting.
     fn wait(self: &Rc<Self>, ask: &Ask) -> Waiting {
-        self.waiters.borrow_mut().insert();
+        self.waiters.borrow_mut().insert(ask.key.identity);
         Waiting {
             local: self.clone(),
             ticket: ask.ticket,
@@ -149,6 +149,15 @@ impl Local {
             reason: Reason::Draining,
             retry_after,
         });
+    }
+
+    /// Sends every request of this worker that waits for limits of these identities elsewhere.
+    pub fn send_on(&self, moved: impl Fn(u64) -> bool) {
+        let refusal = Refusal {
+            reason: Reason::Moved,
+            retry_after: Duration::ZERO,
+        };
+        self.waiters.borrow_mut().refuse(refusal, moved);
     }
 
     /// Called when the worker's thread ends.
@@ -250,7 +259,7 @@ impl Waiting {
                 None => Poll::Pending,
                 Some(verdict) => {
                     self.heard =
-                        !matches!(&verdict, Err(refusal) if refusal.reason == Reason::Draining);
+                        !matches!(&verdict, Err(refusal) if refusal.reason.is_the_shells());
                     Poll::Ready(verdict.map(|permit| self.local.grant(permit)))
                 }
             }
@@ -264,7 +273,7 @@ impl Drop for Waiting {
         let untaken = self.local.waiters.borrow_mut().remove(self.ticket);
         match untaken {
             Some(Ok(permit)) => drop(self.local.grant(permit)),
-            Some(Err(refusal)) if refusal.reason != Reason::Draining => {}
+            Some(Err(refusal)) if !refusal.reason.is_the_shells() => {}
             None if self.heard => {}
             // A permit may be on its way to the mailbox: it will find nobody and go to the next.
             None | Some(Err(_)) => self.local.limiter_call(|mesh, out| {

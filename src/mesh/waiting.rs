@@ -24,6 +24,7 @@ pub struct Waiters {
 
 struct Entry {
     generation: u32,
+    identity: u64,
     verdict: Option<Verdict>,
     waker: Option<Waker>,
 }
@@ -41,11 +42,12 @@ impl Waiters {
     }
 
     /// Registers the request that was given [`Waiters::next_ticket`].
-    pub fn insert(&mut self) {
+    pub fn insert(&mut self, identity: u64) {
         let generation = self.generation;
         self.generation = generation.wrapping_add(1);
         self.entries.insert(Entry {
             generation,
+            identity,
             verdict: self.closed.map(Err),
             waker: None,
         });
@@ -60,6 +62,18 @@ impl Waiters {
             }
             if let Some(waker) = entry.waker.take() {
                 waker.wake();
+            }
+        }
+    }
+
+    /// Refuses those that wait for limits of these identities. The limiter does not know of it.
+    pub fn refuse(&mut self, refusal: Refusal, of: impl Fn(u64) -> bool) {
+        for (_, entry) in &mut self.entries {
+            if entry.verdict.is_none() && of(entry.identity) {
+                entry.verdict = Some(Err(refusal));
+                if let Some(waker) = entry.waker.take() {
+                    waker.wake();
+                }
             }
         }
     }

@@ -55,6 +55,16 @@ impl SlotSet {
         self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a &= !b);
     }
 
+    /// Adds those of `other`.
+    pub fn add_all(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a |= b);
+    }
+
+    /// Takes all out but those of `other`.
+    pub fn keep_all(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a &= b);
+    }
+
     /// Whether the slot is among them.
     pub fn contains(&self, slot: u16) -> bool {
         let word = self.0.get(usize::from(slot) / 64);
@@ -84,6 +94,12 @@ impl SlotSet {
     /// From such words.
     pub const fn from_words(words: [u64; WORDS]) -> Self {
         Self(words)
+    }
+}
+
+impl Default for SlotSet {
+    fn default() -> Self {
+        Self::EMPTY
     }
 }
 
@@ -122,6 +138,9 @@ mod tests {
         set.remove_all(&[63, 64].into_iter().collect());
         assert!(!set.contains(64) && set.contains(0) && set.len() == 2);
         assert_eq!(SlotSet::from_words(*set.words()), set);
+        set.add_all(&[1, 2].into_iter().collect());
+        set.keep_all(&[0, 1, 9].into_iter().collect());
+        assert_eq!(set, [0, 1].into_iter().collect());
         assert!(SlotSet::EMPTY.is_empty() && SlotSet::ALL.len() == SLOTS);
     }
 }

@@ -44,11 +44,38 @@ use crate::upstream::connection::Receiver;
 /// The header of an interim answer that says what becomes of a relayed request, for the node that
 /// relayed it alone.
 pub(super) const NOTE: &[u8; 10] = b"weir-relay";
-/// Its value while Discord has not got the request.
-pub(super) const HELD: &[u8] = b"waits";
-/// Interim answers that say that Discord has not got the request, and that it may from now on.
+/// What a node says of a request that was relayed to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Word {
+    /// Nothing, or that it goes: Discord may have got it.
+    #[default]
+    Nothing,
+    /// It waits: Discord has not got it.
+    Waits,
+    /// It waited, and its identity is another node's now: Discord has not got it, nor will from there.
+    Moved,
+}
+
+impl Word {
+    /// The value of a [`NOTE`].
+    pub(super) fn of(note: &[u8]) -> Self {
+        match note {
+            b"waits" => Self::Waits,
+            b"moved" => Self::Moved,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// Interim answers that say that Discord has not got the request, that it may from now on, and that it
+/// will not.
 const WAITS: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: waits\r\n\r\n";
 const GOES: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: goes\r\n\r\n";
+const MOVED: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: moved\r\n\r\n";
+
+/// How long it is waited for the word that a node no longer owns what it sent back: nodes hear of a
+/// change within some milliseconds of each other.
+const UNTIL_IT_IS_KNOWN: Duration = Duration::from_millis(25);
 
 /// How often a request may be sent to a node: to two that are gone, then to one that lives, over a
 /// connection of its own should the pooled one have ended.
@@ -70,10 +97,36 @@ pub(super) async fn answer(
     peer: Rc<Peer>,
 ) -> (Outcome, Next) {
     let began = Exchange::begin(worker, client, request, flight, &mut Way::Node(&peer)).await;
-    let mut exchange = match began {
-        Ok(exchange) => exchange,
-        Err(failure) => return proxy::no_answer(worker, client, request, failure, None).await,
-    };
+    match began {
+        Ok(exchange) => by(worker, client, request, exchange, peer).await,
+        Err(failure) => proxy::no_answer(worker, client, request, failure, None).await,
+    }
+}
+
+/// Has `peer` answer a request that waited here until its identity became that node's.
+pub(super) async fn moved(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    mut exchange: Exchange<'_>,
+    peer: Rc<Peer>,
+) -> (Outcome, Next) {
+    worker.metrics().own.relay.taken_over += 1;
+    exchange.readdress(|head, out| head.encode_relayed(&peer.name, out));
+    by(worker, client, request, exchange, peer).await
+}
+
+async fn by(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    mut exchange: Exchange<'_>,
+    peer: Rc<Peer>,
+) -> (Outcome, Next) {
+    let identity = request.ask.key.identity;
+    if let Some(peers) = worker.peers.as_ref().filter(|p| p.is_untold(identity)) {
+        Box::pin(peers.told(identity)).await;
+    }
     let (mut peer, mut broken) = (peer, 0);
     // Here and not within what is moved about: it is the largest part of a request's state.
     let mut head = None;
@@ -87,11 +140,14 @@ pub(super) async fn answer(
                 broken >= BROKEN_MAX
             }
             Tried::Gone => true,
+            Tried::Moved => {
+                monoio::time::sleep(UNTIL_IT_IS_KNOWN).await;
+                false
+            }
         };
         if gone && let Some(peers) = &worker.peers {
             peers.failed(&peer);
         }
-        let identity = request.ask.key.identity;
         let owner = worker
             .peers
             .as_ref()
@@ -99,7 +155,7 @@ pub(super) async fn answer(
         let Some(owner) = owner else {
             worker.metrics().own.relay.taken_over += 1;
             exchange.readdress(|head, out| head.encode(worker.upstream.authority(), out));
-            return proxy::here(worker, client, request, exchange).await;
+            return Box::pin(proxy::here(worker, client, request, exchange)).await;
         };
         if owner.node != peer.node {
             worker.metrics().own.relay.taken_over += 1;
@@ -118,6 +174,8 @@ enum Tried {
     Broken,
     /// The node cannot be reached, or has sent the request away; it may go elsewhere.
     Gone,
+    /// It waited there, and is another node's now.
+    Moved,
     /// The request may not go again.
     Lost,
 }
@@ -156,9 +214,13 @@ async fn attempt(
         // Nobody asks for a permit here.
         Err(Failure::Limited(_)) => Tried::Lost,
         Err(Failure::Upstream(error)) => {
+            let goes_on = exchange.can_go_elsewhere(&error);
+            if goes_on && exchange.last_word() == Word::Moved {
+                return Tried::Moved;
+            }
             failed(worker, peer, &error);
-            match exchange.can_go_elsewhere(&error) {
-                true if exchange.was_held() => Tried::Gone,
+            match goes_on {
+                true if exchange.last_word() == Word::Waits => Tried::Gone,
                 // Whether the node is gone, too, the next connection shows.
                 true if error.kind != Kind::AnswerTimeout => Tried::Broken,
                 true => Tried::Gone,
@@ -292,6 +354,15 @@ impl Notes {
 /// Sends the node that relayed a request away: nothing came of it here, nor will.
 pub(super) async fn send_away(worker: &Worker, client: &mut Client) -> Next {
     say(worker, client, WAITS).await;
+    Next::Linger
+}
+
+/// Sends a request back to the node that relayed it: another owns its identity now.
+pub(super) async fn send_back(worker: &Worker, client: &mut Client, identity: u64) -> Next {
+    if let Some(peers) = &worker.peers {
+        peers.told(identity).await;
+    }
+    say(worker, client, MOVED).await;
     Next::Linger
 }
 

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
+use super::elsewhere::Word;
 use super::pace::Pace;
 use super::peers::Peer;
 use super::proxy::Outcome;
@@ -154,9 +155,8 @@ pub(super) struct Exchange<'r> {
     retries: Retries,
     /// Bytes of the head at the flight's front.
     head_len: usize,
-    /// The node that the request was sent to has said that it waits there for a limit, and not yet that
-    /// it goes on.
-    held: Cell<bool>,
+    /// What the node that the request was sent to has said of it last.
+    word: Cell<Word>,
 }
 
 impl<'r> Exchange<'r> {
@@ -175,7 +175,7 @@ impl<'r> Exchange<'r> {
         let mut exchange = Self {
             request,
             head_len: flight.len(),
-            held: Cell::new(false),
+            word: Cell::default(),
             flight,
             body: BodyTracker::new(request.framing),
             kept: false,
@@ -249,13 +249,14 @@ impl<'r> Exchange<'r> {
     /// and Discord has not got it or may get it twice. A node that was still waiting for a limit, and
     /// whose system lives to say that it is gone, has sent nothing.
     pub(super) fn can_go_elsewhere(&self, error: &Error) -> bool {
-        let held = self.held.get() && matches!(error.kind, Kind::ClosedBeforeAnswer | Kind::Reset);
+        let held = self.word.get() != Word::Nothing
+            && matches!(error.kind, Kind::ClosedBeforeAnswer | Kind::Reset);
         self.kept && (held || self.request.method.is_safe())
     }
 
-    /// Whether the node that failed had the request waiting for a limit.
-    pub(super) fn was_held(&self) -> bool {
-        self.held.get()
+    /// What the node that failed had said of the request.
+    pub(super) const fn last_word(&self) -> Word {
+        self.word.get()
     }
 
     /// The head, and what is kept of the body.
@@ -394,7 +395,7 @@ impl<'r> Exchange<'r> {
             .deadlines
             .arm(&lease.connection, Half::Both, now + timeout);
         self.sent = false;
-        self.held.set(false);
+        self.word.set(Word::Nothing);
         let fresh = !lease.reused;
         let (mut sender, mut receiver) = lease.connection.split();
         match (way.node(), &worker.peers) {
@@ -458,7 +459,7 @@ impl<'r> Exchange<'r> {
         let timeout = worker.process.config.request_timeout;
         let heard = Heard {
             request: self.request,
-            held: way.node().map(|_| &self.held),
+            word: way.node().map(|_| &self.word),
         };
         let outcome = {
             let mut upload = Box::pin(upload::pump(worker, client, &mut self.body, sender));
@@ -497,7 +498,7 @@ impl<'r> Exchange<'r> {
     fn heard(&self, way: &Way<'_>) -> Heard<'_> {
         Heard {
             request: self.request,
-            held: way.node().map(|_| &self.held),
+            word: way.node().map(|_| &self.word),
         }
     }
 }

@@ -251,6 +251,8 @@ impl Worker {
                 self.process.unserved.fetch_add(1, Ordering::Relaxed);
                 Refusal::Draining
             }
+            // It was to be sent on, and there is nobody: as if its node had been lost.
+            Reason::Moved => Refusal::WaitTooLong,
             Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
         });
     }
@@ -414,6 +416,9 @@ async fn tick(worker: Rc<Worker>) {
         let idle = worker.upstream.expire(now);
         let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));
         let shard = worker.local.turn(now);
+        if let Some(peers) = &worker.peers {
+            peers.send_on(&worker.local);
+        }
         let identify = identify::tick(&worker, now);
         // After the mailbox was read, so that the nudge that announces the end is not lost.
         if worker.process.is_draining() {

@@ -16,10 +16,12 @@ use super::CONNECT_TIMEOUT;
 use crate::clock::{self, Instant};
 use crate::cluster::View;
 use crate::cluster::member::{NODES_MAX, Node};
-use crate::cluster::owner::Owner;
+use crate::cluster::owner::{Owner, Ownership};
 use crate::http1::RequestHead;
 use crate::io::Deadlines;
+use crate::mesh::Local;
 use crate::process::Process;
+use crate::route::BucketKey;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Bounds, Target, Upstream};
 
@@ -37,6 +39,12 @@ const NODE_SILENCE_MAX: Duration = Duration::from_secs(3);
 /// grants by default, so that it is this side that closes.
 const NODE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a request of an identity that has changed hands waits for its new owner to be told: as a
+/// hand-over to a node that lives takes some milliseconds, one that takes longer will fail.
+const TELLING_MAX: Duration = Duration::from_millis(300);
+/// How often it is looked whether that has been done.
+const TELLING_LOOK: Duration = Duration::from_millis(5);
+
 /// One other node.
 pub(super) struct Peer {
     pub(super) node: Node,
@@ -50,6 +58,8 @@ pub(super) struct Peer {
 pub(super) struct Peers {
     process: Arc<Process>,
     view: RefCell<View>,
+    /// Who owned what when it was last looked at who waits.
+    waited: RefCell<Arc<Ownership>>,
     /// By where they take requests. Invariant: at most [`NODES_MAX`].
     known: RefCell<AHashMap<SocketAddr, Rc<Peer>>>,
     deadlines: Deadlines,
@@ -76,6 +86,7 @@ impl Peers {
         Some(Self {
             process: process.clone(),
             view: RefCell::new(members.view()),
+            waited: RefCell::new(members.ownership()),
             known: RefCell::default(),
             deadlines: deadlines.clone(),
         })
@@ -131,6 +142,45 @@ impl Peers {
         });
         known.insert(addr, peer.clone());
         peer
+    }
+
+    /// A request that another node sent here is for this identity, which is another's as far as is known
+    /// here. It is served, with care: what its owner let go is not known, unless it said so lately.
+    #[cold]
+    pub(super) fn serves_for_another(&self, now: Instant, key: &BucketKey) {
+        let view = self.view.borrow();
+        if view.members().needs_care(now, key.identity) {
+            self.process.mesh.limiter().be_careful_of(now, key);
+        }
+    }
+
+    /// Sends those who wait here for limits that are another node's now to that node.
+    pub(super) fn send_on(&self, local: &Local) {
+        let mut waited = self.waited.borrow_mut();
+        let mut view = self.view.borrow_mut();
+        let now = view.shared();
+        if Arc::ptr_eq(&waited, &now) {
+            return;
+        }
+        local.send_on(|identity| {
+            waited.owner(identity) == Owner::Here && now.owner(identity) != Owner::Here
+        });
+        *waited = now;
+    }
+
+    /// Waits until the new owner of an identity that was this node's has been told what is known of it,
+    /// but no longer than that may take on a LAN.
+    pub(super) async fn told(&self, identity: u64) {
+        let until = clock::now() + TELLING_MAX;
+        let members = self.view.borrow().members().clone();
+        while members.is_untold(identity) && clock::now() < until {
+            monoio::time::sleep(TELLING_LOOK).await;
+        }
+    }
+
+    /// Whether [`Self::told`] would wait.
+    pub(super) fn is_untold(&self, identity: u64) -> bool {
+        self.view.borrow().members().is_untold(identity)
     }
 
     /// This node could not be reached: what it owns is others' from now on, or this one's.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::conn::{Client, Next};
 use super::elsewhere::Notes;
 use super::exchange::{Exchange, Failure, Way};
-use super::peers::Origin;
+use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
 use super::{Worker, elsewhere, own, reply, wait};
@@ -88,6 +88,9 @@ async fn answer(
     let asked = worker.local.ask(request.began, request.ask);
     let grant = match permit(worker, client, request, asked).await {
         Ok(grant) => grant,
+        Err(NoPermit::Moved(peer)) => {
+            return Box::pin(moved(worker, client, request, flight, peer)).await;
+        }
         Err(none) => return refused(worker, client, request, none, unread(request)).await,
     };
     let mut way = Way::Discord(grant);
@@ -97,6 +100,20 @@ async fn answer(
             drop(way);
             no_answer(worker, client, request, failure, None).await
         }
+    }
+}
+
+/// Has another node serve a request that waited here until its identity became that node's.
+async fn moved(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    flight: Buf,
+    peer: Rc<Peer>,
+) -> (Outcome, Next) {
+    match Exchange::begin(worker, client, request, flight, &mut Way::Node(&peer)).await {
+        Ok(exchange) => elsewhere::moved(worker, client, request, exchange, peer).await,
+        Err(failure) => no_answer(worker, client, request, failure, None).await,
     }
 }
 
@@ -111,6 +128,9 @@ pub(super) async fn here(
     let asked = worker.local.ask(clock::now(), request.ask);
     match permit(worker, client, request, asked).await {
         Ok(grant) => attempts(worker, client, request, exchange, Way::Discord(grant)).await,
+        Err(NoPermit::Moved(peer)) => {
+            Box::pin(elsewhere::moved(worker, client, request, exchange, peer)).await
+        }
         Err(none) => refused(worker, client, request, none, exchange.left()).await,
     }
 }
@@ -149,6 +169,10 @@ async fn attempts(
                 };
                 way = match permit(worker, client, request, asked).await {
                     Ok(grant) => Way::Discord(grant),
+                    Err(NoPermit::Moved(peer)) => {
+                        let moved = elsewhere::moved(worker, client, request, exchange, peer);
+                        return Box::pin(moved).await;
+                    }
                     Err(none) => {
                         return refused(worker, client, request, none, exchange.left()).await;
                     }
@@ -191,18 +215,33 @@ async fn permit(
     worker: &Rc<Worker>,
     client: &mut Client,
     request: &Request,
-    asked: Asked,
+    mut asked: Asked,
 ) -> Result<Grant, NoPermit> {
-    match asked {
-        Asked::Go(grant) => Ok(grant),
-        Asked::Refuse(refusal) => Err(NoPermit::Refused(refusal)),
-        Asked::Wait(waiting) => {
-            let counted = Waits::new(worker, request);
-            // Boxed: most requests do not wait, and its state would be part of every
-            // connection's task.
-            let permit = Box::pin(noted(worker, client, request, waiting)).await;
-            drop(counted);
-            permit
+    loop {
+        let waiting = match asked {
+            Asked::Go(grant) => return Ok(grant),
+            Asked::Refuse(refusal) => return Err(NoPermit::Refused(refusal)),
+            Asked::Wait(waiting) => waiting,
+        };
+        let counted = Waits::new(worker, request);
+        // Boxed: most requests do not wait, and its state would be part of every
+        // connection's task.
+        let permit = Box::pin(noted(worker, client, request, waiting)).await;
+        drop(counted);
+        match permit {
+            Err(NoPermit::Refused(refusal))
+                if refusal.reason == Reason::Moved && request.origin != Origin::Node =>
+            {
+                let identity = request.ask.key.identity;
+                let from_client = request.origin == Origin::Client;
+                let peers = worker.peers.as_ref().filter(|_| from_client);
+                if let Some(peer) = peers.and_then(|peers| peers.owner(identity)) {
+                    return Err(NoPermit::Moved(peer));
+                }
+                // It has come back meanwhile, or the request is to be served here and nowhere else.
+                asked = worker.local.ask(clock::now(), request.ask);
+            }
+            permit => return permit,
         }
     }
 }
@@ -284,6 +323,22 @@ async fn refused(
             // Others live.
             let next = Box::pin(elsewhere::send_away(worker, client)).await;
             (Outcome::Unanswered, next)
+        }
+        NoPermit::Refused(refusal)
+            if request.origin == Origin::Node && refusal.reason == Reason::Moved =>
+        {
+            let next = Box::pin(elsewhere::send_back(
+                worker,
+                client,
+                request.ask.key.identity,
+            ))
+            .await;
+            (Outcome::Unanswered, next)
+        }
+        // Taken there before it comes here.
+        NoPermit::Moved(_) => {
+            let reply = reply::refused(TOO_LONG);
+            own_answer(worker, client, request, reply, left).await
         }
         NoPermit::Refused(refusal) => {
             worker.count_refusal(refusal.reason);

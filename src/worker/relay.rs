@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Worker;
 use super::conn::Client;
-use super::elsewhere::{HELD, NOTE};
+use super::elsewhere::{NOTE, Word};
 use super::exchange::Attempt;
 use super::pace::Pace;
 use super::request::Request;
@@ -62,7 +62,7 @@ pub(super) struct Heard<'r> {
     pub(super) request: &'r Request,
     /// It comes from a node of the cluster, which says whether the request waits there; that node has
     /// told its limiter the rest.
-    pub(super) held: Option<&'r Cell<bool>>,
+    pub(super) word: Option<&'r Cell<Word>>,
 }
 
 /// Waits for the answer's head and puts it into `came`, which is empty; interim answers (1xx) go to
@@ -146,8 +146,8 @@ pub(super) fn look(
             let note = head.headers().find(|(name, _)| is(name, NOTE));
             if let Some((_, note)) = note {
                 // Not for clients; Discord says no such thing, and is not believed.
-                if let Some(held) = heard.held {
-                    held.set(note == HELD);
+                if let Some(word) = heard.word {
+                    word.set(Word::of(note));
                 }
                 let len = head.len;
                 plain.consume(len);
@@ -166,7 +166,7 @@ pub(super) fn look(
             plain.consume(len);
             continue;
         }
-        match heard.held {
+        match heard.word {
             None => learn(&head, bytes, request, came),
             Some(_) => {
                 *came = Some(Head {

@@ -33,6 +33,7 @@ pub(super) fn refused(refusal: Refusal) -> Reply<'static> {
             Scope::User,
             "the wait for this rate limit would be longer than allowed",
         ),
+        Reason::Moved => limited(Scope::User, "You are being rate limited."),
         Reason::TooManyWaiting => {
             Reply::error(503, "too many requests wait (MAX_WAITING)").retry_after(wait)
         }

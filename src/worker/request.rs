@@ -65,11 +65,17 @@ impl Request {
             max_wait: max_wait(worker.process.config.max_wait, head.abort_after),
         };
         let owner = match &worker.peers {
-            Some(peers)
-                if origin == Origin::Client
-                    && !key::counts_for_address(&route.identity, &sender) =>
-            {
-                peers.owner(bucket.identity)
+            Some(peers) if !key::counts_for_address(&route.identity, &sender) => {
+                let owner = peers.owner(bucket.identity);
+                match origin {
+                    Origin::Client => owner,
+                    Origin::Node | Origin::Routed => {
+                        if owner.is_some() {
+                            peers.serves_for_another(now, &bucket);
+                        }
+                        None
+                    }
+                }
             }
             Some(_) | None => None,
         };

@@ -11,11 +11,13 @@ use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use super::conn::Client;
+use super::peers::Peer;
 use crate::clock::{self, Instant};
 pub(super) use crate::io::first::{First, first};
 use crate::io::socket::{Peek, peek};
@@ -35,6 +37,8 @@ pub(super) enum NoPermit {
     Gone,
     /// The limiter refuses.
     Refused(Refusal),
+    /// This node owns its identity now.
+    Moved(Rc<Peer>),
 }
 
 /// Pause between looks at a stream that has unread bytes, of which it is always readable, so that its

@@ -3,7 +3,7 @@
 use super::{Identities, Identity};
 use crate::clock::Instant;
 use crate::limit::snapshot::{IdentityRecord, Times, TokenRecord};
-use crate::route::slot::SlotSet;
+use crate::route::slot::{SlotSet, slot_of};
 use std::time::Duration;
 
 /// For so long after a node got slots, it is careful with identities of theirs that it meets: what was
@@ -33,11 +33,7 @@ impl Identities {
         batch: u32,
     ) -> Option<u32> {
         if from == 0 {
-            self.careful = Some(Box::new(Careful {
-                slots: slots.clone(),
-                hold_until: now + HOLD,
-                until: now + CAREFUL_FOR,
-            }));
+            self.remember_care(now, slots);
         }
         let (places, next) = self.arena.bite(from, batch);
         for place in places {
@@ -48,6 +44,29 @@ impl Identities {
             }
         }
         next
+    }
+
+    /// Care with these slots lasts from now on; that with others that has not ended goes on as long.
+    fn remember_care(&mut self, now: Instant, slots: &SlotSet) {
+        let mut slots = slots.clone();
+        if let Some(before) = &self.careful
+            && before.until > now
+        {
+            slots.add_all(&before.slots);
+        }
+        self.careful = Some(Box::new(Careful {
+            slots,
+            hold_until: now + HOLD,
+            until: now + CAREFUL_FOR,
+        }));
+    }
+
+    /// The same as [`Self::be_careful`] for one identity.
+    pub(in crate::limit) fn be_careful_of(&mut self, now: Instant, key: u64) {
+        match self.map.get(&key).copied() {
+            Some(number) => self.arena[number].be_careful(now, now + HOLD),
+            None => self.remember_care(now, &[slot_of(key)].into_iter().collect()),
+        }
     }
 
     /// An identity was met of which nobody told anything.

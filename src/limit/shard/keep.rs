@@ -3,8 +3,9 @@
 use super::lanes::Suspects;
 use super::{IDLE, Shard};
 use crate::clock::Instant;
-use crate::limit::ask::Outputs;
+use crate::limit::ask::{BucketKey, Outputs};
 use crate::limit::bucket::{Bucket, Kind};
+use crate::limit::learn;
 use crate::limit::snapshot::{BucketRecord, More, Record, Times};
 use crate::route::slot::SlotSet;
 
@@ -93,6 +94,13 @@ impl Shard {
             }
         }
         next
+    }
+
+    /// The same for the bucket that a request would fall into.
+    pub(in crate::limit) fn doubt_one(&mut self, now: Instant, key: &BucketKey) {
+        if let Some(bucket) = self.index.get(learn::route_key(key)) {
+            self.buckets[bucket].doubt(now);
+        }
     }
 
     /// Makes the bucket of a record, unless answers have named one since that does as well.

@@ -20,7 +20,7 @@ use super::codec::{self, Broken};
 use super::{BITE, BucketRecord, IDLE, More, Record, Restored, Stage, Times};
 use crate::clock::Instant;
 use crate::limit::bucket::Bucket;
-use crate::limit::{Latch, Latches, Limiter};
+use crate::limit::{BucketKey, Latch, Latches, Limiter};
 use crate::route::slot::SlotSet;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -198,6 +198,14 @@ impl<L: Latches> Limiter<L> {
             });
             pause();
         }
+    }
+
+    /// The same for one identity that is not this node's, of which a request has come all the same. In
+    /// place, without a look at all the others; of its buckets those are doubted that are asked for.
+    pub fn be_careful_of(&self, now: Instant, key: &BucketKey) {
+        self.identity_of_key(key.identity)
+            .with(|ids| ids.be_careful_of(now, key.identity));
+        self.shards[self.shard_of(key)].with(|shard| shard.doubt_one(now, key));
     }
 
     /// Whichever shard knows the bucket adds it; else it stands on the shelf until it is asked for.
