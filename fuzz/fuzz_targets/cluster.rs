@@ -120,7 +120,10 @@ fn gossip(mut bytes: &[u8]) {
         assert!(members[0].others() < NODES_MAX);
     }
     let ownership = Ownership::new(members[0].live(), members[0].me());
-    let shares = ownership.nodes().iter().map(|node| ownership.slots_of(node).len());
+    let shares = ownership
+        .nodes()
+        .iter()
+        .map(|node| ownership.slots_of(node).len());
     assert_eq!(shares.sum::<usize>(), SlotSet::ALL.len());
 }
 
