@@ -390,6 +390,7 @@ impl Control {
         moves.lost.iter().for_each(|(_, slots)| lost.add_all(slots));
         // Before anybody goes by it: what goes to the new owner comes after what is known of it.
         self.members.set_untold(&lost, true);
+        self.members.told().forget(&lost);
         self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),
