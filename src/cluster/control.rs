@@ -33,6 +33,8 @@ const DATAGRAM_BYTES: usize = 65_536;
 const BIND_TRIES_MAX: u32 = 64;
 /// How often what was ignored is told of.
 const TELL_PERIOD: Duration = Duration::from_secs(60);
+/// When it is told first: whoever is there has been found by then.
+const FIRST_TELL: Duration = Duration::from_secs(5);
 /// How long what was relayed to a node that leaves is left to it: twice the default of `SHUTDOWN_TIMEOUT`,
 /// within which it answers or closes.
 const ENDING_MAX: Duration = Duration::from_secs(60);
@@ -138,7 +140,7 @@ impl Cluster {
             replays: Replays::default(),
             nonce: ambient(),
             envelope: Vec::new(),
-            tell_at: clock::now() + TELL_PERIOD,
+            tell_at: clock::now() + FIRST_TELL,
             told: 0,
             sweep_at: clock::now() + SWEEP_PERIOD,
         };
@@ -463,6 +465,13 @@ impl Control {
                     datagrams = ignored - self.told,
                     since_the_start = ?why.collect::<Vec<_>>(),
                     "datagrams that came to the cluster's port were ignored"
+                );
+            }
+            if self.members.ownership().nodes().len() == 1 && !self.members.is_leaving() {
+                tracing::warn!(
+                    "no other node of the cluster is in sight: this one serves everybody. If there are \
+                     others, look at CLUSTER_MEMBERS or CLUSTER_DNS, at CLUSTER_SECRET, which must be the \
+                     same, and whether UDP and TCP reach CLUSTER_PORT"
                 );
             }
             self.told = ignored;
