@@ -144,7 +144,7 @@ impl World {
                 let ticket = self.going.remove(0);
                 self.queues.unused(self.now, ticket);
                 if let Some((left, _)) = &mut self.bots[ticket.bot as usize].left {
-                    *left += 1;
+                    *left = left.saturating_add(1);
                 }
             }
             2 | 8 => self.send(),
