@@ -79,6 +79,9 @@ pub struct Ask {
     pub shard: u64,
     /// The longest wait that its client accepts.
     pub max_wait: Option<Duration>,
+    /// Another queue may have let shards of this bot go until now: if none wait or went here lately,
+    /// the first goes [`SPACING`] from now.
+    pub careful: bool,
     /// What the caller knows the request by.
     pub waiter: u32,
 }
@@ -254,6 +257,9 @@ impl Queues {
         let closed_until = self.closed_until;
         let new = || Bot::new(closed_until);
         let bot = self.bots.entry(ask.bot).or_insert_with(new);
+        if ask.careful && bot.is_idle(now) {
+            bot.closed_until = now + SPACING;
+        }
         if bot.waiting() >= per_bot_max {
             let next = bot.place_free_at(now);
             return Err(refusal(Reason::BotFull, now, next));
