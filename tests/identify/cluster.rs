@@ -187,8 +187,10 @@ fn who_waits_when_its_bot_changes_hands_waits_on_at_the_new_owner() {
     let rest = [two.nodes[1].node];
     two.nodes[0].know(&rest);
     two.nodes[1].know(&rest);
+    let changed = Instant::now();
     two.wait_for_waiting(0, 0);
     two.wait_for_waiting(1, 2);
+    assert!(changed.elapsed() < Duration::from_secs(2), "late");
     assert_free(&first.answer(false));
     assert_eq!(two.nodes[0].now("weir_identify_granted_total"), 0);
 }

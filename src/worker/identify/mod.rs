@@ -46,6 +46,10 @@ pub(super) const AUTHORIZATION_BYTES_MAX: usize = 512;
 /// owned it may have let some go: nodes hear of it within two seconds of each other, and a turn has five.
 const CHANGED_FOR: Duration = Duration::from_secs(7);
 
+/// How often it is looked whether bots have changed hands while somebody waits; each look that finds
+/// nothing costs a comparison.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// The identify queue's end on its worker.
 pub(super) struct Door {
     queues: Arc<Mutex<Queues>>,
@@ -220,7 +224,10 @@ pub(super) fn tick(worker: &Rc<Worker>, now: Instant) -> Option<Instant> {
     if door.lock().next_deadline().is_some_and(|at| at <= now) {
         call(worker, door, |queues| queues.tick(now));
     }
-    door.lock().next_deadline()
+    let next = door.lock().next_deadline();
+    let look = door.relay_port.is_some() && !door.waiters.borrow().is_empty();
+    let look = look.then(|| now + LOOK);
+    [next, look].into_iter().flatten().min()
 }
 
 /// The answer to a shard that may go has left.
@@ -290,6 +297,7 @@ impl Waiting {
         let now = clock::now();
         if let Some(peers) = &worker.peers {
             door.send_on(peers, now);
+            worker.alarm.ring_at(now + LOOK);
         }
         let waiter = door.waiters.borrow_mut().insert(Waiter {
             bot: ask.bot,
@@ -355,7 +363,9 @@ impl Drop for Waiting {
             Some(Verdict::Go) => call(worker, door, |queues| queues.unused(clock::now(), ticket)),
             Some(Verdict::Refused(_) | Verdict::Told(_)) => {}
             // Of one that went, the queue knows no more.
-            Some(Verdict::Draining | Verdict::Moved) | None => call(worker, door, |queues| queues.cancel(ticket)),
+            Some(Verdict::Draining | Verdict::Moved) | None => {
+                call(worker, door, |queues| queues.cancel(ticket));
+            }
         }
         forget(door, ticket.bot);
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::conn::{self, To};
-use super::{Door, Refusal, Verdict, Waiter, Waiting};
+use super::{Door, LOOK, Refusal, Verdict, Waiter, Waiting};
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{Framing, Method, Parse, parse_response};
@@ -116,7 +116,9 @@ async fn away(
         && failed < FAILED_MAX
         && let Some(peer) = peers.owner(asked.ask.bot).filter(|peer| !peer.node.tls)
     {
-        door.send_on(peers, clock::now());
+        let now = clock::now();
+        door.send_on(peers, now);
+        worker.alarm.ring_at(now + LOOK);
         let place = match Place::take(worker, door, asked.ask.bot) {
             Ok(place) => place,
             Err(verdict) => return Some(Away::Verdict(verdict)),
