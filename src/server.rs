@@ -286,6 +286,15 @@ pub fn start_among(
             "whoever reaches this address can use this weir; ALLOW_FROM, BIND_IP or TLS_CLIENT_CA_FILE keep strangers out"
         );
     }
+    if let Some(forward) = handle.forward()
+        && handle.process.config.is_forward_open_to_everyone()
+    {
+        tracing::warn!(
+            address = %forward.addr(),
+            "whoever reaches this address can use the forward proxy; ALLOW_FROM, FORWARD_BIND_IP or \
+             FORWARD_CREDENTIALS_FILE keep strangers out"
+        );
+    }
     tracing::info!(
         proxy = %handle.proxy_addr,
         metrics = handle.metrics_addr().map(tracing::field::display),

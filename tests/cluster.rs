@@ -13,6 +13,7 @@ use support::config;
 use support::http::Client;
 use support::program::Program;
 use weir::Handle;
+use weir::cluster::member::Node;
 use weir::cluster::owner::Owner;
 use weir::config::ClusterSecret;
 
@@ -373,4 +374,60 @@ fn the_metrics_port_shows_members_and_nothing_secret() {
     let metrics = page("/metrics");
     assert!(metrics.contains("\nweir_cluster_members 2\n"), "{metrics}");
     assert!(!metrics.contains(secret) && !shown.to_string().contains(secret));
+}
+
+#[test]
+fn what_was_relayed_to_a_node_that_hangs_is_let_go_when_it_counts_as_dead() {
+    let (mock, port) = (mock(), free_port());
+    let first = program(&mock, "127.0.0.1", port, &[]);
+    let second = program(&mock, "127.0.0.2", port, &[]);
+    let mut seen = Vec::new();
+    sees(&first, &mut seen, 2);
+    let alone = Node::at((std::net::Ipv4Addr::LOCALHOST, 1).into());
+    let tokens: Vec<String> = (0..8).map(|n| token(&[alone], &alone, None, n)).collect();
+    // Its kernel goes on to take connections and to confirm what comes on them.
+    second.signal("STOP");
+    let ask = |method: &str, token: &str| {
+        let began = Instant::now();
+        let body = if method == "GET" { "" } else { "{}" };
+        let request = format!(
+            "{method} /api/v10/channels/203039963636301824/messages HTTP/1.1\r\nHost: x\r\n\
+             Authorization: {token}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let status = Client::connect(first.proxy).ask(&request).status;
+        (status, began.elapsed())
+    };
+    let answers = thread::scope(|scope| {
+        let asks: Vec<_> = tokens
+            .iter()
+            .flat_map(|token| ["GET", "POST"].map(|method| (method, token)))
+            .map(|(method, token)| (method, scope.spawn(move || ask(method, token))))
+            .collect();
+        let answers = asks.into_iter();
+        answers
+            .map(|(method, answer)| (method, answer.join().expect("an answer")))
+            .collect::<Vec<_>>()
+    });
+    second.signal("KILL");
+    assert!(
+        answers
+            .iter()
+            .any(|(_, (_, took))| *took > Duration::from_millis(500)),
+        "none of them was the other node's: {answers:?}"
+    );
+    for (method, (status, took)) in &answers {
+        let expected: &[u16] = if *method == "GET" {
+            &[200]
+        } else {
+            &[200, 429]
+        };
+        assert!(expected.contains(status), "{method}: {answers:?}");
+        assert!(*took < PATIENCE, "{method}: {answers:?}");
+    }
+    seen.extend(first.log_lines());
+    assert!(
+        seen.iter()
+            .any(|line| line.contains("a node of the cluster is dead"))
+    );
 }

@@ -50,7 +50,7 @@ fn check_encoded(head: &RequestHead<'_>) {
     assert_eq!(again.authority, None);
     assert_eq!(again.framing, head.framing);
     assert_eq!(again.authorization, head.authorization);
-    assert!(again.keep_alive && !again.expect_continue && !again.routed_to);
+    assert!(again.keep_alive && !again.expect_continue && again.routed_to.is_none());
     assert_eq!(again.abort_after, None);
     let lines: Vec<Line<'_>> = again.headers().collect();
     assert_eq!(lines, expected(head));

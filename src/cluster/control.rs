@@ -33,6 +33,11 @@ const DATAGRAM_BYTES: usize = 65_536;
 const BIND_TRIES_MAX: u32 = 64;
 /// How often what was ignored is told of.
 const TELL_PERIOD: Duration = Duration::from_secs(60);
+/// When it is told first: whoever is there has been found by then.
+const FIRST_TELL: Duration = Duration::from_secs(5);
+/// How long what was relayed to a node that leaves is left to it: twice the default of `SHUTDOWN_TIMEOUT`,
+/// within which it answers or closes.
+const ENDING_MAX: Duration = Duration::from_secs(60);
 /// How often what was handed over and not asked for is looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 
@@ -135,7 +140,7 @@ impl Cluster {
             replays: Replays::default(),
             nonce: ambient(),
             envelope: Vec::new(),
-            tell_at: clock::now() + TELL_PERIOD,
+            tell_at: clock::now() + FIRST_TELL,
             told: 0,
             sweep_at: clock::now() + SWEEP_PERIOD,
         };
@@ -354,7 +359,8 @@ impl Control {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Suspected(node) => self.members.set_suspected(*node, true),
-            Event::Cleared(node) | Event::Left(node) => self.members.set_suspected(*node, false),
+            Event::Cleared(node) => self.members.set_suspected(*node, false),
+            Event::Left(node) => self.left(*node),
             Event::Changed
             | Event::Joined(_)
             | Event::Renewed(_)
@@ -366,7 +372,8 @@ impl Control {
             Event::Joined(node) => {
                 tracing::info!(%node, proxy = %node.proxy_addr(), "a node joined the cluster");
             }
-            Event::Left(node) => tracing::warn!(%node, "a node left the cluster or is dead"),
+            // Told where it is known which of the two.
+            Event::Left(_) => {}
             Event::Renewed(node) => tracing::info!(%node, "a node of the cluster is there anew"),
             Event::Suspected(node) => tracing::warn!(%node, "a node of the cluster may be dead"),
             Event::Cleared(node) => {
@@ -376,6 +383,23 @@ impl Control {
             Event::Rejoined(_) => {
                 tracing::warn!("the cluster took this node for dead; it joins again");
             }
+        }
+    }
+
+    /// A node is no member any more. One that leaves says so itself, and is never suspected before.
+    fn left(&self, node: Node) {
+        let is_dead = self.members.is_suspected(node);
+        self.members.set_suspected(node, false);
+        let now = clock::now();
+        if is_dead {
+            tracing::warn!(%node, "a node of the cluster is dead: its bots are others' now");
+            self.members.set_gone(node, now);
+        } else {
+            tracing::info!(%node, "a node has left the cluster: its bots are others' now");
+            self.members.set_gone(node, now + ENDING_MAX);
+        }
+        for worker in 0..self.mesh.limiter().shards() {
+            self.mesh.nudge(worker);
         }
     }
 
@@ -390,6 +414,7 @@ impl Control {
         moves.lost.iter().for_each(|(_, slots)| lost.add_all(slots));
         // Before anybody goes by it: what goes to the new owner comes after what is known of it.
         self.members.set_untold(&lost, true);
+        self.members.told().forget(&lost);
         self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),
@@ -440,6 +465,13 @@ impl Control {
                     datagrams = ignored - self.told,
                     since_the_start = ?why.collect::<Vec<_>>(),
                     "datagrams that came to the cluster's port were ignored"
+                );
+            }
+            if self.members.ownership().nodes().len() == 1 && !self.members.is_leaving() {
+                tracing::warn!(
+                    "no other node of the cluster is in sight: this one serves everybody. If there are \
+                     others, look at CLUSTER_MEMBERS or CLUSTER_DNS, at CLUSTER_SECRET, which must be the \
+                     same, and whether UDP and TCP reach CLUSTER_PORT"
                 );
             }
             self.told = ignored;

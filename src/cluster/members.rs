@@ -24,6 +24,8 @@ const SUSPECTS_MAX: usize = super::member::NODES_MAX;
 
 /// Members of now and before that are remembered: those of a cluster of which all were replaced once.
 const MET_MAX: usize = 2 * super::member::NODES_MAX;
+/// Nodes that are remembered to be gone.
+const GONE_MAX: usize = super::member::NODES_MAX;
 
 /// The cluster as all threads share it.
 pub struct Members {
@@ -37,6 +39,8 @@ pub struct Members {
     refused: AtomicU64,
     told: Mutex<Told>,
     suspected: Mutex<Vec<Node>>,
+    /// Nodes that are no members any more, and until when what was relayed to them is left to them.
+    gone: Mutex<Arc<[(Node, Instant)]>>,
     /// Lost slots that their new owners have not been told of yet, and whether there are any.
     untold: Mutex<SlotSet>,
     /// Nodes that are or were members, those seen first in front: one that leaves still hands over.
@@ -112,6 +116,7 @@ impl Members {
             refused: AtomicU64::new(0),
             told: Mutex::default(),
             suspected: Mutex::default(),
+            gone: Mutex::new(Arc::new([])),
             untold: Mutex::default(),
             met: Mutex::default(),
             is_untold: AtomicBool::new(false),
@@ -242,6 +247,29 @@ impl Members {
         if is && suspected.len() < SUSPECTS_MAX {
             suspected.push(node);
         }
+    }
+
+    /// Whether this node may be dead.
+    pub(super) fn is_suspected(&self, node: Node) -> bool {
+        self.suspected().contains(&node)
+    }
+
+    /// Nodes that are no members any more, and until when what was relayed to them is left to them.
+    pub fn gone(&self) -> Arc<[(Node, Instant)]> {
+        self.gone_now().clone()
+    }
+
+    fn gone_now(&self) -> MutexGuard<'_, Arc<[(Node, Instant)]>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node is no member any more; what was relayed to it may end there until then.
+    pub fn set_gone(&self, node: Node, until: Instant) {
+        let mut gone = self.gone_now();
+        // Those of long ago have been let go.
+        let old = gone.len().saturating_sub(GONE_MAX);
+        let kept = gone[old..].iter().filter(|(other, _)| *other != node);
+        *gone = kept.copied().chain([(node, until)]).collect();
     }
 
     /// These slots are to be told of, or no longer.

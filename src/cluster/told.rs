@@ -36,6 +36,11 @@ impl Told {
         self.until = now + TOLD_FOR;
     }
 
+    /// These slots are others' now: what was told of them before says nothing of what those let go.
+    pub fn forget(&mut self, slots: &SlotSet) {
+        self.slots.remove_all(slots);
+    }
+
     /// Takes those that were told of lately out of `slots`.
     pub fn spare(&self, now: Instant, slots: &mut SlotSet) {
         if self.until > now {
@@ -90,6 +95,9 @@ mod tests {
         let mut told = Told::default();
         told.tell(at(0), &[7].into_iter().collect());
         assert!(!told.needs_care(at(1), 7 << 32));
+        told.tell(at(0), &[9].into_iter().collect());
+        told.forget(&[9].into_iter().collect());
+        assert!(told.needs_care(at(1), 9 << 32), "it was lost since");
         assert!(told.needs_care(at(1), 8 << 32));
         assert!(!told.needs_care(at(2_000), 8 << 32));
         assert!(told.needs_care(at(2_001), 8 << 32 | 1));

@@ -259,6 +259,14 @@ impl Config {
             && self.tls_client_ca_file.is_none()
             && allow::is_reachable_from_anywhere(self.bind_ip)
     }
+
+    /// The same of the forward proxy: it asks for neither an address nor a password.
+    pub fn is_forward_open_to_everyone(&self) -> bool {
+        self.forward.port.is_some()
+            && self.allow_from.is_everyone()
+            && self.forward.credentials_file.is_none()
+            && allow::is_reachable_from_anywhere(self.forward.bind_ip)
+    }
 }
 
 /// How much is logged.

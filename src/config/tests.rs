@@ -496,6 +496,11 @@ fn the_files_of_tls_are_set_together() {
             &[CA],
             "TLS_CLIENT_CA_FILE: \"/a/ca.pem\" is not allowed; only beside TLS_CERT_FILE and TLS_KEY_FILE",
         ),
+        (
+            &[CERT, KEY, ("CLUSTER_MEMBERS", "10.0.0.2")],
+            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; not in a cluster: nodes relay to each other in plain \
+             HTTP on PORT",
+        ),
     ] {
         assert_eq!(error(from(&[], given, "")), line);
     }
@@ -529,6 +534,16 @@ fn weir_is_open_to_everyone_unless_something_keeps_strangers_out() {
     let tls = [("TLS_CERT_FILE", "c"), ("TLS_KEY_FILE", "k")];
     assert!(open(&tls), "a certificate of weir's keeps nobody out");
     assert!(!open(&[tls[0], tls[1], ("TLS_CLIENT_CA_FILE", "a")]));
+    let forward = |env: &[(&str, &str)]| config(env).is_forward_open_to_everyone();
+    let (port, anywhere) = (("FORWARD_PORT", "1"), ("FORWARD_BIND_IP", "0.0.0.0"));
+    assert!(forward(&[port, anywhere]));
+    assert!(!forward(&[port]) && !forward(&[anywhere]));
+    assert!(!forward(&[port, anywhere, ("ALLOW_FROM", "10.0.0.0/8")]));
+    assert!(!forward(&[
+        port,
+        anywhere,
+        ("FORWARD_CREDENTIALS_FILE", "a")
+    ]));
 }
 
 #[test]

@@ -19,13 +19,18 @@ impl Config {
     /// The files of the listening side's TLS; `None` for plain HTTP.
     ///
     /// # Errors
-    /// One is set without the other that it needs.
+    /// One is set without the other that it needs, or in a cluster.
     pub fn tls_files(&self) -> Result<Option<TlsFiles>, Wrong> {
         let lone = |name: &str, path: &PathBuf, allowed| Wrong::Value {
             place: name.to_owned(),
             value: path.display().to_string(),
             allowed,
         };
+        if let (Some(path), true) = (&self.tls_cert_file, self.is_clustered()) {
+            // The others would relay to it in plain HTTP, and its share of all bots would be told 400.
+            let allowed = "not in a cluster: nodes relay to each other in plain HTTP on PORT";
+            return Err(lone("TLS_CERT_FILE", path, allowed));
+        }
         match (
             &self.tls_cert_file,
             &self.tls_key_file,

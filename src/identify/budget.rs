@@ -176,7 +176,7 @@ impl Budget {
 
     /// One that was let go did not go.
     pub(super) fn give_back(&mut self) {
-        self.remaining = (self.remaining + 1).min(self.total);
+        self.remaining = self.remaining.saturating_add(1).min(self.total);
     }
 
     /// Shards were let go, or wait in vain: whether the budget is to be read again.

@@ -214,7 +214,7 @@ async fn attempt(
         // Nobody asks for a permit here.
         Err(Failure::Limited(_)) => Tried::Lost,
         Err(Failure::Upstream(error)) => {
-            let goes_on = exchange.can_go_elsewhere(&error);
+            let goes_on = exchange.can_go_elsewhere(&error, peer.let_go.get());
             if goes_on && exchange.last_word() == Word::Moved {
                 return Tried::Moved;
             }

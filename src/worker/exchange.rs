@@ -247,9 +247,11 @@ impl<'r> Exchange<'r> {
 
     /// Whether a node that failed by `error` leaves the request to be sent elsewhere: all of it is kept,
     /// and Discord has not got it or may get it twice. A node that was still waiting for a limit, and
-    /// whose system lives to say that it is gone, has sent nothing.
-    pub(super) fn can_go_elsewhere(&self, error: &Error) -> bool {
+    /// whose system lives to say that it is gone, has sent nothing; not so one that was `let_go` from here,
+    /// for it may yet wake up.
+    pub(super) fn can_go_elsewhere(&self, error: &Error, let_go: bool) -> bool {
         let held = self.word.get() != Word::Nothing
+            && !let_go
             && matches!(error.kind, Kind::ClosedBeforeAnswer | Kind::Reset);
         self.kept && (held || self.request.method.is_safe())
     }

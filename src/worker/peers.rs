@@ -4,7 +4,7 @@
 //! Connections to nodes are this worker's own, plain HTTP/1.1, kept alive and bounded as those to the
 //! upstream are. A request that waits for a limit at its owner holds one all the while.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ const _: () = assert!(NODE_CONNECT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_mill
 /// packets in a row are none of it.
 const NODE_SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// How often it is looked whether a node that is gone has been replaced.
+const GONE_LOOK: Duration = Duration::from_millis(10);
+
 /// How long a connection to a node idles before it is closed: less than half of what the other side
 /// grants by default, so that it is this side that closes.
 const NODE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,6 +55,8 @@ pub(super) struct Peer {
     pub(super) name: Box<[u8]>,
     /// Connections to it.
     pub(super) connections: Rc<Upstream>,
+    /// It is gone, and its connections were ended from here.
+    pub(super) let_go: Cell<bool>,
 }
 
 /// See the module's documentation.
@@ -117,8 +122,8 @@ impl Peers {
         }
         let name = addr.to_string();
         let connections = match known.get(&addr) {
-            Some(before) => before.connections.clone(),
-            None => {
+            Some(before) if !before.let_go.get() => before.connections.clone(),
+            _ => {
                 let target = Target {
                     authority: name.as_str().into(),
                     tls: None,
@@ -139,6 +144,7 @@ impl Peers {
             node,
             name: name.into_bytes().into(),
             connections,
+            let_go: Cell::new(false),
         });
         known.insert(addr, peer.clone());
         peer
@@ -261,13 +267,39 @@ impl Peers {
         }
     }
 
-    /// Closes connections that have idled too long, and returns when to look again.
+    /// Ends what is relayed to nodes that are gone: a process that hangs keeps its connections, and the
+    /// kernel that answers for it finds nothing wrong. When to look again.
+    fn let_go(&self, now: Instant) -> Option<Instant> {
+        let mut view = self.view.borrow_mut();
+        let (gone, shown) = (view.members().gone(), view.shared());
+        let mut next: Option<Instant> = None;
+        for peer in self.known.borrow().values().filter(|p| !p.let_go.get()) {
+            let of_peer = gone.iter().find(|(node, _)| *node == peer.node);
+            let Some((_, until)) = of_peer else { continue };
+            // What is let go asks who owns it now, and that must be somebody else.
+            let until = match shown.nodes().contains(&peer.node) {
+                true => (now + GONE_LOOK).max(*until),
+                false => *until,
+            };
+            if until <= now {
+                peer.let_go.set(true);
+                peer.connections.cut();
+            } else {
+                next = Some(next.map_or(until, |next| next.min(until)));
+            }
+        }
+        next
+    }
+
+    /// Closes connections that have idled too long, ends those to nodes that are gone, and returns when to
+    /// look again.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let let_go = self.let_go(now);
         let known = self.known.borrow();
         let next = known
             .values()
             .filter_map(|peer| peer.connections.expire(now));
-        next.min()
+        next.chain(let_go).min()
     }
 
     /// Closes all idle connections.
