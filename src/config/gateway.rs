@@ -66,7 +66,7 @@ impl FromStr for BotToken {
 pub(super) const GATEWAY: &[Setting] = &[
     Setting {
         name: "GATEWAY_QUEUE_PORT",
-        help: "Port where shards ask when they may IDENTIFY; 0 takes a free one; unset, there is none",
+        help: "Port where shards ask when they may IDENTIFY; 0 takes a free one; unset, there is none; in a cluster the same at all nodes, which ask each other there",
         default: "",
         allowed: PORT_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.gateway_queue_port, Some(Some(port(v)?)))),

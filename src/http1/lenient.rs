@@ -18,6 +18,10 @@ pub struct RequestOutline<'b> {
     pub version: Version,
     /// The first `Authorization`. Secret.
     pub authorization: Option<&'b [u8]>,
+    /// See [`RequestHead::routed_to`](super::RequestHead::routed_to); here the first.
+    pub routed_to: Option<&'b [u8]>,
+    /// See [`RequestHead::node_pass`](super::RequestHead::node_pass); here the first.
+    pub node_pass: Option<&'b [u8]>,
     /// How the body ends; `None` if that is in doubt, so that its connection has to be closed.
     pub framing: Option<Framing>,
     /// Whether the client wants to send further requests on this connection.
@@ -83,6 +87,8 @@ fn outline(buf: &[u8]) -> Parse<RequestOutline<'_>, BadRequest> {
         target: start.target,
         version,
         authorization: first(Role::Authorization),
+        routed_to: first(Role::RoutedTo),
+        node_pass: first(Role::NodePass),
         framing,
         keep_alive: !connection.close
             && !connection.invalid

@@ -48,6 +48,10 @@ pub const MARGIN: Duration = Duration::from_millis(20);
 /// Time between two of a key.
 pub const SPACING: Duration = PERIOD.saturating_add(MARGIN);
 
+/// How long the shards of a bot are held back that another queue may have let some go of until now, or
+/// lets go for a moment yet: nodes do not hear at once that it is another's.
+pub const CARE: Duration = SPACING.saturating_add(Duration::from_millis(500));
+
 /// How long who asks waits for others who ask at once, so that they go as one round in order: what a
 /// fleet's processes, started together, differ by on one network.
 pub const GATHER: Duration = Duration::from_millis(5);
@@ -79,6 +83,9 @@ pub struct Ask {
     pub shard: u64,
     /// The longest wait that its client accepts.
     pub max_wait: Option<Duration>,
+    /// Another queue may have let shards of this bot go until now: if none wait or went here lately,
+    /// the first goes [`CARE`] from now.
+    pub careful: bool,
     /// What the caller knows the request by.
     pub waiter: u32,
 }
@@ -254,6 +261,9 @@ impl Queues {
         let closed_until = self.closed_until;
         let new = || Bot::new(closed_until);
         let bot = self.bots.entry(ask.bot).or_insert_with(new);
+        if ask.careful && bot.is_idle(now) {
+            bot.closed_until = now + CARE;
+        }
         if bot.waiting() >= per_bot_max {
             let next = bot.place_free_at(now);
             return Err(refusal(Reason::BotFull, now, next));

@@ -79,6 +79,7 @@ impl Room {
             has_token: bot > 0,
             shard,
             max_wait,
+            careful: false,
             waiter: self.asked,
         };
         let asked = self.queues.ask(self.now, &ask);

@@ -32,6 +32,8 @@ pub struct Relay {
     pub failed: u64,
     /// Requests that went on to another owner, or here, after such a failure.
     pub taken_over: u64,
+    /// Shards that were asked for at the node that their bot belongs to.
+    pub identifies: u64,
     /// Connections that claimed to be another node's and could not show it.
     pub unproven: u64,
     histogram: [u64; BUCKETS.len() + 1],
@@ -56,6 +58,7 @@ impl Relay {
             received,
             failed,
             taken_over,
+            identifies,
             unproven,
             histogram,
             micros,
@@ -64,6 +67,7 @@ impl Relay {
         *received += other.received;
         *failed += other.failed;
         *taken_over += other.taken_over;
+        *identifies += other.identifies;
         *unproven += other.unproven;
         *micros = micros.saturating_add(other.micros);
         for (count, more) in histogram.iter_mut().zip(other.histogram) {
@@ -93,6 +97,11 @@ impl Relay {
                 "weir_relay_taken_over_total",
                 "Requests that went on elsewhere after the node that they were routed to failed",
                 self.taken_over,
+            ),
+            (
+                "weir_identify_relayed_total",
+                "Shards that were asked for at the node that their bot belongs to",
+                self.identifies,
             ),
             (
                 "weir_relay_unproven_total",

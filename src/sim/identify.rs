@@ -243,6 +243,7 @@ impl Run {
             has_token: true,
             shard,
             max_wait: None,
+            careful: false,
             waiter: 0,
         };
         match self.queues.ask(self.now, &ask) {

@@ -197,7 +197,7 @@ enum Unread {
 }
 
 /// Ends a connection that claims to be another node's and cannot show it.
-async fn turn_away(worker: &Worker, client: &mut Client) -> Next {
+pub(super) async fn turn_away(worker: &Worker, client: &mut Client) -> Next {
     worker.metrics().own.relay.unproven += 1;
     if let Some(unsaid) = worker.impostors.happened(clock::now()) {
         tracing::warn!(

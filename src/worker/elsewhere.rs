@@ -252,7 +252,7 @@ fn failed(worker: &Worker, peer: &Peer, error: &Error) {
 
 /// Whether an attempt to connect failed for the other side's sake, and not for want of descriptors or
 /// places here.
-fn is_theirs(error: &Error) -> bool {
+pub(super) fn is_theirs(error: &Error) -> bool {
     let ours = [
         libc::EMFILE,
         libc::ENFILE,

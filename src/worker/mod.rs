@@ -196,7 +196,7 @@ impl Worker {
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
-            identify: serves_queue.then(|| identify::Door::new(process.identify.clone())),
+            identify: serves_queue.then(|| identify::Door::new(&process)),
             process,
         })
     }

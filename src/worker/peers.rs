@@ -27,7 +27,7 @@ use crate::upstream::{Bounds, Target, Upstream};
 
 /// How long opening a connection to another node may take: on a LAN a millisecond, or a second more
 /// if the first packet was lost (RFC 6298). What a request waits for a node that is gone.
-const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+pub(super) const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 const _: () = assert!(NODE_CONNECT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_millis());
 
@@ -189,6 +189,11 @@ impl Peers {
         self.view.borrow().members().is_untold(identity)
     }
 
+    /// Who owns what, as it is now.
+    pub(super) fn ownership(&self) -> Arc<Ownership> {
+        self.view.borrow_mut().shared()
+    }
+
     /// This node could not be reached: what it owns is others' from now on, or this one's.
     pub(super) fn failed(&self, peer: &Peer) {
         self.view.borrow().members().suspect(peer.node);
@@ -219,13 +224,25 @@ impl Peers {
     /// It is on a connection that claims to be a node's and cannot show it. Nothing may come of it: who
     /// handled it, or sent it on as a client's, could do so in turn with whoever sent it.
     pub(super) fn origin(&self, head: &RequestHead<'_>, node: bool) -> Result<Origin, Unproven> {
-        let passes = &self.process.passes;
-        let name = head.routed_to.unwrap_or_default();
         if node {
             let routed = head.routed_to.is_some();
             return Ok(if routed { Origin::Node } else { Origin::Client });
         }
-        let Some(pass) = head.node_pass else {
+        self.shown(head.routed_to, head.node_pass)
+    }
+
+    /// The same of a connection's first request.
+    ///
+    /// # Errors
+    /// See [`Self::origin`].
+    pub(super) fn shown(
+        &self,
+        routed_to: Option<&[u8]>,
+        pass: Option<&[u8]>,
+    ) -> Result<Origin, Unproven> {
+        let passes = &self.process.passes;
+        let name = routed_to.unwrap_or_default();
+        let Some(pass) = pass else {
             // A secret leaves nobody the right to say so who does not know it.
             let routed = !name.is_empty() && !passes.are_needed();
             return Ok(if routed {

@@ -6,4 +6,6 @@ mod support;
 #[cfg(test)]
 mod bot;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod door;

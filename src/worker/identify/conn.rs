@@ -11,11 +11,11 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{AUTHORIZATION_BYTES_MAX, Verdict, Waiting, draining, query, refused, sent};
+use super::{AUTHORIZATION_BYTES_MAX, Verdict, Waiting, draining, query, refused, relay, sent};
 use crate::clock::{self, Instant};
 use crate::error::Kind as ErrorKind;
 use crate::http1::{
-    BadRequest, BodyTracker, CONTINUE, Framing, Parse, Reply, RequestOutline, Version,
+    BadRequest, BodyTracker, CONTINUE, Framing, Parse, Reply, RequestOutline, Scope, Version,
     may_complete, outline_request,
 };
 use crate::identify::Ask;
@@ -26,6 +26,7 @@ use crate::metrics::Refusal;
 use crate::route::PathIdentity;
 use crate::route::identity::{self, Kind};
 use crate::worker::conn::{self, Client, Next};
+use crate::worker::peers::{Origin, Unproven};
 use crate::worker::wait::{self, First, first};
 use crate::worker::{Worker, reply};
 
@@ -49,17 +50,23 @@ struct Asked {
     ask: Ask,
     /// For asking `/gateway/bot`.
     token: Option<Rc<[u8]>>,
+    /// The same for asking another node; `None` too for who has none.
+    authorization: Option<Rc<[u8]>>,
     to: To,
 }
 
 /// How it is to be answered.
 #[derive(Clone, Copy)]
-struct To {
+pub(super) struct To {
     version: Version,
     keep_alive: bool,
     head_only: bool,
     /// When the request's last byte was there.
-    since: Instant,
+    pub(super) since: Instant,
+    /// Another node asks, which answers the client.
+    routed: bool,
+    /// Another node may have to be asked.
+    relayable: bool,
 }
 
 /// Has the kernel look now and then whether the client is still there.
@@ -87,9 +94,15 @@ async fn connection(worker: Rc<Worker>, mut client: Box<Client>) {
         }
         let next = match Box::pin(line_up(&worker, &mut client, &mut waiting)).await {
             Err(next) => next,
-            Ok(to) => {
+            Ok((to, asked)) => {
                 client.sleep();
-                let Some(verdict) = turn(&client, to.since, &mut waiting).await else {
+                let verdict = match &asked {
+                    None => turn(&client, to, &mut waiting).await,
+                    Some(asked) => {
+                        Box::pin(relay::turn(&worker, &client, to, asked, &mut waiting)).await
+                    }
+                };
+                let Some(verdict) = verdict else {
                     return worker.count_lost_client(false);
                 };
                 Box::pin(answer(&worker, &mut client, to, verdict, &mut waiting)).await
@@ -109,24 +122,42 @@ async fn end(worker: &Worker, client: &mut Client, next: Next) {
     }
 }
 
-/// Reads a request and lines its shard up, into `place`. If it does not wait: what comes next.
+/// Reads a request and lines its shard up, into `place`, unless another node may have to be asked for
+/// it. If it does not wait: what comes next.
 async fn line_up(
     worker: &Rc<Worker>,
     client: &mut Client,
     place: &mut Option<Waiting>,
-) -> Result<To, Next> {
-    let Asked { ask, token, to } = read(worker, client).await?;
-    match Waiting::line_up(worker, ask, token) {
+) -> Result<(To, Option<Box<relay::Asked>>), Next> {
+    let Asked {
+        ask,
+        token,
+        authorization,
+        to,
+    } = read(worker, client).await?;
+    if to.relayable {
+        let asked = relay::Asked {
+            ask,
+            token,
+            authorization,
+        };
+        return Ok((to, Some(Box::new(asked))));
+    }
+    match Waiting::line_up(worker, ask, token, to.routed) {
         Ok(waiting) => {
             *place = Some(waiting);
-            Ok(to)
+            Ok((to, None))
         }
         Err(verdict) => Err(answer(worker, client, to, verdict, place).await),
     }
 }
 
 /// Waits for the verdict while the client is there; `None` when it leaves.
-async fn turn(client: &Client, since: Instant, waiting: &mut Option<Waiting>) -> Option<Verdict> {
+pub(super) async fn turn(
+    client: &Client,
+    to: To,
+    waiting: &mut Option<Waiting>,
+) -> Option<Verdict> {
     let waiting = waiting.as_mut()?;
     loop {
         let heard = {
@@ -140,7 +171,8 @@ async fn turn(client: &Client, since: Instant, waiting: &mut Option<Waiting>) ->
             })
             .await
         };
-        let is_late = || wait::is_late(client, since, Duration::ZERO);
+        // Another node does not end its half.
+        let is_late = || to.routed || wait::is_late(client, to.since, Duration::ZERO);
         match heard {
             Heard::Verdict(verdict) => {
                 // An end that came with the verdict was not seen while watching.
@@ -153,7 +185,7 @@ async fn turn(client: &Client, since: Instant, waiting: &mut Option<Waiting>) ->
             // It has nothing more to ask, and is answered all the same; or the next request has come, or
             // a record of TLS', and an end may come behind it.
             Heard::Stream(peek @ (Peek::Ended | Peek::Bytes)) => {
-                return Box::pin(unseen(client, since, waiting, peek)).await;
+                return Box::pin(unseen(client, to.since, waiting, peek)).await;
             }
         }
     }
@@ -195,10 +227,16 @@ async fn answer(
     verdict: Verdict,
     waiting: &mut Option<Waiting>,
 ) -> Next {
+    // The node that asked asks another.
+    if to.routed && matches!(verdict, Verdict::Draining) {
+        *waiting = None;
+        return Next::Close;
+    }
     let reply = match &verdict {
         Verdict::Go => Reply::json(200, FREE),
+        Verdict::Told(answer) => told(answer),
         Verdict::Refused(refusal) => refused(refusal),
-        Verdict::Draining => {
+        Verdict::Draining | Verdict::Moved => {
             worker.count_refusal(limit::Reason::Draining);
             draining()
         }
@@ -218,6 +256,18 @@ async fn answer(
     }
 }
 
+/// What another queue answered, as this one's.
+fn told(answer: &relay::Answer) -> Reply<'_> {
+    let mut reply = Reply::json(answer.status, &answer.body);
+    if let Some(wait) = answer.retry_after {
+        reply = reply.retry_after(wait);
+    }
+    if answer.status == 429 {
+        reply = reply.scope(Scope::User);
+    }
+    reply
+}
+
 /// Why a request was not read.
 enum Unread {
     /// The connection ended inside it.
@@ -228,6 +278,8 @@ enum Unread {
     /// Its body is not what its head says.
     BadBody,
     BodyTooLarge,
+    /// It claims to be another node's and cannot show it.
+    Unproven,
 }
 
 /// Reads a request that has begun, and throws its body away. How its connection is to end if there is
@@ -243,6 +295,7 @@ async fn read(worker: &Rc<Worker>, client: &mut Client) -> Result<Asked, Next> {
             worker.count_lost_client(false);
             return Err(Next::Close);
         }
+        Unread::Unproven => return Err(Box::pin(conn::turn_away(worker, client)).await),
         Unread::Slow => (
             ErrorKind::ClientTimeout,
             Reply::error(408, "the request did not come in time"),
@@ -281,7 +334,7 @@ async fn read_by(
         if seen == 0 || may_complete(bytes, seen) {
             match outline_request(bytes) {
                 Parse::Complete(outline) => {
-                    let mut asked = understand(worker, &outline);
+                    let mut asked = understand(worker, &outline)?;
                     let (len, framing) = (outline.len, outline.framing);
                     let continues = outline.expect_continue;
                     client.inbuf.consume(len);
@@ -341,11 +394,17 @@ async fn discard(
 }
 
 /// Whose shard it is, and which.
-fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
+fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Result<Asked, Unread> {
     let config = &worker.process.config;
+    let origin = match &worker.peers {
+        Some(peers) => peers.shown(outline.routed_to, outline.node_pass),
+        None => Ok(Origin::Client),
+    };
+    let routed = origin.map_err(|Unproven| Unread::Unproven)? != Origin::Client;
     let own = identity::parse(outline.authorization);
     let sender = match (own.kind, &config.discord_token) {
-        (Kind::None, Some(token)) => identity::parse(Some(token.authorization())),
+        // Another node has said whose shard it is.
+        (Kind::None, Some(token)) if !routed => identity::parse(Some(token.authorization())),
         _ => own,
     };
     // The shard IDENTIFYs with the token alone: spelled in two ways, it is one bot all the same, and
@@ -372,13 +431,18 @@ fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
             "a shard did not name itself by ?shard=; it is taken for shard 0"
         );
     }
-    Asked {
+    let authorization = spelled.as_deref().or(outline.authorization);
+    let fits = authorization.is_none_or(|told| told.len() <= AUTHORIZATION_BYTES_MAX);
+    let relayable = !routed && fits && relay::is_on(worker);
+    let authorization = authorization.filter(|_| relayable).map(Rc::from);
+    Ok(Asked {
         ask: Ask {
             bot,
             client: sender.client(),
             has_token: token.is_some(),
             shard: shard.unwrap_or(0),
             max_wait,
+            careful: false,
             waiter: 0,
         },
         token: token.map(Rc::from),
@@ -387,6 +451,9 @@ fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Asked {
             keep_alive: outline.keep_alive && outline.framing.is_some(),
             head_only: outline.head_only,
             since: Instant::ZERO,
+            routed,
+            relayable,
         },
-    }
+        authorization,
+    })
 }

@@ -14,6 +14,7 @@
 //! ends when its client hangs up; head and buffers are given back, and nothing wakes it meanwhile.
 
 mod conn;
+mod relay;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -26,17 +27,28 @@ use ahash::AHashMap;
 use slab::Slab;
 
 pub(super) use self::conn::{keep_alive, serve};
+use super::peers::Peers;
 use super::{Worker, own, reply};
 use crate::clock::{self, Instant};
+use crate::cluster::owner::Ownership;
 use crate::http1::{Reply, Scope};
 use crate::identify::{Ask, Output, Queues, Reason, Refusal, Ticket};
 use crate::io::Seldom;
 use crate::io::guard::undivided;
+use crate::process::Process;
 use crate::route::identity;
 
 /// The longest `Authorization` that is kept while its shards wait, for asking `/gateway/bot` again: a
 /// bot's has some 80 bytes. For a longer one nothing is asked.
 pub(super) const AUTHORIZATION_BYTES_MAX: usize = 512;
+
+/// How long after nodes came or went the shards of a bot that is new here are held back a turn, as who
+/// owned it may have let some go: nodes hear of it within two seconds of each other, and a turn has five.
+const CHANGED_FOR: Duration = Duration::from_secs(7);
+
+/// How often it is looked whether bots have changed hands while somebody waits; each look that finds
+/// nothing costs a comparison.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The identify queue's end on its worker.
 pub(super) struct Door {
@@ -44,6 +56,11 @@ pub(super) struct Door {
     waiters: RefCell<Slab<Waiter>>,
     /// The `Authorization` of each bot that a shard waits of, and of no other.
     tokens: RefCell<AHashMap<u64, Rc<[u8]>>>,
+    /// The port at which other nodes' queues are asked; `None` if they are not.
+    relay_port: Option<u16>,
+    /// Who owned what when it was last looked, and until when that is new.
+    owned: RefCell<Option<Arc<Ownership>>>,
+    careful_until: Cell<Instant>,
     /// Nobody may wait any more.
     closed: Cell<bool>,
     /// `/gateway/bot` that cannot be had, as far as it is told of.
@@ -54,6 +71,9 @@ pub(super) struct Door {
 
 #[derive(Default)]
 struct Waiter {
+    bot: u64,
+    /// Another node relays it, and knows itself where to go.
+    routed: bool,
     verdict: Option<Verdict>,
     waker: Option<Waker>,
 }
@@ -68,12 +88,31 @@ pub(super) enum Verdict {
     Refused(Box<Refusal>),
     /// weir ends.
     Draining,
+    /// Another node owns its bot now: it is asked for there.
+    Moved,
+    /// What the node said that owns its bot.
+    Told(Box<relay::Answer>),
 }
 
 impl Door {
-    pub(super) fn new(queues: Arc<Mutex<Queues>>) -> Self {
+    pub(super) fn new(process: &Process) -> Self {
+        let config = &process.config;
+        let mut relay_port = None;
+        if process.cluster.is_some() {
+            let port = config.gateway_queue_port.filter(|port| *port != 0);
+            relay_port = port.filter(|_| config.tls_cert_file.is_none());
+            if relay_port.is_none() {
+                tracing::warn!(
+                    "each node keeps an identify queue of its own: they cannot ask each other with \
+                     GATEWAY_QUEUE_PORT=0 or TLS_CERT_FILE"
+                );
+            }
+        }
         Self {
-            queues,
+            queues: process.identify.clone(),
+            relay_port,
+            owned: RefCell::default(),
+            careful_until: Cell::new(Instant::ZERO),
             waiters: RefCell::default(),
             tokens: RefCell::default(),
             closed: Cell::new(false),
@@ -90,12 +129,49 @@ impl Door {
     /// Lets everybody who waits know that weir ends.
     pub(super) fn close(&self) {
         self.closed.set(true);
-        for (_, waiter) in &mut *self.waiters.borrow_mut() {
-            waiter.verdict.get_or_insert(Verdict::Draining);
-            if let Some(waker) = waiter.waker.take() {
-                waker.wake();
+        self.tell(&Verdict::Draining, |_| true);
+    }
+
+    fn poll_verdict(&self, waiter: usize, cx: &Context<'_>) -> Poll<Verdict> {
+        let mut waiters = self.waiters.borrow_mut();
+        let Some(waiter) = waiters.get_mut(waiter) else {
+            return Poll::Ready(Verdict::Draining);
+        };
+        match &waiter.verdict {
+            Some(verdict) => Poll::Ready(verdict.clone()),
+            None => {
+                waiter.waker = Some(cx.waker().clone());
+                Poll::Pending
             }
         }
+    }
+
+    /// Tells those who wait, and have not been told anything yet.
+    fn tell(&self, verdict: &Verdict, whom: impl Fn(&Waiter) -> bool) {
+        for (_, waiter) in &mut *self.waiters.borrow_mut() {
+            if waiter.verdict.is_none() && whom(waiter) {
+                waiter.verdict = Some(verdict.clone());
+                if let Some(waker) = waiter.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// Sends those on whose bot has changed hands since it was last looked.
+    fn send_on(&self, peers: &Peers, now: Instant) {
+        if self.relay_port.is_none() {
+            return;
+        }
+        let owned = peers.ownership();
+        let before = self.owned.replace(Some(owned.clone()));
+        let Some(before) = before.filter(|before| !Arc::ptr_eq(before, &owned)) else {
+            return;
+        };
+        self.careful_until.set(now + CHANGED_FOR);
+        self.tell(&Verdict::Moved, |waiter| {
+            !waiter.routed && before.owner(waiter.bot) != owned.owner(waiter.bot)
+        });
     }
 }
 
@@ -142,10 +218,16 @@ fn deliver(door: &Door, ticket: Ticket, verdict: Verdict) {
 /// Does what is due; when to come again.
 pub(super) fn tick(worker: &Rc<Worker>, now: Instant) -> Option<Instant> {
     let door = worker.identify.as_ref()?;
+    if let Some(peers) = &worker.peers {
+        door.send_on(peers, now);
+    }
     if door.lock().next_deadline().is_some_and(|at| at <= now) {
         call(worker, door, |queues| queues.tick(now));
     }
-    door.lock().next_deadline()
+    let next = door.lock().next_deadline();
+    let look = door.relay_port.is_some() && !door.waiters.borrow().is_empty();
+    let look = look.then(|| now + LOOK);
+    [next, look].into_iter().flatten().min()
 }
 
 /// The answer to a shard that may go has left.
@@ -198,25 +280,40 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Lines up a shard, whose bot's `Authorization` is `token`. This is where the node of a cluster
-    /// that the bot belongs to would be asked instead.
+    /// Lines up a shard here, whose bot's `Authorization` is `token`; `routed` if another node asks for
+    /// it.
     ///
     /// # Errors
     /// It may not wait.
-    fn line_up(worker: &Rc<Worker>, ask: Ask, token: Option<Rc<[u8]>>) -> Result<Self, Verdict> {
+    fn line_up(
+        worker: &Rc<Worker>,
+        ask: Ask,
+        token: Option<Rc<[u8]>>,
+        routed: bool,
+    ) -> Result<Self, Verdict> {
         let Some(door) = worker.identify.as_ref().filter(|door| !door.closed.get()) else {
             return Err(Verdict::Draining);
         };
-        let waiter = door.waiters.borrow_mut().insert(Waiter::default());
+        let now = clock::now();
+        if let Some(peers) = &worker.peers {
+            door.send_on(peers, now);
+            worker.alarm.ring_at(now + LOOK);
+        }
+        let waiter = door.waiters.borrow_mut().insert(Waiter {
+            bot: ask.bot,
+            routed,
+            ..Waiter::default()
+        });
         if let Some(token) = token {
             door.tokens.borrow_mut().entry(ask.bot).or_insert(token);
         }
         let ask = Ask {
             // There are no more than connections.
             waiter: u32::try_from(waiter).unwrap_or(u32::MAX),
+            careful: ask.careful || now < door.careful_until.get(),
             ..ask
         };
-        match call(worker, door, |queues| queues.ask(clock::now(), &ask)) {
+        match call(worker, door, |queues| queues.ask(now, &ask)) {
             Ok(ticket) => Ok(Self {
                 worker: worker.clone(),
                 ticket,
@@ -235,19 +332,9 @@ impl Waiting {
     }
 
     fn poll_verdict(&mut self, cx: &Context<'_>) -> Poll<Verdict> {
-        let Some(door) = &self.worker.identify else {
-            return Poll::Ready(Verdict::Draining);
-        };
-        let mut waiters = door.waiters.borrow_mut();
-        let Some(waiter) = waiters.get_mut(self.ticket.waiter as usize) else {
-            return Poll::Ready(Verdict::Draining);
-        };
-        match &waiter.verdict {
-            Some(verdict) => Poll::Ready(verdict.clone()),
-            None => {
-                waiter.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        match &self.worker.identify {
+            Some(door) => door.poll_verdict(self.ticket.waiter as usize, cx),
+            None => Poll::Ready(Verdict::Draining),
         }
     }
 
@@ -274,9 +361,11 @@ impl Drop for Waiting {
         match waiter.and_then(|waiter| waiter.verdict) {
             // Nothing of the answer was sent.
             Some(Verdict::Go) => call(worker, door, |queues| queues.unused(clock::now(), ticket)),
-            Some(Verdict::Refused(_)) => {}
+            Some(Verdict::Refused(_) | Verdict::Told(_)) => {}
             // Of one that went, the queue knows no more.
-            Some(Verdict::Draining) | None => call(worker, door, |queues| queues.cancel(ticket)),
+            Some(Verdict::Draining | Verdict::Moved) | None => {
+                call(worker, door, |queues| queues.cancel(ticket));
+            }
         }
         forget(door, ticket.bot);
     }
