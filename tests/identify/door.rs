@@ -14,6 +14,9 @@ use super::support::tls::Authority;
 use super::support::{TOKEN, pem_file};
 
 const SPACING: Duration = Duration::from_secs(5);
+/// The same as a client sees it, whose clock begins when it has read the answer before: on a busy
+/// machine that is a while after it left.
+const SPACING_SEEN: Duration = Duration::from_millis(4_850);
 
 #[test]
 fn every_method_path_header_and_body_is_accepted() {
@@ -155,7 +158,7 @@ fn a_client_that_leaves_while_it_waits_costs_its_key_no_slot() {
     stage.wait_for_waiting(1);
     assert_free(&last.answer(false));
     let waited = went.elapsed();
-    assert!(waited >= SPACING, "{waited:?}: none is released early");
+    assert!(waited >= SPACING_SEEN, "{waited:?}: none is released early");
     assert!(waited < SPACING + Duration::from_secs(2), "{waited:?}");
 }
 
@@ -193,7 +196,7 @@ fn a_process_that_is_killed_while_it_waits_costs_its_key_no_slot() {
     assert_free(&last.answer(false));
     let waited = went.elapsed();
     assert!(
-        (SPACING..SPACING + Duration::from_secs(2)).contains(&waited),
+        (SPACING_SEEN..SPACING + Duration::from_secs(2)).contains(&waited),
         "{waited:?}"
     );
 }
