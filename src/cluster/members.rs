@@ -41,6 +41,8 @@ pub struct Members {
     suspected: Mutex<Vec<Node>>,
     /// Nodes that are no members any more, and until when what was relayed to them is left to them.
     gone: Mutex<Arc<[(Node, Instant)]>>,
+    /// Whether there are any: workers ask at each turn, and seldom is there anything to lock for.
+    is_any_gone: AtomicBool,
     /// Lost slots that their new owners have not been told of yet, and whether there are any.
     untold: Mutex<SlotSet>,
     /// Nodes that are or were members, those seen first in front: one that leaves still hands over.
@@ -117,6 +119,7 @@ impl Members {
             told: Mutex::default(),
             suspected: Mutex::default(),
             gone: Mutex::new(Arc::new([])),
+            is_any_gone: AtomicBool::new(false),
             untold: Mutex::default(),
             met: Mutex::default(),
             is_untold: AtomicBool::new(false),
@@ -254,9 +257,11 @@ impl Members {
         self.suspected().contains(&node)
     }
 
-    /// Nodes that are no members any more, and until when what was relayed to them is left to them.
-    pub fn gone(&self) -> Arc<[(Node, Instant)]> {
-        self.gone_now().clone()
+    /// Nodes that are no members any more, and until when what was relayed to them is left to them;
+    /// `None` as long as nobody has gone.
+    pub fn gone(&self) -> Option<Arc<[(Node, Instant)]>> {
+        let is_any = self.is_any_gone.load(Ordering::Acquire);
+        is_any.then(|| self.gone_now().clone())
     }
 
     fn gone_now(&self) -> MutexGuard<'_, Arc<[(Node, Instant)]>> {
@@ -270,6 +275,7 @@ impl Members {
         let old = gone.len().saturating_sub(GONE_MAX);
         let kept = gone[old..].iter().filter(|(other, _)| *other != node);
         *gone = kept.copied().chain([(node, until)]).collect();
+        self.is_any_gone.store(true, Ordering::Release);
     }
 
     /// These slots are to be told of, or no longer.

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-
 use std::time::Duration;
 
 use ahash::AHashMap;

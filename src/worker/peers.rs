@@ -271,7 +271,8 @@ impl Peers {
     /// kernel that answers for it finds nothing wrong. When to look again.
     fn let_go(&self, now: Instant) -> Option<Instant> {
         let mut view = self.view.borrow_mut();
-        let (gone, shown) = (view.members().gone(), view.shared());
+        let gone = view.members().gone()?;
+        let shown = view.shared();
         let mut next: Option<Instant> = None;
         for peer in self.known.borrow().values().filter(|p| !p.let_go.get()) {
             let of_peer = gone.iter().find(|(node, _)| *node == peer.node);
