@@ -28,7 +28,7 @@ const RING_ENTRIES: u32 = 1024;
 const BUFFER_BYTES: usize = 4096;
 
 /// The completion of an accept; others carry a connection's index.
-const ACCEPT: u64 = u64::MAX;
+pub(crate) const ACCEPT: u64 = u64::MAX;
 
 struct Pair {
     client: TcpStream,
@@ -112,7 +112,8 @@ pub fn listen() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn accept(listener: &TcpListener) -> squeue::Entry {
+/// Asks for the next connection, as [`ACCEPT`].
+pub(crate) fn accept(listener: &TcpListener) -> squeue::Entry {
     let fd = types::Fd(listener.as_raw_fd());
     opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
         .build()

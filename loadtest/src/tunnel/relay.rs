@@ -10,14 +10,13 @@ use std::os::fd::{AsRawFd, FromRawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use crate::compare::relay::{ACCEPT, accept};
+
 /// Entries of the submission queue, as in weir.
 const RING_ENTRIES: u32 = 1024;
 
 /// Bytes of a way's buffer, as in weir's tunnels.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// The completion of an accept; others carry a way's index.
-const ACCEPT: u64 = u64::MAX;
 
 /// One way of a pair: even ones go up, odd ones down.
 struct Way {
@@ -88,13 +87,6 @@ pub fn serve(listener: &TcpListener, upstream: SocketAddr) -> io::Result<()> {
             }
         }
     }
-}
-
-fn accept(listener: &TcpListener) -> squeue::Entry {
-    let fd = types::Fd(listener.as_raw_fd());
-    opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-        .build()
-        .user_data(ACCEPT)
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
