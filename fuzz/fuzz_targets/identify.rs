@@ -175,12 +175,14 @@ impl World {
 
     fn ask(&mut self, input: &mut Input<'_>) {
         let bot = input.digit(3) as u64;
+        let (shard, manner) = (input.digit(12) as u64, input.digit(6));
         let ask = Ask {
             bot,
             client: client(bot),
             has_token: bot > 0,
-            shard: input.digit(12) as u64 * [1, 1_000_003][usize::from(bot > 1)],
-            max_wait: [None, Some(Duration::ZERO), Some(Duration::from_secs(7))][input.digit(3)],
+            shard: shard * [1, 1_000_003][usize::from(bot > 1)],
+            max_wait: [None, Some(Duration::ZERO), Some(Duration::from_secs(7))][manner % 3],
+            careful: manner >= 3,
             waiter: 0,
         };
         match self.queues.ask(self.now, &ask) {
