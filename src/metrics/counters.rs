@@ -1,9 +1,12 @@
 //! Weir's own numbers: what waited, what was refused, what went wrong.
 
+use std::time::Duration;
+
 use crate::error::{self, Side};
 
+use super::histogram::Histogram;
 use super::relay::Relay;
-use super::text::{Family, Kind, Seconds};
+use super::text::{Family, Kind};
 use super::tls::Tls;
 
 /// Why weir refused a request instead of sending it. Each variant is the `reason` label.
@@ -91,8 +94,14 @@ pub struct Counters {
     pub waiting: i64,
     /// Requests that had to wait, for whatever reason.
     pub waited: u64,
-    /// Microseconds that requests have waited.
-    pub waited_micros: u64,
+    /// How long requests waited for limits before they were sent, those that did not wait as 0; and those
+    /// that waited in vain.
+    pub queue_wait: Histogram,
+    /// From a request's head to its first byte to Discord, without the wait for limits: what weir, a
+    /// connection that had to be opened and a body that was slow to come have added.
+    pub added: Histogram,
+    /// From a request's first byte to Discord to the head of the answer, each attempt by itself.
+    pub upstream: Histogram,
     /// Requests that were held back because a bucket or the global window was used up: sent at
     /// once, each would have drawn a 429. An estimate of 429s avoided.
     pub held_back: u64,
@@ -166,7 +175,9 @@ impl Counters {
         let Self {
             waiting,
             waited,
-            waited_micros,
+            queue_wait,
+            added,
+            upstream,
             held_back,
             clients,
             clients_accepted,
@@ -191,7 +202,6 @@ impl Counters {
         *clients += other.clients;
         for (ours, theirs) in [
             (waited, other.waited),
-            (waited_micros, other.waited_micros),
             (held_back, other.held_back),
             (clients_accepted, other.clients_accepted),
             (upstream_opened, other.upstream_opened),
@@ -203,6 +213,9 @@ impl Counters {
         ] {
             *ours += theirs;
         }
+        queue_wait.merge(&other.queue_wait);
+        added.merge(&other.added);
+        upstream.merge(&other.upstream);
         tls.merge(&other.tls);
         relay.merge(&other.relay);
         add(refused, &other.refused);
@@ -255,6 +268,7 @@ impl Counters {
             }
         }
         self.encode_plain(out);
+        self.encode_times(out);
         self.tls.encode(out);
         self.relay.encode(out);
         by(
@@ -304,14 +318,36 @@ impl Counters {
         );
     }
 
+    fn encode_times(&self, out: &mut String) {
+        let seconds = Duration::from_secs_f64;
+        for (name, help, times, shown) in [
+            (
+                "weir_queue_wait_seconds",
+                "How long requests waited for a rate limit before they were sent; 0 if they did not",
+                &self.queue_wait,
+                seconds(0.001)..=seconds(250.0),
+            ),
+            (
+                "weir_added_seconds",
+                "From a request's head to its first byte to Discord, without the wait for limits",
+                &self.added,
+                seconds(0.000_01)..=seconds(5.0),
+            ),
+            (
+                "weir_upstream_seconds",
+                "From a request's first byte to Discord to the head of the answer, each attempt by itself",
+                &self.upstream,
+                seconds(0.001)..=seconds(100.0),
+            ),
+        ] {
+            let kind = Kind::Histogram;
+            let family = Family { name, help, kind };
+            family.head(out);
+            times.encode(family, shown, out);
+        }
+    }
+
     fn encode_plain(&self, out: &mut String) {
-        let waited = Family {
-            name: "weir_wait_seconds_total",
-            help: "Seconds that requests have waited for limits",
-            kind: Kind::Counter,
-        };
-        waited.head(out);
-        waited.sample(out, "", &[], Seconds(self.waited_micros));
         for (name, help, value) in [
             (
                 "weir_requests_waited_total",

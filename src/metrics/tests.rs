@@ -290,9 +290,11 @@ fn weirs_own_numbers_are_merged_and_written_each_with_help() {
     let mut one = Counters {
         waiting: -1,
         held_back: 2,
-        waited_micros: 1_500_000,
         ..Counters::default()
     };
+    one.queue_wait.record(1_500_000_000);
+    one.added.record(40_000);
+    one.upstream.record(300_000_000);
     one.refuse(Refusal::BucketFull);
     one.refuse(Refusal::Malformed);
     one.receive_429(Scope::Shared);
@@ -314,7 +316,13 @@ fn weirs_own_numbers_are_merged_and_written_each_with_help() {
     for line in [
         "weir_requests_waiting 1",
         "weir_client_connections 0",
-        "weir_wait_seconds_total 3.000000",
+        "weir_queue_wait_seconds_bucket{le=\"1\"} 0",
+        "weir_queue_wait_seconds_bucket{le=\"2.5\"} 2",
+        "weir_queue_wait_seconds_sum 3.000000",
+        "weir_added_seconds_bucket{le=\"0.00005\"} 2",
+        "weir_added_seconds_sum 0.000080",
+        "weir_upstream_seconds_bucket{le=\"0.25\"} 0",
+        "weir_upstream_seconds_count 2",
         "weir_429s_avoided_total 4",
         "weir_refused_total{reason=\"bucket_full\"} 2",
         "weir_refused_total{reason=\"malformed\"} 2",
@@ -340,7 +348,6 @@ fn every_plain_number_reaches_the_merged_text() {
     let numbers = Counters {
         waiting: 101,
         waited: 102,
-        waited_micros: 103_000_000,
         held_back: 104,
         clients: 105,
         clients_accepted: 106,
@@ -360,7 +367,6 @@ fn every_plain_number_reaches_the_merged_text() {
     for (name, number) in [
         ("weir_requests_waiting", "101"),
         ("weir_requests_waited_total", "102"),
-        ("weir_wait_seconds_total", "103.000000"),
         ("weir_429s_avoided_total", "104"),
         ("weir_client_connections", "105"),
         ("weir_client_connections_accepted_total", "106"),

@@ -330,6 +330,10 @@ impl<'r> Exchange<'r> {
                 && let Some(whole) = head.whole
                 && self.retries.take(&head.answer, self.request.ask.max_wait)
             {
+                let took = clock::now().nanos_since(began);
+                worker.metrics().own.upstream.record(took);
+                let tried = &self.request.tried_nanos;
+                tried.set(tried.get() + took);
                 lease.connection.split().1.plain().consume(whole);
                 if head.keep_alive() && !self.request.may_be_followed_by_its_body() {
                     worker.upstream.give_back(lease);
@@ -350,6 +354,7 @@ impl<'r> Exchange<'r> {
                 status: head.answer.status,
                 shared: head.is_shared(),
                 took,
+                lead_nanos: began.nanos_since(self.request.began),
             },
             Some(_) => Outcome::Relayed { took },
         };

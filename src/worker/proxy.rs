@@ -20,7 +20,7 @@ use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
 use super::{Worker, elsewhere, own, reply, wait};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
@@ -66,11 +66,13 @@ const TOO_LONG: AtLimit = AtLimit {
 /// What the metrics are told of a request.
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
-    /// Discord answered, this long after the request was sent.
+    /// Discord answered, this long after the request was sent, which was so many nanoseconds after its
+    /// head.
     Answered {
         status: u16,
         shared: bool,
         took: Duration,
+        lead_nanos: u64,
     },
     /// Another node answered, this long after the request was sent there; it counts the rest.
     Relayed { took: Duration },
@@ -351,6 +353,7 @@ async fn refused(
 struct Waits<'r> {
     worker: &'r Rc<Worker>,
     request: &'r Request,
+    since: Instant,
 }
 
 impl<'r> Waits<'r> {
@@ -358,16 +361,20 @@ impl<'r> Waits<'r> {
         let mut metrics = worker.metrics();
         metrics.own.waiting += 1;
         metrics.own.waited += 1;
-        Self { worker, request }
+        drop(metrics);
+        Self {
+            worker,
+            request,
+            since: clock::now(),
+        }
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        let waited = clock::now().saturating_duration_since(self.request.began);
-        let mut metrics = self.worker.metrics();
-        metrics.own.waiting -= 1;
-        metrics.own.waited_micros += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let waited = &self.request.waited_nanos;
+        waited.set(waited.get() + clock::now().nanos_since(self.since));
+        self.worker.metrics().own.waiting -= 1;
     }
 }
 
@@ -430,6 +437,10 @@ pub(super) async fn own_answer(
     (Outcome::Unanswered, next)
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Counts a request as open until it is closed, even if its task panics or is dropped.
 struct Open<'r> {
     worker: &'r Rc<Worker>,
@@ -464,7 +475,13 @@ impl<'r> Open<'r> {
                 status,
                 shared,
                 took,
+                lead_nanos,
             } => {
+                let (waited, tried) = (request.waited_nanos.get(), request.tried_nanos.get());
+                let own = &mut metrics.own;
+                own.queue_wait.record(waited);
+                own.added.record(lead_nanos.saturating_sub(waited + tried));
+                own.upstream.record(nanos(took));
                 let key = SeriesKey {
                     method: request.method.as_str(),
                     status,
@@ -481,6 +498,10 @@ impl<'r> Open<'r> {
                 metrics.requests.record(key, labels, took);
             }
             Outcome::Relayed { took } => metrics.own.relay.answered(took),
+            // Refused at once, or after a wait that came to nothing.
+            Outcome::Unanswered if request.waited_nanos.get() > 0 => {
+                metrics.own.queue_wait.record(request.waited_nanos.get());
+            }
             Outcome::Unanswered => {}
         }
         self.worker.publish(&mut metrics);

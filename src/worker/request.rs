@@ -1,6 +1,7 @@
 //! A request as it is kept while it waits and is exchanged: everything that must outlive the
 //! buffer its head arrived in, and nothing else.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ pub(super) struct Request {
     pub(super) in_milliseconds: bool,
     /// When its head was complete.
     pub(super) began: Instant,
+    /// Nanoseconds that it has waited for limits.
+    pub(super) waited_nanos: Cell<u64>,
+    /// Nanoseconds that attempts before the last took, of which another followed.
+    pub(super) tried_nanos: Cell<u64>,
     /// Where it is from.
     pub(super) origin: Origin,
     /// The other node that owns its identity, unless it was routed here or is counted for the address
@@ -97,6 +102,8 @@ impl Request {
                 .iter()
                 .any(|old| head.target.starts_with(old)),
             began: now,
+            waited_nanos: Cell::new(0),
+            tried_nanos: Cell::new(0),
             origin,
             owner,
         }
