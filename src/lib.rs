@@ -8,7 +8,7 @@
 //! level 0  caseless  clock   destination
 //!          error   config                     what everything stands on
 //! level 1  http1   route   limit
-//!          identify   metrics                 pure: bytes and time in, decisions out
+//!          identify   metrics   status        pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
 //!          places   process   admin           what all threads share; the metrics port
@@ -60,6 +60,7 @@ pub mod server;
 pub mod sim;
 #[cfg(feature = "io")]
 pub mod state;
+pub mod status;
 #[cfg(feature = "io")]
 pub mod systemd;
 #[cfg(feature = "io")]

@@ -27,6 +27,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "limit",
             "identify",
             "metrics",
+            "status",
             "mesh::owner",
             "cluster::wire",
             "cluster::member",

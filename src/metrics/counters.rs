@@ -42,7 +42,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All, by their labels in the order of declaration.
-    const LABELS: [&'static str; 13] = [
+    pub(super) const LABELS: [&'static str; 13] = [
         "bucket_full",
         "waiting_full",
         "buckets_full",
@@ -75,7 +75,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    const LABELS: [&'static str; 5] = ["user", "global", "shared", "cloudflare", "none"];
+    pub(super) const LABELS: [&'static str; 5] = ["user", "global", "shared", "cloudflare", "none"];
 }
 
 const _: () = {
