@@ -198,6 +198,8 @@ pub fn start_among(
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
         keys,
+        driver,
+        started_unix_ms: clock::unix_ms(),
         target: Target {
             authority: config.upstream.host_header().into(),
             tls: trusted,

@@ -8,6 +8,7 @@ use super::mailbox::Mailbox;
 use crate::clock::{self, Instant};
 use crate::io::guard::undivided;
 use crate::limit::{Latch, Latches, Limiter, Output, Settings};
+use crate::metrics::HandOffs;
 
 /// A shard's lock, on cache lines of its own.
 #[repr(align(128))]
@@ -77,12 +78,13 @@ impl Mesh {
         &self.limiter
     }
 
-    /// Permits handed between workers so far, and how many messages woke a core.
-    pub fn counts(&self) -> (u64, u64) {
-        self.mailboxes
-            .iter()
-            .map(Mailbox::counts)
-            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    /// What workers have handed each other so far.
+    pub fn counts(&self) -> HandOffs {
+        let mut sum = HandOffs::default();
+        for mailbox in &self.mailboxes {
+            sum.add(mailbox.counts());
+        }
+        sum
     }
 
     /// Wakes a worker, whatever it sleeps on.

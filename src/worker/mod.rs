@@ -253,12 +253,15 @@ impl Worker {
             }
             // It was to be sent on, and there is nobody: as if its node had been lost.
             Reason::Moved => Refusal::WaitTooLong,
-            Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
+            Reason::Budget => Refusal::InvalidBudget,
+            Reason::Forbidden => Refusal::Forbidden,
+            Reason::Share => Refusal::InvalidShare,
         });
     }
 
-    /// Counts what an answer of Discord's says about limits.
-    fn count_answer(&self, answer: &Answer) {
+    /// Counts what an answer of Discord's says about limits; if it is `absorbed`, its client does not see
+    /// it.
+    fn count_answer(&self, answer: &Answer, absorbed: bool) {
         match answer.status {
             429 => {
                 if answer.limited() == Limited::Cloudflare {
@@ -275,7 +278,7 @@ impl Worker {
                     (true, limit::Scope::Shared) => metrics::Scope::Shared,
                     (true, limit::Scope::None) => metrics::Scope::None,
                 };
-                self.metrics().own.receive_429(scope);
+                self.metrics().own.receive_429(scope, absorbed);
             }
             401 | 403 => self.metrics().own.receive(answer.status),
             _ => {}
@@ -371,12 +374,7 @@ impl Worker {
 
     /// Brings the counts that are kept elsewhere into the metrics.
     fn publish(&self, metrics: &mut Metrics) {
-        let upstream = self.upstream.counts();
-        metrics.own.upstream_opened = upstream.opened;
-        metrics.own.upstream_resumed = upstream.resumed;
-        metrics.own.upstream_reused = upstream.reused;
-        metrics.own.upstream_stale = upstream.stale;
-        metrics.own.upstream_closed = upstream.closed;
+        metrics.own.pool = self.upstream.counts();
         metrics.own.held_back = self.local.held_back();
     }
 }

@@ -26,7 +26,7 @@ use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
 use crate::limit::{Reason, Refusal as AtLimit};
 use crate::mesh::{Asked, Grant, Request as AskedFor, Waiting};
-use crate::metrics::{OpenSlot, Refusal, SeriesKey};
+use crate::metrics::{OpenSlot, Refusal, Retry, SeriesKey};
 use crate::upstream::Lease;
 
 /// Serves one request; its head has been taken from the client's buffer.
@@ -163,7 +163,10 @@ async fn attempts(
             Err(failure) => {
                 let asked;
                 (asked, fresh) = match failure {
-                    Failure::Stale => (worker.local.ask(clock::now(), request.ask), true),
+                    Failure::Stale => {
+                        worker.metrics().own.retry(Retry::Stale);
+                        (worker.local.ask(clock::now(), request.ask), true)
+                    }
                     Failure::Limited(waiting) => (Asked::Wait(waiting), false),
                     failure => {
                         return no_answer(worker, client, request, failure, exchange.left()).await;
