@@ -17,6 +17,7 @@ pub mod log;
 mod pages;
 mod seats;
 mod server;
+mod status;
 
 use std::net::{SocketAddr, TcpListener};
 

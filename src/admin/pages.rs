@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::answer::Answer;
-use super::forward;
+use super::{forward, status};
 use crate::http1::{Method, RequestHead};
 use crate::process::Process;
 
@@ -23,6 +23,14 @@ const PAGES: &[Page] = &[
         from: From::Anywhere,
         body_bytes_max: 0,
         answer: |asked| Answer::ok(PROMETHEUS, asked.process.metrics_text().into_bytes()),
+    },
+    Page {
+        verb: Verb::Read,
+        path: Path::Is("/nirn/status.json"),
+        about: "how weir stands, as JSON",
+        from: From::Anywhere,
+        body_bytes_max: 0,
+        answer: status::json,
     },
     Page {
         verb: Verb::Read,

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::learn;
-use super::{BucketKey, Latch, Latches, Limiter};
+use super::{BucketKey, Guarded, Latch, Latches, Limiter};
 use crate::clock::Instant;
 
 /// Places of a table that are looked at while its latch is held: some microseconds.
@@ -72,6 +72,8 @@ pub struct Blocked {
     pub top: Vec<(BucketKey, BucketSight)>,
     /// How many there are.
     pub buckets: usize,
+    /// How many buckets are tracked, those in which nobody waits among them.
+    pub tracked: usize,
     /// Requests that wait in those that were looked at, by identity (of [`sender_key`]).
     pub by_sender: BTreeMap<u64, u32>,
     /// Shards that somebody held for too long.
@@ -129,6 +131,11 @@ pub const fn sender_key(identity: u64) -> u64 {
 }
 
 impl<L: Latches> Limiter<L> {
+    /// How the guards stand; `None` if somebody holds them.
+    pub fn guards_seen(&self, now: Instant) -> Option<Guarded> {
+        self.guards.with_soon(|guards| guards.stand(now))
+    }
+
     /// The buckets in which somebody waits, `most` of them.
     pub fn blocked(&self, now: Instant, most: usize) -> Blocked {
         let mut blocked = Blocked::default();
@@ -137,7 +144,9 @@ impl<L: Latches> Limiter<L> {
             while let Some(place) = from.filter(|&place| place < PLACES_MAX) {
                 let next = shard.with_soon(|shard| {
                     if place == 0 {
-                        blocked.buckets += shard.queues();
+                        let (queues, tracked) = shard.sizes();
+                        blocked.buckets += queues;
+                        blocked.tracked += tracked;
                     }
                     shard.survey(now, place, BITE, |identity, key, sight| {
                         *blocked.by_sender.entry(sender_key(identity)).or_default() +=

@@ -98,7 +98,12 @@ fn invalid(status: &Status, list: &mut Vec<Attention>) {
 
 fn workers(status: &Status, list: &mut Vec<Attention>) {
     let stuck = |(index, worker): (usize, &Worker)| (!worker.answers).then(|| index.to_string());
-    let stuck: Vec<_> = status.workers.iter().enumerate().filter_map(stuck).collect();
+    let stuck: Vec<_> = status
+        .workers
+        .iter()
+        .enumerate()
+        .filter_map(stuck)
+        .collect();
     if !stuck.is_empty() {
         let (which, many) = (stuck.join(", "), stuck.len() > 1);
         let text = if many {
@@ -122,7 +127,8 @@ fn tokens(status: &Status, list: &mut Vec<Attention>) {
         (1, None) => "Discord refused a token".to_owned(),
         (many, _) => format!("Discord refused {many} tokens"),
     };
-    let text = whose + ": its requests are answered with 401. Was it reset? Restart that bot with the new one.";
+    let text = whose
+        + ": its requests are answered with 401. Was it reset? Restart that bot with the new one.";
     let left = first.map(|lock| lock.left_ms);
     list.push(problem("tokens", text, left));
 }
@@ -214,7 +220,11 @@ fn waits(status: &Status, list: &mut Vec<Attention>) {
         );
         list.push(notice("bucket", text, Some(opens)));
     }
-    let paused = status.senders.top.iter().find(|sender| sender.paused_ms > 0);
+    let paused = status
+        .senders
+        .top
+        .iter()
+        .find(|sender| sender.paused_ms > 0);
     if let Some(sender) = paused {
         let whose = sender.user_id.as_deref().unwrap_or("a sender");
         let text = format!(
@@ -226,7 +236,10 @@ fn waits(status: &Status, list: &mut Vec<Attention>) {
 
 fn neighbours(status: &Status, list: &mut Vec<Attention>) {
     if let Some(cluster) = &status.cluster {
-        let not_alive = cluster.members.iter().filter(|member| member.state != "alive");
+        let not_alive = cluster
+            .members
+            .iter()
+            .filter(|member| member.state != "alive");
         for member in not_alive {
             let what = match member.state.as_str() {
                 "suspected" => "does not answer and may be dead",
@@ -239,7 +252,11 @@ fn neighbours(status: &Status, list: &mut Vec<Attention>) {
     let Some(forward) = &status.forward else {
         return;
     };
-    if let Some(redis) = forward.redis.as_ref().filter(|redis| redis.standing == "away") {
+    if let Some(redis) = forward
+        .redis
+        .as_ref()
+        .filter(|redis| redis.standing == "away")
+    {
         let text = format!(
             "Redis is out of reach, so the {} forward proxies do not know of each other; REDIS_FAIL says \
              what holds meanwhile.",

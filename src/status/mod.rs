@@ -21,10 +21,12 @@
 mod attention;
 mod hot;
 mod names;
+mod past;
 
 pub use attention::{Recent, attention};
 pub use hot::{HOT_MAX, Hot};
 pub use names::{MAJORS_MAX, MajorName, Names, ROUTES_MAX, RouteName, SENDERS_MAX, SenderName};
+pub use past::{Past, Sample};
 
 use std::collections::BTreeMap;
 
@@ -110,9 +112,7 @@ pub struct Attention {
 }
 
 /// How bad something is. The worst comes first.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Requests fail that need not, until somebody does something.

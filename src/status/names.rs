@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use ahash::RandomState;
 
 use super::SenderKind;
-use crate::route::identity::Client;
 use crate::route::Major;
+use crate::route::identity::Client;
 
 /// Routes of a generation: Discord has a few hundred, in some ten methods.
 pub const ROUTES_MAX: usize = 4_096;
@@ -79,6 +79,13 @@ impl Names {
     /// A major parameter is called so. `key` is of [`BucketKey::major`](crate::route::BucketKey).
     pub fn major(&mut self, key: u64, major: &Major<'_>) {
         self.majors.learn(key, MAJORS_MAX, || MajorName::of(major));
+    }
+
+    /// Whether all three are known, and will be for a while.
+    pub fn knows(&self, route: u64, sender: u64, major: u64) -> bool {
+        self.routes.new.contains_key(&route)
+            && self.senders.new.contains_key(&sender)
+            && self.majors.new.contains_key(&major)
     }
 
     /// The route's name, if it is known.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::route::identity::Client;
 use crate::route::Major;
+use crate::route::identity::Client;
 use attention::Recent;
 use names::{MajorName, SenderName};
 
@@ -36,7 +36,9 @@ fn said(change: impl FnOnce(&mut Status)) -> Vec<(Level, String)> {
     let mut status = Status::default();
     change(&mut status);
     let list = attention(&status, &Recent::default());
-    list.into_iter().map(|item| (item.level, item.what)).collect()
+    list.into_iter()
+        .map(|item| (item.level, item.what))
+        .collect()
 }
 
 #[test]
@@ -83,7 +85,10 @@ fn each_thing_that_a_person_should_know_is_said() {
         said(|status| status.workers = vec![Worker::default()]),
         one(Problem, "workers")
     );
-    assert_eq!(said(|status| status.senders.locked = 2), one(Problem, "tokens"));
+    assert_eq!(
+        said(|status| status.senders.locked = 2),
+        one(Problem, "tokens")
+    );
     assert_eq!(
         said(|status| {
             status.requests.waiting_max = 100;
@@ -102,7 +107,10 @@ fn each_thing_that_a_person_should_know_is_said() {
         said(|status| status.connections.upstream.waiting = 1),
         one(Notice, "connections")
     );
-    assert_eq!(said(|status| status.state = State::Draining), one(Notice, "draining"));
+    assert_eq!(
+        said(|status| status.state = State::Draining),
+        one(Notice, "draining")
+    );
     assert_eq!(
         said(|status| {
             status.buckets.blocked = vec![Bucket {
@@ -154,7 +162,10 @@ fn each_thing_that_a_person_should_know_is_said() {
                 ..Forward::default()
             });
         }),
-        [(Problem, "redis".to_owned()), (Notice, "forward".to_owned())]
+        [
+            (Problem, "redis".to_owned()),
+            (Notice, "forward".to_owned())
+        ]
     );
 }
 
@@ -171,7 +182,10 @@ fn what_happened_lately_is_said_and_what_has_a_word_of_its_own_is_not_said_twice
             errors: of(errors),
         };
         let list = attention(&Status::default(), &recent);
-        list.into_iter().map(|item| item.text).collect::<Vec<_>>().join("|")
+        list.into_iter()
+            .map(|item| item.text)
+            .collect::<Vec<_>>()
+            .join("|")
     };
     assert!(recent("bucket_full", "").contains("60 s (bucket_full 3)"));
     assert_eq!(recent("token_locked", ""), "");

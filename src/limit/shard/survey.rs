@@ -8,9 +8,9 @@ use crate::limit::learn;
 use crate::limit::survey::{BucketSight, Opens};
 
 impl Shard {
-    /// Buckets in which somebody waits.
-    pub(in crate::limit) fn queues(&self) -> usize {
-        self.actives.len()
+    /// Buckets in which somebody waits, and all that are tracked.
+    pub(in crate::limit) fn sizes(&self) -> (usize, usize) {
+        (self.actives.len(), self.buckets.len())
     }
 
     /// Shows each bucket in which somebody waits, of the places from `from`, `batch` of them, with its
