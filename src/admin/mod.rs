@@ -14,6 +14,7 @@ mod answer;
 mod connection;
 mod forward;
 pub mod log;
+mod page;
 mod pages;
 mod seats;
 mod server;

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::answer::Answer;
-use super::{forward, status};
+use super::{forward, page, status};
 use crate::http1::{Method, RequestHead};
 use crate::process::Process;
 
@@ -16,6 +16,14 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every page, by path; of several with one path, each has a verb of its own.
 const PAGES: &[Page] = &[
+    Page {
+        verb: Verb::Read,
+        path: Path::Is("/"),
+        about: "how weir stands, for people",
+        from: From::Anywhere,
+        body_bytes_max: 0,
+        answer: page::show,
+    },
     Page {
         verb: Verb::Read,
         path: Path::Is("/metrics"),

@@ -1,8 +1,6 @@
 use super::*;
 use crate::route::Major;
 use crate::route::identity::Client;
-use attention::Recent;
-use names::{MajorName, SenderName};
 
 /// Every field has something in it.
 fn full() -> Status {
@@ -218,7 +216,7 @@ fn names_are_remembered_as_long_as_they_are_used_and_there_is_an_end_to_them() {
             assert_eq!(names.of_route(1).label, "/channels/!/messages");
         }
     }
-    assert_eq!(names.of_route(10), names::RouteName::default(), "forgotten");
+    assert_eq!(names.of_route(10), RouteName::default(), "forgotten");
     names.route(2, "M".repeat(99).as_bytes(), "/x");
     assert!(names.of_route(2).method.len() < 99);
 }

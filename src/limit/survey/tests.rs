@@ -120,7 +120,7 @@ fn those_with_most_waiting_come_first_and_the_rest_is_counted() {
     assert_eq!(seen.buckets, 30);
     let waiting: Vec<u32> = seen.top.iter().map(|(_, sight)| sight.waiting).collect();
     assert_eq!(waiting, [30, 29, 28, 27, 26]);
-    assert_eq!(seen.by_sender.values().sum::<u32>(), (1..=30).sum());
+    assert_eq!(seen.by_sender.values().sum::<u32>(), (1..=30).sum::<u32>());
     let senders = world.limiter.senders(ms(1_100), 1, &seen.by_sender);
     assert_eq!((senders.tracked, senders.top.len()), (2, 1));
     assert_eq!(senders.top[0].key, sender_key(0), "240 wait, and 225");
@@ -185,7 +185,7 @@ fn a_locked_token_is_told_with_its_time_and_a_pause_too() {
 struct Taken<T>(std::cell::RefCell<T>, std::cell::Cell<bool>);
 enum Busy {}
 
-impl crate::limit::Latches for Busy {
+impl Latches for Busy {
     type Latch<T> = Taken<T>;
 }
 
