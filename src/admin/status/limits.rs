@@ -134,7 +134,7 @@ fn bucket(
     let major = names.of_major(key.major);
     let sender = names.of_sender(sender_key(key.identity));
     let named = Bucket {
-        method: route.method,
+        method: route.method.to_owned(),
         route: route.label,
         major: major.kind.to_owned(),
         major_id: major.id.map(|id| id.to_string()),
