@@ -182,10 +182,7 @@ impl<'a> Place<'a> {
         if waiters.len() >= worker.process.config.gateway_queue_max_waiting {
             return Err(full());
         }
-        let at = waiters.insert(Waiter {
-            bot,
-            ..Waiter::default()
-        });
+        let at = waiters.insert(Waiter::new(bot, false));
         Ok(Self { door, at })
     }
 
