@@ -127,7 +127,7 @@ async fn away(
         let question = question(peers, &peer, asked, left(asked, to));
         let addr = SocketAddr::new(peer.node.addr.ip(), port);
         let work = first(put(worker, addr, question), place.verdict());
-        let error = match there.meanwhile(client, pin!(work)).await? {
+        let error = match there.meanwhile(worker, client, pin!(work)).await? {
             First::Left(Ok(answer)) => {
                 return Some(Away::Verdict(Verdict::Told(Box::new(answer))));
             }
