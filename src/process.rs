@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::cluster::Members;
 use crate::cluster::passes::Passes;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::places::Places;
 use crate::route::key::Keys;
 use crate::tls::Credentials;
 use crate::upstream::Target;
+use crate::watch::Watch;
 
 /// Bots that are remembered as asked about; past it all are forgotten and asked about once more.
 const BOTS_MAX: usize = 65_536;
@@ -65,6 +66,10 @@ pub struct Process {
     pub identify: Arc<Mutex<Queues>>,
     /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
     pub turns: Box<[AtomicU64]>,
+    /// What is noted while somebody looks.
+    pub watch: Watch,
+    /// When it started.
+    pub started: Instant,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
     pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.

@@ -26,6 +26,11 @@ pub fn used(workers: usize) -> System {
     }
 }
 
+/// Bytes of this process that are resident.
+pub fn resident() -> Option<u64> {
+    pages()[1]
+}
+
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     // Neither is ever negative.

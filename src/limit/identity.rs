@@ -8,6 +8,7 @@ mod departure;
 mod handover;
 mod keep;
 mod memory;
+mod survey;
 
 use super::agenda::{Agenda, Timer};
 use super::arena::Arena;

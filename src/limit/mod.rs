@@ -48,6 +48,7 @@ mod queue;
 mod settings;
 mod shard;
 pub mod snapshot;
+pub mod survey;
 pub mod timer;
 mod token;
 

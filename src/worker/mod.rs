@@ -14,6 +14,7 @@ mod elsewhere;
 mod exchange;
 mod full;
 mod identify;
+mod look;
 mod own;
 mod pace;
 mod peers;
@@ -100,6 +101,8 @@ pub(crate) struct Worker {
     drain: Cell<Drain>,
     /// The ticker is to end.
     ending: Cell<bool>,
+    /// Somebody looks at what requests are of.
+    watched: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
     wall: Cell<(Instant, u64)>,
     /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
@@ -195,6 +198,7 @@ impl Worker {
             accepting: RefCell::default(),
             drain: Cell::new(Drain::NotYet),
             ending: Cell::new(false),
+            watched: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
@@ -412,6 +416,7 @@ async fn tick(worker: Rc<Worker>) {
             buffer::trim();
             trims_at = now + TRIM_PAUSE;
         }
+        worker.watched.set(worker.process.watch.is_on(now));
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));

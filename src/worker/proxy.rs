@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::conn::{Client, Next};
 use super::elsewhere::Notes;
 use super::exchange::{Exchange, Failure, Way};
+use super::look;
 use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
@@ -84,12 +85,20 @@ async fn answer(
 ) -> (Outcome, Next) {
     own::detect(worker, request, &flight);
     let asked = worker.local.ask(request.began, request.ask);
+    if matches!(asked, Asked::Wait(_)) {
+        look::name(worker, request, &flight);
+    }
     let grant = match permit(worker, client, request, asked).await {
         Ok(grant) => grant,
         Err(NoPermit::Moved(peer)) => {
             return Box::pin(moved(worker, client, request, flight, peer)).await;
         }
-        Err(none) => return refused(worker, client, request, none, unread(request)).await,
+        Err(none) => {
+            if matches!(&none, NoPermit::Refused(why) if why.reason == Reason::Unauthorized) {
+                look::name(worker, request, &flight);
+            }
+            return refused(worker, client, request, none, unread(request)).await;
+        }
     };
     let mut way = Way::Discord(grant);
     match Exchange::begin(worker, client, request, flight, &mut way).await {
@@ -124,6 +133,9 @@ pub(super) async fn here(
 ) -> (Outcome, Next) {
     own::detect(worker, request, exchange.flight());
     let asked = worker.local.ask(clock::now(), request.ask);
+    if matches!(asked, Asked::Wait(_)) {
+        look::name(worker, request, exchange.flight());
+    }
     match permit(worker, client, request, asked).await {
         Ok(grant) => attempts(worker, client, request, exchange, Way::Discord(grant)).await,
         Err(NoPermit::Moved(peer)) => {

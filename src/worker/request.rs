@@ -13,8 +13,8 @@ use crate::mesh;
 use crate::route::identity::{Client, Kind};
 use crate::route::{Identity, PathIdentity, RouteText, classify, identity, key};
 
-use super::Worker;
 use super::peers::{Origin, Peer};
+use super::{Worker, look};
 
 /// A request between its head and its answer.
 pub(super) struct Request {
@@ -69,6 +69,9 @@ impl Request {
             serial: !head.method.is_safe(),
             max_wait: max_wait(worker.process.config.max_wait, head.abort_after),
         };
+        if worker.watched.get() {
+            look::note(worker, &route, head.method_bytes, &ask);
+        }
         let owner = match &worker.peers {
             Some(peers) if !key::counts_for_address(&route.identity, &sender) => {
                 let owner = peers.owner(bucket.identity);
