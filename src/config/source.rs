@@ -7,51 +7,68 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::Config;
 use super::bounds::SHOWN_VALUE_BYTES_MAX;
 use super::setting::{Effect, SETTINGS, Setting};
-
-/// Exit status for a wrong setting or flag; clap's own.
-const EXIT_USAGE: u8 = 2;
+use super::{Config, LogFormat, effects, ports};
 
 /// A configuration and what should be said about it.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// One line for each setting that was given and has no effect, saying why.
+    /// One line for each thing that was set and has no effect, or seems misspelt, saying why.
     pub warnings: Vec<String>,
+    /// What was set, in the order of `--help`.
+    pub given: Vec<GivenSetting>,
+    /// Names in `.env` that are no settings.
+    pub unknown_in_dot_env: Vec<String>,
 }
 
-/// Why the program ends before it starts.
-#[derive(Debug)]
-pub enum Stop {
-    /// A flag that does not exist, or `--help` or `--version`, whose text it is.
-    Usage(Box<clap::Error>),
-    /// A setting that is wrong.
-    Wrong(Wrong),
+/// A setting that somebody has set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenSetting {
+    /// Its variable.
+    pub name: &'static str,
+    /// Where it was set.
+    pub place: Place,
+    /// Its value as it may be shown: without secrets.
+    pub value: String,
+    /// It is what would hold without it.
+    pub is_default: bool,
 }
 
-impl Stop {
-    /// Prints what is to be said, on stdout if it was asked for and else on stderr, and returns
-    /// the status to exit with: 0 for help and version, 2 for an error.
-    pub fn report(&self) -> u8 {
-        // If even stderr is gone, the status is all that can be said.
-        match self {
-            Self::Usage(error) => {
-                drop(error.print());
-                u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE)
-            }
-            Self::Wrong(wrong) => {
-                drop(writeln!(io::stderr(), "weir: {wrong}"));
-                EXIT_USAGE
-            }
-        }
+/// Where a setting can be set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// On the command line.
+    Flag,
+    /// In the environment.
+    Environment,
+    /// In `.env`, in the working directory.
+    DotEnv,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::DotEnv => ".env",
+        })
     }
+}
+
+/// Something is wrong with the settings, and how the log that nobody has set up yet would look.
+#[derive(Debug)]
+pub struct Refused {
+    /// What is wrong.
+    pub wrong: Wrong,
+    /// `LOG_FORMAT`, as far as it is known.
+    pub log_format: LogFormat,
 }
 
 /// A setting that is wrong. Its `Display` is one line for the person who set it.
@@ -65,6 +82,15 @@ pub enum Wrong {
         value: String,
         /// What is allowed.
         allowed: &'static str,
+    },
+    /// Two listeners would have one port.
+    SamePort {
+        /// Where the second was set.
+        place: String,
+        /// The port.
+        port: u16,
+        /// The setting of the first.
+        other: &'static str,
     },
     /// `.env` is there but cannot be read.
     DotEnvUnreadable(io::Error),
@@ -82,6 +108,10 @@ impl fmt::Display for Wrong {
             } => {
                 write!(f, "{place}: {value:?} is not allowed; {allowed}")
             }
+            Self::SamePort { place, port, other } => write!(
+                f,
+                "{place}: {port} is the port of {other}, too; one of them needs another"
+            ),
             Self::DotEnvUnreadable(error) => write!(f, ".env: cannot be read; {error}"),
             Self::DotEnvLine(line) => {
                 write!(
@@ -95,89 +125,90 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-impl Config {
-    /// The configuration of the `weir` program: flags, environment, `.env` in the working
-    /// directory, defaults.
+impl Loaded {
+    /// The configuration of the `weir` program: `flags` (those that stand first hold), environment,
+    /// `.env` in the working directory, defaults.
     ///
     /// # Errors
-    ///
-    /// [`Stop`] for a wrong setting, and for `--help` and `--version`; the program should
-    /// [report](Stop::report) it and exit.
-    pub fn from_env_and_args() -> Result<Loaded, Stop> {
+    /// A setting is wrong, or `.env` cannot be read.
+    pub fn from_system(flags: &[&ArgMatches]) -> Result<Self, Refused> {
+        let env = |name: &str| std::env::var_os(name);
         let dot_env = match std::fs::read(".env") {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Stop::Wrong(Wrong::DotEnvUnreadable(error))),
+            Err(error) => {
+                return Err(Refused {
+                    wrong: Wrong::DotEnvUnreadable(error),
+                    log_format: log_format(&Sources::new(flags, &env)),
+                });
+            }
         };
-        load(std::env::args_os(), |name| std::env::var_os(name), &dot_env)
+        load(flags, &env, &dot_env)
     }
 }
 
-/// Reads all settings; `args` starts with the program's name, `dot_env` is the file's content.
+/// How a log would look, for somebody who says something before there is one.
+pub(crate) fn early_log_format(flags: &[&ArgMatches]) -> LogFormat {
+    log_format(&Sources::new(flags, &|name: &str| std::env::var_os(name)))
+}
+
+/// Reads all settings; `dot_env` is the file's content.
 pub(super) fn load(
-    args: impl IntoIterator<Item = OsString>,
-    env: impl Fn(&str) -> Option<OsString>,
+    flags: &[&ArgMatches],
+    env: &dyn Fn(&str) -> Option<OsString>,
     dot_env: &[u8],
-) -> Result<Loaded, Stop> {
-    let flags = command()
-        .try_get_matches_from(args)
-        .map_err(|e| Stop::Usage(Box::new(e)))?;
-    let dot_env = dot_env_values(dot_env).map_err(Stop::Wrong)?;
+) -> Result<Loaded, Refused> {
+    let mut sources = Sources::new(flags, env);
+    let read = dot_env_values(dot_env).and_then(|values| {
+        sources.dot_env = values;
+        apply_all(&sources)
+    });
+    read.map_err(|wrong| Refused {
+        wrong,
+        log_format: log_format(&sources),
+    })
+}
+
+fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
     let mut loaded = Loaded {
         config: Config::default(),
         warnings: Vec::new(),
+        given: Vec::new(),
+        unknown_in_dot_env: sources.unknown_in_dot_env(),
     };
-    let mut metrics_port_place = "METRICS_PORT".to_owned();
-    let mut queue_port_place = "GATEWAY_QUEUE_PORT".to_owned();
-    for setting in SETTINGS.iter().flat_map(|(_, settings)| *settings) {
-        let Some(Given { place, value }) = given(setting, &flags, &env, &dot_env) else {
+    let default = Config::default();
+    for setting in Setting::all() {
+        let Some(Given { place, value }) = sources.given(setting) else {
             continue;
         };
-        apply(setting, &value, &mut loaded, &place).map_err(Stop::Wrong)?;
-        match setting.name {
-            "METRICS_PORT" => metrics_port_place = place,
-            "GATEWAY_QUEUE_PORT" => queue_port_place = place,
-            _ => {}
-        }
+        apply(setting, &value, &mut loaded, place)?;
+        let mut alone = Config::default();
+        let _ = set_in(setting, &value, &mut alone);
+        loaded.given.push(GivenSetting {
+            name: setting.name,
+            place,
+            value: if setting.is_secret() {
+                "…".to_owned()
+            } else {
+                shown(&value)
+            },
+            is_default: alone == default,
+        });
     }
-    let Config {
-        enable_metrics,
-        metrics_port,
-        port,
-        gateway_queue_port,
-        ..
-    } = loaded.config;
-    if enable_metrics && metrics_port == port && port != 0 {
-        return Err(Stop::Wrong(Wrong::Value {
-            place: metrics_port_place,
-            value: metrics_port.to_string(),
-            allowed: "a port other than PORT",
-        }));
-    }
-    if let Some(queue_port) = gateway_queue_port
-        && queue_port != 0
-        && (queue_port == port || enable_metrics && queue_port == metrics_port)
-    {
-        return Err(Stop::Wrong(Wrong::Value {
-            place: queue_port_place,
-            value: queue_port.to_string(),
-            allowed: "a port other than PORT and METRICS_PORT",
-        }));
-    }
-    loaded.config.tls_files().map_err(Stop::Wrong)?;
+    let place = |name: &str| {
+        let mut given = loaded.given.iter();
+        let given = given.find(|given| given.name == name);
+        place_of(name, given.map_or(Place::Environment, |given| given.place))
+    };
+    ports::all_differ(&loaded.config, &loaded.given, place)?;
+    loaded.config.tls_files()?;
+    let effects = effects::warnings(&loaded.config, &loaded.given);
+    loaded.warnings.extend(effects);
     Ok(loaded)
 }
 
-/// The program's flags, with their help.
-pub(super) fn command() -> Command {
-    let mut command = Command::new("weir")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("A Discord REST rate-limit proxy for fleets of bots")
-        .next_line_help(true)
-        .after_help(
-            "Each setting can be a flag, an environment variable or a line in .env, in this order \
-             of precedence.",
-        );
+/// The program's flags for settings, with their help.
+pub(crate) fn arguments(mut command: Command) -> Command {
     for (heading, settings) in SETTINGS {
         for setting in *settings {
             command = command.arg(argument(setting).help_heading(*heading));
@@ -186,6 +217,16 @@ pub(super) fn command() -> Command {
     command
 }
 
+/// What somebody who has never seen weir looks for first: all that `-h` shows.
+const FIRST: [&str; 6] = [
+    "PORT",
+    "BIND_IP",
+    "ALLOW_FROM",
+    "STATE_FILE",
+    "LOG_LEVEL",
+    "METRICS_PORT",
+];
+
 fn argument(setting: &Setting) -> Arg {
     let mut help = format!("{} [env: {}]", setting.help, setting.name);
     if !setting.default.is_empty() {
@@ -193,9 +234,11 @@ fn argument(setting: &Setting) -> Arg {
     }
     let argument = Arg::new(setting.name)
         .long(setting.flag())
-        .value_name("VALUE")
+        .value_name(setting.unit())
         .allow_hyphen_values(true)
         .value_parser(clap::value_parser!(OsString))
+        .hide_short_help(!FIRST.contains(&setting.name))
+        .long_help(format!("{help}\nAllowed: {}", setting.allowed))
         .help(help);
     match setting.effect {
         Effect::Switches(_) => argument
@@ -206,55 +249,109 @@ fn argument(setting: &Setting) -> Arg {
     }
 }
 
-/// A value and where it was set, in the words of an error message.
+/// Everything that values come from.
+struct Sources<'s> {
+    flags: &'s [&'s ArgMatches],
+    env: &'s dyn Fn(&str) -> Option<OsString>,
+    dot_env: BTreeMap<String, String>,
+}
+
+/// A value and where it was set.
 struct Given {
-    place: String,
+    place: Place,
     value: String,
 }
 
-fn given(
-    setting: &Setting,
-    flags: &ArgMatches,
-    env: impl Fn(&str) -> Option<OsString>,
-    dot_env: &BTreeMap<String, String>,
-) -> Option<Given> {
-    let name = setting.name;
-    // Bytes that are not UTF-8 become U+FFFD, which no setting but a path allows.
-    let text = |value: &OsString| value.to_string_lossy().trim().to_owned();
-    if let Some(value) = flags.get_one::<OsString>(name) {
-        return Some(Given {
-            place: format!("--{} ({name})", setting.flag()),
-            value: text(value),
-        });
+impl<'s> Sources<'s> {
+    /// Without a `.env` yet.
+    fn new(
+        flags: &'s [&'s ArgMatches],
+        env: &'s dyn Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        Self {
+            flags,
+            env,
+            dot_env: BTreeMap::new(),
+        }
     }
-    let given = match env(name) {
-        Some(value) => Given {
-            place: name.to_owned(),
-            value: text(&value),
-        },
-        None => Given {
-            place: format!("{name} in .env"),
-            value: dot_env.get(name)?.clone(),
-        },
-    };
-    (!given.value.is_empty()).then_some(given)
+
+    fn given(&self, setting: &Setting) -> Option<Given> {
+        // Bytes that are not UTF-8 become U+FFFD, which no setting but a path allows.
+        let text = |value: &OsString| value.to_string_lossy().trim().to_owned();
+        // Not every command has every flag.
+        let flag = |flags: &&ArgMatches| {
+            let value = flags.try_get_one::<OsString>(setting.name).ok()??;
+            Some(text(value))
+        };
+        if let Some(value) = self.flags.iter().find_map(flag) {
+            let place = Place::Flag;
+            return Some(Given { place, value });
+        }
+        let given = match (self.env)(setting.name) {
+            Some(value) => Given {
+                place: Place::Environment,
+                value: text(&value),
+            },
+            None => Given {
+                place: Place::DotEnv,
+                value: self.dot_env.get(setting.name)?.clone(),
+            },
+        };
+        (!given.value.is_empty()).then_some(given)
+    }
+
+    fn unknown_in_dot_env(&self) -> Vec<String> {
+        let is_known = |name: &String| Setting::all().any(|setting| setting.name == name);
+        let names = self.dot_env.keys();
+        names.filter(|name| !is_known(name)).cloned().collect()
+    }
 }
 
-fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
-    let all = |applied: Option<()>| applied.ok_or_else(|| value.to_owned());
-    let applied = match setting.effect {
-        Effect::Sets(apply) | Effect::Switches(apply) => all(apply(&mut to.config, value)),
-        Effect::Lists(apply) => apply(&mut to.config, value),
-        Effect::Ignored(check, why) => {
-            to.warnings.push(format!("{place} has no effect: {why}"));
-            all(check(value))
+/// A place in the words of an error message: `PORT`, `--port (PORT)` or `PORT in .env`.
+fn place_of(name: &str, place: Place) -> String {
+    match place {
+        Place::Flag => {
+            let flag = name.to_ascii_lowercase().replace('_', "-");
+            format!("--{flag} ({name})")
         }
-    };
-    applied.map_err(|wrong| Wrong::Value {
-        place: place.to_owned(),
+        Place::Environment => name.to_owned(),
+        Place::DotEnv => format!("{name} in .env"),
+    }
+}
+
+/// `LOG_FORMAT`, or its default where it is none or wrong itself.
+fn log_format(sources: &Sources<'_>) -> LogFormat {
+    let mut config = Config::default();
+    let setting = Setting::all().find(|setting| setting.name == "LOG_FORMAT");
+    if let Some(setting) = setting
+        && let Some(given) = sources.given(setting)
+    {
+        let _ = set_in(setting, &given.value, &mut config);
+    }
+    config.log_format
+}
+
+/// Sets a setting; the error is what is wrong with the value.
+fn set_in(setting: &Setting, value: &str, config: &mut Config) -> Result<(), String> {
+    let all = |applied: Option<()>| applied.ok_or_else(|| value.to_owned());
+    match setting.effect {
+        Effect::Sets(apply) | Effect::Switches(apply) => all(apply(config, value)),
+        Effect::Lists(apply) => apply(config, value),
+        Effect::Ignored(check, _) => all(check(value)),
+    }
+}
+
+fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: Place) -> Result<(), Wrong> {
+    let place = place_of(setting.name, place);
+    set_in(setting, value, &mut to.config).map_err(|wrong| Wrong::Value {
+        place: place.clone(),
         value: shown(&wrong),
         allowed: setting.allowed,
-    })
+    })?;
+    if let Effect::Ignored(_, why) = setting.effect {
+        to.warnings.push(format!("{place} has no effect: {why}"));
+    }
+    Ok(())
 }
 
 /// A value as it may be printed: short, and without the credentials that a URL can carry, or a token
