@@ -399,7 +399,9 @@ impl Handle {
         };
         let reloaded = forward.reload();
         match &reloaded {
-            Ok(true) => tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it"),
+            Ok(true) => {
+                tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it")
+            }
             Ok(false) => {}
             Err(error) => tracing::error!("{error}; the credentials from before are used on"),
         }
@@ -535,7 +537,10 @@ pub(crate) fn check_outbound(config: &Config) -> Result<(), StartError> {
         return Ok(());
     };
     let bound = UdpSocket::bind((ip, 0));
-    bound.map_or_else(|source| Err(StartError::OutboundIp { ip, source }), |_| Ok(()))
+    bound.map_or_else(
+        |source| Err(StartError::OutboundIp { ip, source }),
+        |_| Ok(()),
+    )
 }
 
 /// Whether all of `DEFAULT_BUCKETS` are of different limits.

@@ -108,7 +108,9 @@ fn listener(fd: RawFd, name: &str) -> Result<TcpListener, StartError> {
     };
     let wrong = match tcp() {
         Ok(true) => return Ok(socket.into()),
-        Ok(false) => "is no listening TCP socket; ListenStream= of its .socket unit makes one".into(),
+        Ok(false) => {
+            "is no listening TCP socket; ListenStream= of its .socket unit makes one".into()
+        }
         Err(error) => format!("cannot be used; {error}"),
     };
     Err(StartError::Sockets(format!(
@@ -194,7 +196,10 @@ mod tests {
     #[test]
     fn each_socket_has_a_name_or_none_has() {
         assert_eq!(names_of(2, None).unwrap(), ["", ""]);
-        assert_eq!(names_of(2, Some("clients:metrics")).unwrap(), ["clients", "metrics"]);
+        assert_eq!(
+            names_of(2, Some("clients:metrics")).unwrap(),
+            ["clients", "metrics"]
+        );
         assert_eq!(names_of(2, Some("a:")).unwrap(), ["a", ""]);
         assert_eq!(
             names_of(2, Some("clients")).unwrap_err(),

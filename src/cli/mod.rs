@@ -57,7 +57,9 @@ pub fn begin() -> Start {
 pub fn command() -> Command {
     let serve = Command::new("serve").about("Serve; the same as no command at all");
     let check = Command::new("check")
-        .about("Look over the settings, reach the upstream step by step, and try what a start needs")
+        .about(
+            "Look over the settings, reach the upstream step by step, and try what a start needs",
+        )
         .after_help(texts::check_help());
     let root = Command::new("weir")
         .version(env!("CARGO_PKG_VERSION"))

@@ -14,7 +14,10 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
         "The machine is in the way: a port in use, no thread, no io_uring where IO_DRIVER asks for it. Trying again \
          may help. Of check: something failed.",
     ),
-    ("2", "A flag or a setting is wrong; trying again does not help."),
+    (
+        "2",
+        "A flag or a setting is wrong; trying again does not help.",
+    ),
     (
         "3",
         "weir ended as told, but not everything was served: some were refused or cut off when SHUTDOWN_TIMEOUT was \

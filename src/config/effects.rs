@@ -125,7 +125,9 @@ const WORDS: &str = "\
 
 fn unknown_words(template: &str, path: &str) -> Option<String> {
     let known: Vec<_> = WORDS.split_whitespace().collect();
-    let mut words = path.split('/').filter(|word| !word.is_empty() && *word != "!");
+    let mut words = path
+        .split('/')
+        .filter(|word| !word.is_empty() && *word != "!");
     // What follows is a name of somebody's choice.
     let mut named = false;
     let unknown = words.find(|word| {
@@ -168,7 +170,7 @@ mod tests {
         assert!(count > 30, "{count} routes");
         for (path, word, like) in [
             ("/chanels/!/messages", "chanels", "\"channels\""),
-            ("/channels/!/mesage", "mesage", "\"messages\""),
+            ("/channels/!/mesages", "mesages", "\"messages\""),
             ("/channels/!/message", "message", "\"messages\""),
         ] {
             let warning = unknown_words("GET x", path).unwrap();

@@ -35,8 +35,8 @@ pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
 pub use forward::Forward;
 pub use gateway::{BotToken, NotAToken};
-pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use ports::Listener;
+pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{GivenSetting, Loaded, Place, Refused, Wrong};
 #[cfg(feature = "io")]
 pub(crate) use source::{arguments, early_log_format};

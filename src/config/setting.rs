@@ -60,7 +60,9 @@ impl Setting {
             ("an IP address", "IP"),
             (BOOL_ALLOWED, "BOOL"),
         ];
-        let known = UNITS.iter().find(|(what, _)| self.allowed.starts_with(what));
+        let known = UNITS
+            .iter()
+            .find(|(what, _)| self.allowed.starts_with(what));
         match (known, &self.effect) {
             (Some((_, unit)), _) => unit,
             (None, _) if self.is_secret() => "SECRET",

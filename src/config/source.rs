@@ -232,13 +232,18 @@ fn argument(setting: &Setting) -> Arg {
     if !setting.default.is_empty() {
         help += &format!(" [default: {}]", setting.default);
     }
+    // The unit says as much of a file or a switch.
+    let allowed = match setting.unit() {
+        "FILE" | "BOOL" => String::new(),
+        _ => format!("\nAllowed: {}", setting.allowed),
+    };
     let argument = Arg::new(setting.name)
         .long(setting.flag())
         .value_name(setting.unit())
         .allow_hyphen_values(true)
         .value_parser(clap::value_parser!(OsString))
         .hide_short_help(!FIRST.contains(&setting.name))
-        .long_help(format!("{help}\nAllowed: {}", setting.allowed))
+        .long_help(format!("{help}{allowed}"))
         .help(help);
     match setting.effect {
         Effect::Switches(_) => argument
@@ -264,10 +269,7 @@ struct Given {
 
 impl<'s> Sources<'s> {
     /// Without a `.env` yet.
-    fn new(
-        flags: &'s [&'s ArgMatches],
-        env: &'s dyn Fn(&str) -> Option<OsString>,
-    ) -> Self {
+    fn new(flags: &'s [&'s ArgMatches], env: &'s dyn Fn(&str) -> Option<OsString>) -> Self {
         Self {
             flags,
             env,

@@ -745,8 +745,16 @@ fn two_listeners_on_one_port_are_named_both() {
     let members = ("CLUSTER_MEMBERS", "10.0.0.2");
     for (given, second, first) in [
         (&[("METRICS_PORT", "8080")][..], "METRICS_PORT", "PORT"),
-        (&[("GATEWAY_QUEUE_PORT", "8080")], "GATEWAY_QUEUE_PORT", "PORT"),
-        (&[("GATEWAY_QUEUE_PORT", "9000")], "GATEWAY_QUEUE_PORT", "METRICS_PORT"),
+        (
+            &[("GATEWAY_QUEUE_PORT", "8080")],
+            "GATEWAY_QUEUE_PORT",
+            "PORT",
+        ),
+        (
+            &[("GATEWAY_QUEUE_PORT", "9000")],
+            "GATEWAY_QUEUE_PORT",
+            "METRICS_PORT",
+        ),
         (&[("FORWARD_PORT", "8080")], "FORWARD_PORT", "PORT"),
         (&[("DPRL_PORT", "8080")], "DPRL_PORT", "PORT"),
         (
@@ -754,7 +762,11 @@ fn two_listeners_on_one_port_are_named_both() {
             "FORWARD_PORT",
             "GATEWAY_QUEUE_PORT",
         ),
-        (&[members, ("CLUSTER_PORT", "9000")], "CLUSTER_PORT", "METRICS_PORT"),
+        (
+            &[members, ("CLUSTER_PORT", "9000")],
+            "CLUSTER_PORT",
+            "METRICS_PORT",
+        ),
     ] {
         let message = error(from(&[], given, ""));
         let (_, port) = given.last().unwrap();
@@ -763,7 +775,10 @@ fn two_listeners_on_one_port_are_named_both() {
         assert_eq!(message, expected);
     }
     let in_file = error(from(&[], &[], "FORWARD_PORT=8080"));
-    assert!(in_file.starts_with("FORWARD_PORT in .env: 8080 is"), "{in_file}");
+    assert!(
+        in_file.starts_with("FORWARD_PORT in .env: 8080 is"),
+        "{in_file}"
+    );
     for fine in [
         &[("FORWARD_PORT", "8080"), ("BIND_IP", "127.0.0.2")][..],
         &[("CLUSTER_PORT", "8080")],
@@ -865,7 +880,10 @@ fn what_was_set_is_known_with_its_place_and_without_secrets() {
     assert_eq!(misspelt_setting("METRIC_PORT"), Some("METRICS_PORT"));
     let secrets: Vec<_> = settings().filter(|s| s.is_secret()).collect();
     let secrets: Vec<_> = secrets.iter().map(|secret| secret.name).collect();
-    assert_eq!(secrets, ["DISCORD_TOKEN", "CLUSTER_SECRET", "REDIS_PASSWORD"]);
+    assert_eq!(
+        secrets,
+        ["DISCORD_TOKEN", "CLUSTER_SECRET", "REDIS_PASSWORD"]
+    );
 }
 
 #[test]
@@ -873,7 +891,10 @@ fn the_form_of_the_log_is_known_whatever_else_is_wrong() {
     let format = |env: &[(&str, &str)], dot_env| from(&[], env, dot_env).unwrap_err().log_format;
     let wrong = ("PORT", "x");
     assert_eq!(format(&[wrong], ""), LogFormat::Text);
-    assert_eq!(format(&[wrong, ("LOG_FORMAT", "JSON")], ""), LogFormat::Json);
+    assert_eq!(
+        format(&[wrong, ("LOG_FORMAT", "JSON")], ""),
+        LogFormat::Json
+    );
     assert_eq!(format(&[wrong], "LOG_FORMAT=json"), LogFormat::Json);
     assert_eq!(format(&[("LOG_FORMAT", "xml")], ""), LogFormat::Text);
 }

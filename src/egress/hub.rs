@@ -1,9 +1,9 @@
 //! What all threads of one forward proxy share.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::common::Common;
 use super::hosts::credentials::Credentials;

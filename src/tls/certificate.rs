@@ -48,7 +48,8 @@ impl Certificate {
 
     /// Whether it is not valid yet.
     pub fn is_early(&self, unix_s: i64) -> bool {
-        self.validity.is_some_and(|validity| unix_s < validity.not_before)
+        self.validity
+            .is_some_and(|validity| unix_s < validity.not_before)
     }
 }
 
@@ -63,11 +64,13 @@ mod tests {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        ca.distinguished_name.push(DnType::OrganizationName, "Trust us");
+        ca.distinguished_name
+            .push(DnType::OrganizationName, "Trust us");
         ca.distinguished_name.push(DnType::CommonName, "Root 7");
         let issuer = Issuer::new(ca, ca_key);
         let key = KeyPair::generate().unwrap();
-        let mut own = CertificateParams::new(vec!["discord.test".to_owned(), "b.test".to_owned()]).unwrap();
+        let mut own =
+            CertificateParams::new(vec!["discord.test".to_owned(), "b.test".to_owned()]).unwrap();
         own.distinguished_name = rcgen::DistinguishedName::new();
         own.not_before = rcgen::date_time_ymd(2026, 1, 2);
         own.not_after = rcgen::date_time_ymd(2028, 2, 29);
@@ -76,7 +79,10 @@ mod tests {
             Certificate::read(signed.der())
         };
         let unnamed = read(&own);
-        assert_eq!(unnamed.about(), "certificate of discord.test by Root 7 (Trust us), until 2028-02-29");
+        assert_eq!(
+            unnamed.about(),
+            "certificate of discord.test by Root 7 (Trust us), until 2028-02-29"
+        );
         own.distinguished_name.push(DnType::CommonName, "Its name");
         assert_eq!(read(&own).name.as_deref(), Some("Its name"));
 

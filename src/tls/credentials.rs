@@ -9,8 +9,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-use super::{Certificate, pem};
 use super::x509::{self, Validity};
+use super::{Certificate, pem};
 use crate::config::{Config, TlsFiles};
 use crate::error::StartError;
 

@@ -85,7 +85,10 @@ pub(super) fn names(certificate: &[u8]) -> Option<Names> {
     let (subject, rest) = take(rest, SEQUENCE)?;
     // The public key.
     let (_, rest) = take(rest, SEQUENCE)?;
-    let issuer = match (attribute(issuer, COMMON_NAME), attribute(issuer, ORGANIZATION)) {
+    let issuer = match (
+        attribute(issuer, COMMON_NAME),
+        attribute(issuer, ORGANIZATION),
+    ) {
         (Some(name), Some(organization)) => Some(format!("{name} ({organization})")),
         (name, organization) => name.or(organization),
     };

@@ -29,10 +29,7 @@ pub type Seen = Arc<Mutex<Option<Vec<u8>>>>;
 ///
 /// # Errors
 /// As [`client_config`].
-pub fn watched_config(
-    ca_file: Option<&Path>,
-    seen: Seen,
-) -> Result<Arc<ClientConfig>, StartError> {
+pub fn watched_config(ca_file: Option<&Path>, seen: Seen) -> Result<Arc<ClientConfig>, StartError> {
     let verifier = verifier(ca_file)?;
     configured(Arc::new(Watched { verifier, seen }))
 }
@@ -94,13 +91,8 @@ impl ServerCertVerifier for Watched {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = Some(end_entity.to_vec());
         drop(seen);
-        self.verifier.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

@@ -35,7 +35,10 @@ pub(super) fn driver(report: &mut Report, config: &Config) -> Chosen {
             debug_assert_eq!(config.io_driver, IoDriver::IoUring);
             tried.failed(
                 &format!("io_uring is refused by the kernel ({refusal})"),
-                &format!("{}; or IO_DRIVER=auto, which takes epoll then", why_refused(&refusal)),
+                &format!(
+                    "{}; or IO_DRIVER=auto, which takes epoll then",
+                    why_refused(&refusal)
+                ),
             );
             Chosen::Epoll
         }
@@ -47,13 +50,19 @@ fn why_refused(refusal: &io::Error) -> String {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let disabled = disabled.as_deref().map_or("0", str::trim);
     if disabled != "0" {
-        return format!("kernel.io_uring_disabled is {disabled}; `sysctl kernel.io_uring_disabled=0` grants it");
+        return format!(
+            "kernel.io_uring_disabled is {disabled}; `sysctl kernel.io_uring_disabled=0` grants it"
+        );
     }
     match refusal.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "a seccomp filter forbids it, as Docker's default one does: see \
+        Some(libc::EPERM | libc::EACCES) => {
+            "a seccomp filter forbids it, as Docker's default one does: see \
              deploy/Dockerfile for a profile that allows it"
-            .to_owned(),
-        Some(libc::ENOMEM) => "locked memory is limited: LimitMEMLOCK=, or ulimit -l, allows more".to_owned(),
+                .to_owned()
+        }
+        Some(libc::ENOMEM) => {
+            "locked memory is limited: LimitMEMLOCK=, or ulimit -l, allows more".to_owned()
+        }
         Some(libc::EINVAL) => "the kernel is older than 6.1, which it needs".to_owned(),
         _ => "the kernel does not have it".to_owned(),
     }
@@ -70,10 +79,13 @@ pub(super) fn open_files(report: &mut Report, config: &Config) {
     let workers = config.worker_count(cores);
     let wanted = server::wanted(config, workers, config.is_clustered());
     let shares = Shares::of(limit, descriptors::open(), wanted);
-    let said = format!(
+    let mut said = format!(
         "{limit}: room for {} clients, {} connections to Discord on each of {workers} workers",
         shares.clients, shares.upstream
     );
+    if wanted.forward > 0 {
+        said += &format!(", {} clients of the forward proxy", shares.forward);
+    }
     let enough = shares.upstream == wanted.upstream && shares.forward == wanted.forward;
     if enough && (shares.clients == wanted.clients || shares.clients >= CLIENTS_ENOUGH) {
         tried.ok(&said);
@@ -81,8 +93,8 @@ pub(super) fn open_files(report: &mut Report, config: &Config) {
         tried.warning(
             &said,
             &format!(
-                "{} clients were asked for; LimitNOFILE=, or ulimit -Hn, allows more",
-                wanted.clients
+                "{}, {} and {} were asked for; LimitNOFILE=, or ulimit -Hn, allows more",
+                wanted.clients, wanted.upstream, wanted.forward
             ),
         );
     }
@@ -109,7 +121,10 @@ pub(super) fn state_file(report: &mut Report, config: &Config) {
     match file.read() {
         Ok(None) => tried.ok(&format!("{path:?} can be written, and is not there yet")),
         Ok(Some(bytes)) => match Snapshot::open(&bytes, |seeds| Keys::with_seeds(seeds).probe()) {
-            Ok(_) => tried.ok(&format!("{path:?} can be written; {} bytes are in it", bytes.len())),
+            Ok(_) => tried.ok(&format!(
+                "{path:?} can be written; {} bytes are in it",
+                bytes.len()
+            )),
             Err(broken) => tried.warning(
                 &format!("{path:?} cannot be used: {broken}"),
                 "a start sets it aside, and limits are learned anew",

@@ -46,7 +46,10 @@ pub fn run(loaded: &Loaded) -> u8 {
             Ok(()) => tried.ok(&format!("{} answers, and lets weir in", redis.address)),
             Err(error) if error.is_a_mistake() => {
                 let setting = error.setting();
-                tried.wrong(&format!("{} refuses: {error}", redis.address), &format!("mend {setting}"));
+                tried.wrong(
+                    &format!("{} refuses: {error}", redis.address),
+                    &format!("mend {setting}"),
+                );
             }
             Err(error) => tried.failed(
                 &format!("{} cannot be reached: {error}", redis.address),
@@ -59,8 +62,15 @@ pub fn run(loaded: &Loaded) -> u8 {
 
 /// What was set, and what of it is odd.
 fn settings(report: &mut Report, loaded: &Loaded) {
-    report.heading(&format!("weir {}: settings that are not the default", env!("CARGO_PKG_VERSION")));
-    let given: Vec<_> = loaded.given.iter().filter(|given| !given.is_default).collect();
+    report.heading(&format!(
+        "weir {}: settings that are not the default",
+        env!("CARGO_PKG_VERSION")
+    ));
+    let given: Vec<_> = loaded
+        .given
+        .iter()
+        .filter(|given| !given.is_default)
+        .collect();
     for GivenSetting {
         name, place, value, ..
     } in &given
@@ -91,9 +101,14 @@ fn settings(report: &mut Report, loaded: &Loaded) {
 fn files(report: &mut Report, config: &Config) {
     if config.upstream.tls {
         let tried = report.trying("authorities");
-        match (trust::client_config(config.upstream_ca_file.as_deref()), &config.upstream_ca_file) {
+        match (
+            trust::client_config(config.upstream_ca_file.as_deref()),
+            &config.upstream_ca_file,
+        ) {
             (Ok(_), None) => tried.ok("Mozilla's are trusted for the upstream"),
-            (Ok(_), Some(path)) => tried.ok(&format!("those of {path:?} alone are trusted for the upstream")),
+            (Ok(_), Some(path)) => tried.ok(&format!(
+                "those of {path:?} alone are trusted for the upstream"
+            )),
             (Err(error), _) => tried.start_error(&error),
         }
     }
@@ -133,9 +148,14 @@ fn certificate(tried: Tried<'_>, credentials: &Credentials, unix_s: u64) {
     let about = certificate.about();
     let now = i64::try_from(unix_s).unwrap_or(i64::MAX);
     match certificate.days_left(now) {
-        Some(days) if days < 0 => tried.failed(&about, "it has expired: clients refuse it; renew it, then SIGHUP"),
+        Some(days) if days < 0 => tried.failed(
+            &about,
+            "it has expired: clients refuse it; renew it, then SIGHUP",
+        ),
         Some(days) if days < RENEW_DAYS => tried.warning(&about, "renew it soon, then SIGHUP"),
-        Some(_) if certificate.is_early(now) => tried.failed(&about, "it is not valid yet; is the clock right?"),
+        Some(_) if certificate.is_early(now) => {
+            tried.failed(&about, "it is not valid yet; is the clock right?")
+        }
         Some(_) | None => tried.ok(&about),
     }
 }

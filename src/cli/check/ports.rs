@@ -49,7 +49,8 @@ fn bind(listener: &Listener, address: SocketAddr) -> Result<(), StartError> {
 /// Whether a weir answers there, to whom it lets in.
 fn is_weir(listener: &Listener) -> bool {
     ["PORT", "METRICS_PORT"].contains(&listener.setting)
-        && healthy(listener).is_ok_and(|answer| answer.ends_with(b"ok") || answer.ends_with(b"ok\n"))
+        && healthy(listener)
+            .is_ok_and(|answer| answer.ends_with(b"ok") || answer.ends_with(b"ok\n"))
 }
 
 fn healthy(listener: &Listener) -> io::Result<Vec<u8>> {

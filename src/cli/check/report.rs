@@ -114,7 +114,9 @@ impl Report {
         let [ok, warnings, failed] = self.counts;
         let s = if warnings == 1 { "" } else { "s" };
         let (on, off) = self.paint(self.worst.colour());
-        self.line(&format!("\n{on}{failed} failed{off}, {warnings} warning{s}, {ok} ok"));
+        self.line(&format!(
+            "\n{on}{failed} failed{off}, {warnings} warning{s}, {ok} ok"
+        ));
         self.worst.exit_status()
     }
 
@@ -248,8 +250,14 @@ mod tests {
         let plain = text(false);
         let lines: Vec<_> = plain.lines().collect();
         assert_eq!(lines[0], "Here");
-        assert!(lines[1].starts_with("  ok       DNS ") && lines[1].ends_with(" ms  fine"), "{plain}");
-        assert!(lines[2].starts_with("  failed   TCP ") && lines[2].ends_with("  no"), "{plain}");
+        assert!(
+            lines[1].starts_with("  ok       DNS ") && lines[1].ends_with(" ms  fine"),
+            "{plain}"
+        );
+        assert!(
+            lines[2].starts_with("  failed   TCP ") && lines[2].ends_with("  no"),
+            "{plain}"
+        );
         assert!(lines[3].trim() == "-> do so", "{plain}");
         assert_eq!(lines[5], "1 failed, 0 warnings, 1 ok");
         assert!(!plain.contains('\x1b'));

@@ -46,7 +46,9 @@ pub(super) fn reach(report: &mut Report, config: &Config, driver: Chosen) {
         Ok(runtime) => runtime,
         Err(error) => {
             let said = format!("{driver:?} cannot be set up: {error}");
-            return report.trying("IO_DRIVER").failed(&said, "IO_DRIVER=epoll may do");
+            return report
+                .trying("IO_DRIVER")
+                .failed(&said, "IO_DRIVER=epoll may do");
         }
     };
     runtime.block_on(connect(report, config, &addresses));
@@ -67,7 +69,10 @@ fn addresses(report: &mut Report, config: &Config) -> Option<Vec<SocketAddr>> {
             return None;
         }
     };
-    let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+    let list: Vec<_> = found
+        .iter()
+        .map(|address| address.ip().to_string())
+        .collect();
     let usable = |address: &&SocketAddr| {
         let outbound = config.outbound_ip;
         outbound.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4())
@@ -84,7 +89,8 @@ fn addresses(report: &mut Report, config: &Config) -> Option<Vec<SocketAddr>> {
     Some(usable)
 }
 
-const RESOLVER: &str = "is the name right? /etc/resolv.conf says who is asked; `getent hosts` asks the same way";
+const RESOLVER: &str =
+    "is the name right? /etc/resolv.conf says who is asked; `getent hosts` asks the same way";
 
 /// A step's outcome, or that it took too long.
 async fn within<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -100,9 +106,18 @@ async fn connect(report: &mut Report, config: &Config, addresses: &[SocketAddr])
     let mut refused = Vec::new();
     for &address in addresses {
         let tried = report.timing("TCP");
-        match within(dial::connect(address, config.outbound_ip, STEP_MAX, &deadlines)).await {
+        match within(dial::connect(
+            address,
+            config.outbound_ip,
+            STEP_MAX,
+            &deadlines,
+        ))
+        .await
+        {
             Ok(stream) => {
-                let from = stream.local_addr().map_or(String::new(), |own| format!(" from {}", own.ip()));
+                let from = stream
+                    .local_addr()
+                    .map_or(String::new(), |own| format!(" from {}", own.ip()));
                 tried.ok(&format!("{address}{from}"));
                 reached.get_or_insert((stream, address));
             }
@@ -118,7 +133,9 @@ async fn connect(report: &mut Report, config: &Config, addresses: &[SocketAddr])
         } else {
             "a firewall, a route or OUTBOUND_IP is in the way"
         };
-        return report.trying("TCP").failed("no address can be reached", advice);
+        return report
+            .trying("TCP")
+            .failed("no address can be reached", advice);
     };
     let seen = Seen::default();
     let session = match session(config, &seen) {
@@ -135,7 +152,9 @@ async fn connect(report: &mut Report, config: &Config, addresses: &[SocketAddr])
         let tried = report.timing("TLS");
         let shaken = within(connection.handshake()).await;
         let certificate = first(&seen);
-        let about = certificate.as_ref().map_or(String::new(), |found| format!("; {}", found.about()));
+        let about = certificate
+            .as_ref()
+            .map_or(String::new(), |found| format!("; {}", found.about()));
         if let Err(error) = shaken {
             let advice = match error.kind {
                 Kind::TlsCertificate => {
@@ -181,7 +200,10 @@ async fn ask(report: &mut Report, config: &Config, connection: &mut Connection) 
     let status = match within(exchange(connection, request.as_bytes())).await {
         Ok(status) => status,
         Err(error) => {
-            return tried.failed(&format!("GET {PATH}: {error}"), "is this Discord, or a proxy of it?");
+            return tried.failed(
+                &format!("GET {PATH}: {error}"),
+                "is this Discord, or a proxy of it?",
+            );
         }
     };
     let said = format!("GET {PATH}: {status}");
@@ -206,7 +228,9 @@ async fn exchange(connection: &mut Connection, request: &[u8]) -> Result<u16, Er
             Parse::Complete(head) => return Ok(head.status),
             Parse::Invalid(_) => return Err(Error::new(Kind::GarbageAnswer)),
             Parse::Partial if count == 0 => return Err(Error::new(Kind::ClosedBeforeAnswer)),
-            Parse::Partial if plain.len() > ANSWER_BYTES_MAX => return Err(Error::new(Kind::GarbageAnswer)),
+            Parse::Partial if plain.len() > ANSWER_BYTES_MAX => {
+                return Err(Error::new(Kind::GarbageAnswer));
+            }
             Parse::Partial => {}
         }
     }

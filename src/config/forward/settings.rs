@@ -11,8 +11,7 @@ use crate::config::setting::{
 use crate::destination::HostKey;
 
 const CAP_ALLOWED: &str = "a number 0 to 1048576";
-const PATTERNS_ALLOWED: &str =
-    "hosts and networks, each with a port or without, at most 1024, such as *.example.com,example.com:443,10.0.0.0/8,[fd00::1]:443";
+const PATTERNS_ALLOWED: &str = "hosts and networks, each with a port or without, at most 1024, such as *.example.com,example.com:443,10.0.0.0/8,[fd00::1]:443";
 
 /// The settings of the forward proxy. dprl's names come first, so that weir's own hold where both are
 /// set.

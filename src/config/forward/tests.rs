@@ -133,7 +133,12 @@ fn host_limits_are_read_by_the_keys_that_connections_have() {
     let key = |text| HostKey::parse(text).unwrap();
     assert_eq!(
         limits.unwrap().host_limits,
-        [(key("api.example.com"), 5), (key("[::1]:8443"), 7), (key("free.example"), 0)].into()
+        [
+            (key("api.example.com"), 5),
+            (key("[::1]:8443"), 7),
+            (key("free.example"), 0)
+        ]
+        .into()
     );
     for wrong in [
         "",

@@ -36,7 +36,10 @@ impl Reach {
         }
         match &self.allow {
             None => is_public(address),
-            Some(allow) => allow.holds(address, destination.port) || allow.names(destination) && is_public(address),
+            Some(allow) => {
+                allow.holds(address, destination.port)
+                    || allow.names(destination) && is_public(address)
+            }
         }
     }
 }
