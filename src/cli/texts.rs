@@ -41,7 +41,7 @@ pub const SIGNALS: &[(&str, &str)] = &[
 
 /// Where settings come from.
 pub const SETTINGS: &str = "Each setting can be a flag, an environment variable or a line in .env in the working \
-     directory, in this order of precedence. One that is set to nothing is not set. A wrong one stops the start with \
+     directory (or in --env-file), in this order of precedence. One that is set to nothing is not set. A wrong one stops the start with \
      one line that says what is allowed.";
 
 /// Where there is more.

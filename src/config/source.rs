@@ -1,4 +1,4 @@
-//! Where values come from: a flag, else the environment, else `.env`, else the default.
+//! Where values come from: a flag, else the environment, else `.env` (or `--env-file`), else the default.
 //!
 //! Flags are read by clap, `.env` by dotenvy; neither touches the process's environment. An empty
 //! variable counts as unset, as it does for nirn-proxy, but still hides the one in `.env`. Reading
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command};
 
@@ -48,7 +49,7 @@ pub enum Place {
     Flag,
     /// In the environment.
     Environment,
-    /// In `.env`, in the working directory.
+    /// In `.env`, or in the file that `--env-file` names.
     DotEnv,
 }
 
@@ -57,7 +58,7 @@ impl fmt::Display for Place {
         f.write_str(match self {
             Self::Flag => "flag",
             Self::Environment => "environment",
-            Self::DotEnv => ".env",
+            Self::DotEnv => "file",
         })
     }
 }
@@ -92,10 +93,20 @@ pub enum Wrong {
         /// The setting of the first.
         other: &'static str,
     },
-    /// `.env` is there but cannot be read.
-    DotEnvUnreadable(io::Error),
+    /// `.env` is there but cannot be read; or the file that `--env-file` names is not.
+    DotEnvUnreadable {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A line of `.env` is not of the form `NAME=value`. The line itself may be a secret.
-    DotEnvLine(usize),
+    DotEnvLine {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
 }
 
 impl fmt::Display for Wrong {
@@ -112,11 +123,14 @@ impl fmt::Display for Wrong {
                 f,
                 "{place}: {port} is the port of {other}, too; one of them needs another"
             ),
-            Self::DotEnvUnreadable(error) => write!(f, ".env: cannot be read; {error}"),
-            Self::DotEnvLine(line) => {
+            Self::DotEnvUnreadable { path, source } => {
+                write!(f, "{}: cannot be read; {source}", path.display())
+            }
+            Self::DotEnvLine { path, line } => {
                 write!(
                     f,
-                    ".env: line {line} is not allowed; NAME=value, a comment or nothing"
+                    "{}: line {line} is not allowed; NAME=value, a comment or nothing",
+                    path.display()
                 )
             }
         }
@@ -133,17 +147,23 @@ impl Loaded {
     /// A setting is wrong, or `.env` cannot be read.
     pub fn from_system(flags: &[&ArgMatches]) -> Result<Self, Refused> {
         let env = |name: &str| std::env::var_os(name);
-        let dot_env = match std::fs::read(".env") {
+        let mut named = flags.iter();
+        let named = named.find_map(|flags| flags.try_get_one::<PathBuf>(ENV_FILE).ok()?);
+        let path = named.map_or(Path::new(DOT_ENV), PathBuf::as_path);
+        let dot_env = match std::fs::read(path) {
             Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => Vec::new(),
+            Err(source) => {
                 return Err(Refused {
-                    wrong: Wrong::DotEnvUnreadable(error),
+                    wrong: Wrong::DotEnvUnreadable {
+                        path: path.to_owned(),
+                        source,
+                    },
                     log_format: log_format(&Sources::new(flags, &env)),
                 });
             }
         };
-        load(flags, &env, &dot_env)
+        load(flags, &env, path, &dot_env)
     }
 }
 
@@ -152,14 +172,16 @@ pub(crate) fn early_log_format(flags: &[&ArgMatches]) -> LogFormat {
     log_format(&Sources::new(flags, &|name: &str| std::env::var_os(name)))
 }
 
-/// Reads all settings; `dot_env` is the file's content.
+/// Reads all settings; `path` names the file whose content `dot_env` is.
 pub(super) fn load(
     flags: &[&ArgMatches],
     env: &dyn Fn(&str) -> Option<OsString>,
+    path: &Path,
     dot_env: &[u8],
 ) -> Result<Loaded, Refused> {
     let mut sources = Sources::new(flags, env);
-    let read = dot_env_values(dot_env).and_then(|values| {
+    sources.path = path;
+    let read = dot_env_values(path, dot_env).and_then(|values| {
         sources.dot_env = values;
         apply_all(&sources)
     });
@@ -181,7 +203,8 @@ fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
         let Some(Given { place, value }) = sources.given(setting) else {
             continue;
         };
-        apply(setting, &value, &mut loaded, place)?;
+        let shown_place = place_of(setting.name, place, sources.path);
+        apply(setting, &value, &mut loaded, &shown_place)?;
         let mut alone = Config::default();
         let _ = set_in(setting, &value, &mut alone);
         loaded.given.push(GivenSetting {
@@ -198,7 +221,8 @@ fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
     let place = |name: &str| {
         let mut given = loaded.given.iter();
         let given = given.find(|given| given.name == name);
-        place_of(name, given.map_or(Place::Environment, |given| given.place))
+        let place = given.map_or(Place::Environment, |given| given.place);
+        place_of(name, place, sources.path)
     };
     ports::all_differ(&loaded.config, &loaded.given, place)?;
     loaded.config.tls_files()?;
@@ -207,8 +231,20 @@ fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
     Ok(loaded)
 }
 
+/// Where settings lie if nobody says otherwise.
+const DOT_ENV: &str = ".env";
+
+/// The flag that says otherwise.
+const ENV_FILE: &str = "env-file";
+
 /// The program's flags for settings, with their help.
-pub(crate) fn arguments(mut command: Command) -> Command {
+pub(crate) fn arguments(command: Command) -> Command {
+    let env_file = Arg::new(ENV_FILE)
+        .long(ENV_FILE)
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("File with settings, a NAME=value on each line, to read in place of .env in the working directory");
+    let mut command = command.arg(env_file);
     for (heading, settings) in SETTINGS {
         for setting in *settings {
             command = command.arg(argument(setting).help_heading(*heading));
@@ -259,6 +295,8 @@ struct Sources<'s> {
     flags: &'s [&'s ArgMatches],
     env: &'s dyn Fn(&str) -> Option<OsString>,
     dot_env: BTreeMap<String, String>,
+    /// Where `dot_env` was read.
+    path: &'s Path,
 }
 
 /// A value and where it was set.
@@ -274,6 +312,7 @@ impl<'s> Sources<'s> {
             flags,
             env,
             dot_env: BTreeMap::new(),
+            path: Path::new(DOT_ENV),
         }
     }
 
@@ -310,14 +349,14 @@ impl<'s> Sources<'s> {
 }
 
 /// A place in the words of an error message: `PORT`, `--port (PORT)` or `PORT in .env`.
-fn place_of(name: &str, place: Place) -> String {
+fn place_of(name: &str, place: Place, dot_env: &Path) -> String {
     match place {
         Place::Flag => {
             let flag = name.to_ascii_lowercase().replace('_', "-");
             format!("--{flag} ({name})")
         }
         Place::Environment => name.to_owned(),
-        Place::DotEnv => format!("{name} in .env"),
+        Place::DotEnv => format!("{name} in {}", dot_env.display()),
     }
 }
 
@@ -343,10 +382,9 @@ fn set_in(setting: &Setting, value: &str, config: &mut Config) -> Result<(), Str
     }
 }
 
-fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: Place) -> Result<(), Wrong> {
-    let place = place_of(setting.name, place);
+fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
     set_in(setting, value, &mut to.config).map_err(|wrong| Wrong::Value {
-        place: place.clone(),
+        place: place.to_owned(),
         value: shown(&wrong),
         allowed: setting.allowed,
     })?;
@@ -394,7 +432,11 @@ fn without_tokens(value: &str) -> String {
 }
 
 /// The values of a `.env` file; of a name that stands twice, the first holds, as dotenvy has it.
-fn dot_env_values(content: &[u8]) -> Result<BTreeMap<String, String>, Wrong> {
+fn dot_env_values(path: &Path, content: &[u8]) -> Result<BTreeMap<String, String>, Wrong> {
+    let unreadable = |source| Wrong::DotEnvUnreadable {
+        path: path.to_owned(),
+        source,
+    };
     let mut values = BTreeMap::new();
     for pair in dotenvy::from_read_iter(content) {
         match pair {
@@ -404,10 +446,13 @@ fn dot_env_values(content: &[u8]) -> Result<BTreeMap<String, String>, Wrong> {
                     .or_insert_with(|| value.trim().to_owned());
             }
             Err(dotenvy::Error::LineParse(line, _)) => {
-                return Err(Wrong::DotEnvLine(line_number(content, line.as_bytes())));
+                return Err(Wrong::DotEnvLine {
+                    path: path.to_owned(),
+                    line: line_number(content, line.as_bytes()),
+                });
             }
-            Err(dotenvy::Error::Io(error)) => return Err(Wrong::DotEnvUnreadable(error)),
-            Err(error) => return Err(Wrong::DotEnvUnreadable(io::Error::other(error))),
+            Err(dotenvy::Error::Io(error)) => return Err(unreadable(error)),
+            Err(error) => return Err(unreadable(io::Error::other(error))),
         }
     }
     Ok(values)

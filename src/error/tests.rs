@@ -204,7 +204,11 @@ fn a_failed_start_names_the_setting_and_has_its_exit_status() {
             "cannot watch signals; permission denied",
         ),
         (
-            Wrong::DotEnvLine(3).into(),
+            Wrong::DotEnvLine {
+                path: ".env".into(),
+                line: 3,
+            }
+            .into(),
             2,
             ".env: line 3 is not allowed; NAME=value, a comment or nothing",
         ),

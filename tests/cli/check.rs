@@ -275,9 +275,9 @@ fn what_was_set_is_shown_with_its_place_and_no_secret() {
     let settings: Vec<_> = checked.out.lines().map(str::trim).collect();
     for line in [
         "WORKERS=1  (flag)",
-        "RETRIES=3  (.env)",
+        "RETRIES=3  (file)",
         "CLUSTER_SECRET=…  (environment)",
-        "REDIS_PASSWORD=…  (.env)",
+        "REDIS_PASSWORD=…  (file)",
     ] {
         assert!(settings.contains(&line), "{line}\n{}", checked.out);
     }
@@ -288,7 +288,7 @@ fn what_was_set_is_shown_with_its_place_and_no_secret() {
     );
     for part in [
         "REQUEST_TIMOUT is no setting of weir's",
-        "METRIC_PORT in .env is no setting of weir's",
+        "METRIC_PORT in the file is no setting of weir's",
         "METRICS_PORT is one; was that meant?",
         "CLUSTER_SECRET has no effect without CLUSTER_MEMBERS",
     ] {

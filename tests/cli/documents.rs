@@ -193,11 +193,9 @@ fn the_completions_are_made_of_the_flags() {
 /// The settings of the program, and what their help says that they are by default.
 fn settings() -> BTreeMap<String, String> {
     let command = command();
-    let settings = command
+    command
         .get_arguments()
-        .filter(|argument| argument.get_id().as_str() != "help");
-    settings
-        .filter(|argument| argument.get_id().as_str() != "version")
+        .filter(|argument| is_variable(argument.get_id().as_str()))
         .map(|argument| {
             let help = argument.get_help().unwrap().to_string();
             let default = help.split_once("[default: ").map_or("", |(_, rest)| rest);

@@ -133,6 +133,26 @@ fn a_command_and_no_command_serve_alike_and_flags_stand_on_either_side() {
     }
 }
 
+#[test]
+fn a_file_of_settings_can_be_named_and_must_then_be_there() {
+    let file = pem_file("PORT=x\n");
+    let name = file.to_str().unwrap();
+    for args in [&["--env-file", name][..], &["check", "--env-file", name]] {
+        let output = ended(command(&[]).env_remove("PORT").args(args));
+        assert_eq!(output.status.code(), Some(2));
+        let expected =
+            format!("weir: PORT in {name}: \"x\" is not allowed; a port number 0 to 65535\n");
+        assert_eq!(text(output.stderr), expected);
+    }
+    let output = ended(command(&[]).args(["check", "--env-file", "/nowhere/weir.env"]));
+    let said = text(output.stderr);
+    assert!(
+        said.starts_with("weir: /nowhere/weir.env: cannot be read; "),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(2));
+}
+
 /// Runs weir with one listening socket handed over, under these variables.
 fn handed_over(variables: &str) -> (String, Option<i32>) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();

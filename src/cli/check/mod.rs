@@ -86,7 +86,7 @@ fn settings(report: &mut Report, loaded: &Loaded) {
     let env = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let env = env.map(|name| (name, ""));
     let in_file = loaded.unknown_in_dot_env.iter().cloned();
-    let in_file = in_file.map(|name| (name, " in .env"));
+    let in_file = in_file.map(|name| (name, " in the file"));
     for (name, place) in env.chain(in_file) {
         if let Some(meant) = misspelt_setting(&name) {
             report.trying("setting").warning(
