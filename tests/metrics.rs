@@ -153,7 +153,13 @@ fn a_request_that_is_no_http_is_counted_by_what_is_wrong_with_it() {
     chunked.send("POST /api HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n");
     expect_errors(&weir, &[("bad_request", 2), ("head_too_large", 1)]);
     let text = scrape(&weir);
-    assert_eq!(count(&text, "weir_refused_total{reason=\"malformed\"}"), 3);
+    assert_eq!(
+        count(
+            &text,
+            "weir_refused_total{status=\"4xx\",reason=\"malformed\"}"
+        ),
+        3
+    );
     assert_eq!(
         count(&text, "nirn_proxy_error"),
         0,

@@ -307,10 +307,10 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
             "weir_errors_total{kind=\"garbage_answer\"",
             "weir_errors_total{kind=\"answer_timeout\"",
             "weir_errors_total{kind=\"body_truncated\"",
-            "weir_refused_total{reason=\"wait_too_long\"",
-            "weir_refused_total{reason=\"token_locked\"",
-            "weir_refused_total{reason=\"webhook_dead\"",
-            "weir_refused_total{reason=\"malformed\"",
+            "weir_refused_total{status=\"429\",reason=\"wait_too_long\"",
+            "weir_refused_total{status=\"401\",reason=\"token_locked\"",
+            "weir_refused_total{status=\"404\",reason=\"webhook_dead\"",
+            "weir_refused_total{status=\"4xx\",reason=\"malformed\"",
         ] {
             let line = said.lines().find(|line| line.starts_with(counted));
             assert!(

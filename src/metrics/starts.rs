@@ -72,7 +72,7 @@ fn by_bot(census: &Census, out: &mut String) {
     };
     waiting.head(out);
     for (label, (count, _)) in &sums {
-        waiting.sample(out, "", &[("clientId", label)], count);
+        waiting.sample(out, "", &[("client", label)], count);
     }
     let left = Family {
         name: "weir_identify_budget_remaining",
@@ -81,7 +81,7 @@ fn by_bot(census: &Census, out: &mut String) {
     };
     left.head(out);
     for (label, (_, remaining)) in &sums {
-        left.sample(out, "", &[("clientId", label)], remaining);
+        left.sample(out, "", &[("client", label)], remaining);
     }
 }
 
@@ -111,8 +111,8 @@ mod tests {
         let mut text = String::new();
         encode_starts(&census, &mut text);
         for line in [
-            "weir_identify_waiting{clientId=\"5\"} 5",
-            "weir_identify_budget_remaining{clientId=\"5\"} 20",
+            "weir_identify_waiting{client=\"5\"} 5",
+            "weir_identify_budget_remaining{client=\"5\"} 20",
             "weir_identify_granted_total 3",
             "weir_identify_refused_total{reason=\"wait_too_long\"} 4",
             "weir_identify_wait_seconds_bucket{le=\"1\"} 2",
@@ -143,7 +143,7 @@ mod tests {
         encode_starts(&census, &mut text);
         let samples = text.matches("\nweir_identify_waiting{").count();
         assert_eq!(samples, BOTS_MAX + 1);
-        assert!(text.contains("weir_identify_waiting{clientId=\"1002\"} 2\n"));
-        assert!(text.contains("weir_identify_waiting{clientId=\"other\"} 744\n"));
+        assert!(text.contains("weir_identify_waiting{client=\"1002\"} 2\n"));
+        assert!(text.contains("weir_identify_waiting{client=\"other\"} 744\n"));
     }
 }

@@ -35,7 +35,7 @@ pub struct Tls {
     pub reloads: u64,
     /// Times that they could not be used, and the old ones stayed.
     pub reloads_failed: u64,
-    failed: [u64; HandshakeFailure::LABELS.len()],
+    pub(super) failed: [u64; HandshakeFailure::LABELS.len()],
 }
 
 impl Tls {
