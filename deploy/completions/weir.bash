@@ -25,6 +25,12 @@ _weir() {
             weir,serve)
                 cmd="weir__subcmd__serve"
                 ;;
+            weir,status)
+                cmd="weir__subcmd__status"
+                ;;
+            weir,top)
+                cmd="weir__subcmd__top"
+                ;;
             weir__subcmd__help,check)
                 cmd="weir__subcmd__help__subcmd__check"
                 ;;
@@ -34,6 +40,12 @@ _weir() {
             weir__subcmd__help,serve)
                 cmd="weir__subcmd__help__subcmd__serve"
                 ;;
+            weir__subcmd__help,status)
+                cmd="weir__subcmd__help__subcmd__status"
+                ;;
+            weir__subcmd__help,top)
+                cmd="weir__subcmd__help__subcmd__top"
+                ;;
             *)
                 ;;
         esac
@@ -41,12 +53,16 @@ _weir() {
 
     case "${cmd}" in
         weir)
-            opts="-h -V --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --enable-metrics --metrics-port --buffer-size --disable-http-2 --enable-pprof --help --version serve check help"
+            opts="-h -V --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --enable-metrics --metrics-port --buffer-size --disable-http-2 --enable-pprof --help --version serve check status top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --bind-ip)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -347,12 +363,16 @@ _weir() {
             return 0
             ;;
         weir__subcmd__check)
-            opts="-h --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --enable-metrics --metrics-port --buffer-size --disable-http-2 --enable-pprof --help"
+            opts="-h --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --enable-metrics --metrics-port --buffer-size --disable-http-2 --enable-pprof --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --bind-ip)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -653,7 +673,7 @@ _weir() {
             return 0
             ;;
         weir__subcmd__help)
-            opts="serve check help"
+            opts="serve check status top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -708,13 +728,45 @@ _weir() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        weir__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        weir__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         weir__subcmd__serve)
-            opts="-h --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --enable-metrics --metrics-port --buffer-size --disable-http-2 --enable-pprof --help"
+            opts="-h --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --enable-metrics --metrics-port --buffer-size --disable-http-2 --enable-pprof --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --bind-ip)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1004,6 +1056,54 @@ _weir() {
                     return 0
                     ;;
                 --enable-pprof)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        weir__subcmd__status)
+            opts="-h --env-file --at --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        weir__subcmd__top)
+            opts="-h --env-file --at --count --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_weir_global_optspecs
-    string join \n bind-ip= port= allow-from= tls-cert-file= tls-key-file= tls-client-ca-file= max-connections= max-connections-per-client= client-header-timeout= client-idle-timeout= client-min-rate= upstream-url= upstream-ca-file= outbound-ip= request-timeout= upstream-max-connections= upstream-idle-timeout= bot-ratelimit-overrides= disable-global-ratelimit-detection= disable-401-lock= retries= retry-shared= max-wait= allow-concurrent-requests= default-bucket= default-buckets= max-waiting-per-bucket= max-waiting= max-buckets= max-bearer-count= gateway-queue-port= discord-token= gateway-queue-max-waiting= gateway-queue-max-waiting-per-bot= gateway-queue-max-bots= cluster-members= cluster-dns= cluster-port= cluster-secret= dprl-port= forward-port= forward-bind-ip= dprl-max-connections= forward-max-connections= forward-host-limits= forward-reject-status= forward-queue-timeout= forward-allow= forward-deny= forward-credentials-file= forward-connect-timeout= forward-idle-timeout= forward-max-clients= redis-addr= redis-username= redis-password= redis-db= redis-fail= redis-max-lifetime= redis-timeout= redis-scan-interval= workers= io-driver= shutdown-timeout= core-dumps= state-file= log-level= log-format= enable-metrics= metrics-port= buffer-size= disable-http-2= enable-pprof= h/help V/version
+    string join \n env-file= bind-ip= port= allow-from= tls-cert-file= tls-key-file= tls-client-ca-file= max-connections= max-connections-per-client= client-header-timeout= client-idle-timeout= client-min-rate= upstream-url= upstream-ca-file= outbound-ip= request-timeout= upstream-max-connections= upstream-idle-timeout= bot-ratelimit-overrides= disable-global-ratelimit-detection= disable-401-lock= retries= retry-shared= max-wait= allow-concurrent-requests= default-bucket= default-buckets= max-waiting-per-bucket= max-waiting= max-buckets= max-bearer-count= gateway-queue-port= discord-token= gateway-queue-max-waiting= gateway-queue-max-waiting-per-bot= gateway-queue-max-bots= cluster-members= cluster-dns= cluster-port= cluster-secret= dprl-port= forward-port= forward-bind-ip= dprl-max-connections= forward-max-connections= forward-host-limits= forward-reject-status= forward-queue-timeout= forward-allow= forward-deny= forward-credentials-file= forward-connect-timeout= forward-idle-timeout= forward-max-clients= redis-addr= redis-username= redis-password= redis-db= redis-fail= redis-max-lifetime= redis-timeout= redis-scan-interval= workers= io-driver= shutdown-timeout= core-dumps= state-file= log-level= log-format= enable-metrics= metrics-port= buffer-size= disable-http-2= enable-pprof= h/help V/version
 end
 
 function __fish_weir_needs_command
@@ -24,6 +24,7 @@ function __fish_weir_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c weir -n "__fish_weir_needs_command" -l env-file -d 'File with settings, a NAME=value on each line, to read in place of .env in the working directory' -r -F
 complete -c weir -n "__fish_weir_needs_command" -l bind-ip -d 'Address to serve clients and metrics on [env: BIND_IP] [default: 0.0.0.0]' -r
 complete -c weir -n "__fish_weir_needs_command" -l port -d 'Port for clients; 0 takes a free one [env: PORT] [default: 8080]' -r
 complete -c weir -n "__fish_weir_needs_command" -l allow-from -d 'Addresses and networks that may connect, separated by commas; unset, all [env: ALLOW_FROM]' -r
@@ -101,7 +102,10 @@ complete -c weir -n "__fish_weir_needs_command" -s h -l help -d 'Print help (see
 complete -c weir -n "__fish_weir_needs_command" -s V -l version -d 'Print version'
 complete -c weir -n "__fish_weir_needs_command" -f -a "serve" -d 'Serve; the same as no command at all'
 complete -c weir -n "__fish_weir_needs_command" -f -a "check" -d 'Look over the settings, reach the upstream step by step, and try what a start needs'
+complete -c weir -n "__fish_weir_needs_command" -f -a "status" -d 'Print how a running weir stands, by its metrics port'
+complete -c weir -n "__fish_weir_needs_command" -f -a "top" -d 'The same, each second: on a terminal a screen, else a line'
 complete -c weir -n "__fish_weir_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c weir -n "__fish_weir_using_subcommand serve" -l env-file -d 'File with settings, a NAME=value on each line, to read in place of .env in the working directory' -r -F
 complete -c weir -n "__fish_weir_using_subcommand serve" -l bind-ip -d 'Address to serve clients and metrics on [env: BIND_IP] [default: 0.0.0.0]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l port -d 'Port for clients; 0 takes a free one [env: PORT] [default: 8080]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l allow-from -d 'Addresses and networks that may connect, separated by commas; unset, all [env: ALLOW_FROM]' -r
@@ -176,6 +180,7 @@ complete -c weir -n "__fish_weir_using_subcommand serve" -l buffer-size -d 'Requ
 complete -c weir -n "__fish_weir_using_subcommand serve" -l disable-http-2 -d 'No HTTP/2 towards Discord [env: DISABLE_HTTP_2]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l enable-pprof -d 'Go\'s profiling endpoint [env: ENABLE_PPROF]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c weir -n "__fish_weir_using_subcommand check" -l env-file -d 'File with settings, a NAME=value on each line, to read in place of .env in the working directory' -r -F
 complete -c weir -n "__fish_weir_using_subcommand check" -l bind-ip -d 'Address to serve clients and metrics on [env: BIND_IP] [default: 0.0.0.0]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l port -d 'Port for clients; 0 takes a free one [env: PORT] [default: 8080]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l allow-from -d 'Addresses and networks that may connect, separated by commas; unset, all [env: ALLOW_FROM]' -r
@@ -250,6 +255,15 @@ complete -c weir -n "__fish_weir_using_subcommand check" -l buffer-size -d 'Requ
 complete -c weir -n "__fish_weir_using_subcommand check" -l disable-http-2 -d 'No HTTP/2 towards Discord [env: DISABLE_HTTP_2]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l enable-pprof -d 'Go\'s profiling endpoint [env: ENABLE_PPROF]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check help" -f -a "serve" -d 'Serve; the same as no command at all'
-complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check help" -f -a "check" -d 'Look over the settings, reach the upstream step by step, and try what a start needs'
-complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c weir -n "__fish_weir_using_subcommand status" -l env-file -d 'File with settings, a NAME=value on each line, to read in place of .env in the working directory' -r -F
+complete -c weir -n "__fish_weir_using_subcommand status" -l at -d 'Metrics port of the weir to ask [default: METRICS_PORT on this machine]' -r
+complete -c weir -n "__fish_weir_using_subcommand status" -s h -l help -d 'Print help'
+complete -c weir -n "__fish_weir_using_subcommand top" -l env-file -d 'File with settings, a NAME=value on each line, to read in place of .env in the working directory' -r -F
+complete -c weir -n "__fish_weir_using_subcommand top" -l at -d 'Metrics port of the weir to ask [default: METRICS_PORT on this machine]' -r
+complete -c weir -n "__fish_weir_using_subcommand top" -l count -d 'End after so many looks; else on Ctrl-C' -r
+complete -c weir -n "__fish_weir_using_subcommand top" -s h -l help -d 'Print help'
+complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check status top help" -f -a "serve" -d 'Serve; the same as no command at all'
+complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check status top help" -f -a "check" -d 'Look over the settings, reach the upstream step by step, and try what a start needs'
+complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check status top help" -f -a "status" -d 'Print how a running weir stands, by its metrics port'
+complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check status top help" -f -a "top" -d 'The same, each second: on a terminal a screen, else a line'
+complete -c weir -n "__fish_weir_using_subcommand help; and not __fish_seen_subcommand_from serve check status top help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

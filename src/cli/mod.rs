@@ -3,12 +3,15 @@
 //! ```text
 //! weir [serve]  ─▶ Start::Serve: main serves
 //! weir check    ─▶ check: the same settings, the same connections, step by step, on stdout
+//! weir status   ─▶ status: what a running weir says of itself on its metrics port
+//! weir top      ─▶ the same, each second
 //! ```
 //! Every command reads settings by the loader that serves ([`Loaded::from_system`]), and connects by
 //! the same code; none has a second opinion. [`command`] is what `--help`, the manual page and the
 //! completions of shells are made of; [`texts`] what they say beside it.
 
 pub mod check;
+mod status;
 pub mod texts;
 
 use std::io::{self, IsTerminal, Write};
@@ -42,6 +45,8 @@ pub fn begin() -> Start {
     // A flag may stand before the command or behind it.
     let flags: Vec<&ArgMatches> = of_command.into_iter().chain([&matches]).collect();
     match name {
+        "status" => Start::End(status::run(&flags)),
+        "top" => Start::End(status::top(&flags)),
         "check" => Start::End(match Loaded::from_system(&flags) {
             Ok(loaded) => check::run(&loaded),
             Err(refused) => refuse(&refused),
@@ -61,6 +66,12 @@ pub fn command() -> Command {
             "Look over the settings, reach the upstream step by step, and try what a start needs",
         )
         .after_help(texts::check_help());
+    let look = Command::new("status")
+        .about("Print how a running weir stands, by its metrics port")
+        .after_help(texts::status_help());
+    let top = Command::new("top")
+        .about("The same, each second: on a terminal a screen, else a line")
+        .after_help(texts::top_help());
     let root = Command::new("weir")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Discord REST rate-limit proxy for fleets of bots")
@@ -69,7 +80,9 @@ pub fn command() -> Command {
         .after_help(texts::short_help())
         .after_long_help(texts::long_help())
         .subcommand(config::arguments(serve).next_line_help(true))
-        .subcommand(config::arguments(check).next_line_help(true));
+        .subcommand(config::arguments(check).next_line_help(true))
+        .subcommand(status::arguments(look).next_line_help(true))
+        .subcommand(status::arguments_of_top(top).next_line_help(true));
     config::arguments(root)
 }
 

@@ -54,6 +54,26 @@ pub const CHECK: &str = "Prints the settings that are not as they are by default
      served, nothing is changed. Ports of a weir that runs already are told of as such. Exit status: 0 if nothing \
      failed, 1 if something did, 2 if a setting is wrong.";
 
+/// What `status` shows.
+pub const STATUS: &str = "Looks twice, half a second apart, so that counts become rates, and prints a screenful: what \
+     needs attention and what to do about it, requests, latency, guards, connections, bots and buckets. Where the \
+     metrics port is, METRICS_PORT and BIND_IP say, as they do to the weir that runs. Exit status: 0 if it answered, 1 \
+     if not, 2 if a flag is wrong.";
+
+/// What `top` shows.
+pub const TOP: &str = "Ends on Ctrl-C, and leaves the terminal as it was. A weir that is away for a moment is waited \
+     for. Exit status: as that of status.";
+
+/// Behind the flags of `status`.
+pub(super) fn status_help() -> String {
+    wrapped(STATUS, 0)
+}
+
+/// Behind the flags of `top`.
+pub(super) fn top_help() -> String {
+    wrapped(TOP, 0)
+}
+
 /// Behind the flags of `-h`.
 pub(super) fn short_help() -> String {
     wrapped(

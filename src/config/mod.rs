@@ -39,7 +39,7 @@ pub use ports::Listener;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{GivenSetting, Loaded, Place, Refused, Wrong};
 #[cfg(feature = "io")]
-pub(crate) use source::{arguments, early_log_format};
+pub(crate) use source::{arguments, early_log_format, env_file, only};
 pub use spelling::misspelt_setting;
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};

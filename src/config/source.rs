@@ -147,24 +147,37 @@ impl Loaded {
     /// A setting is wrong, or `.env` cannot be read.
     pub fn from_system(flags: &[&ArgMatches]) -> Result<Self, Refused> {
         let env = |name: &str| std::env::var_os(name);
-        let mut named = flags.iter();
-        let named = named.find_map(|flags| flags.try_get_one::<PathBuf>(ENV_FILE).ok()?);
-        let path = named.map_or(Path::new(DOT_ENV), PathBuf::as_path);
-        let dot_env = match std::fs::read(path) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => Vec::new(),
-            Err(source) => {
-                return Err(Refused {
-                    wrong: Wrong::DotEnvUnreadable {
-                        path: path.to_owned(),
-                        source,
-                    },
-                    log_format: log_format(&Sources::new(flags, &env)),
-                });
-            }
-        };
-        load(flags, &env, path, &dot_env)
+        let sources = Sources::new(flags, &env);
+        let content = sources.read_file().map_err(|wrong| Refused {
+            wrong,
+            log_format: log_format(&sources),
+        })?;
+        load(flags, &env, &content)
     }
+}
+
+/// The configuration with these settings alone, whatever is wrong with others.
+///
+/// # Errors
+/// One of them is wrong, or the file of settings cannot be read.
+pub(crate) fn only(flags: &[&ArgMatches], names: &[&str]) -> Result<Config, Refused> {
+    let env = |name: &str| std::env::var_os(name);
+    let mut sources = Sources::new(flags, &env);
+    let read = sources.read_file().and_then(|content| {
+        sources.dot_env = dot_env_values(sources.path, &content)?;
+        let mut config = Config::default();
+        for setting in Setting::all().filter(|setting| names.contains(&setting.name)) {
+            if let Some(Given { place, value }) = sources.given(setting) {
+                let place = place_of(setting.name, place, sources.path);
+                set_or_say(setting, &value, &mut config, &place)?;
+            }
+        }
+        Ok(config)
+    });
+    read.map_err(|wrong| Refused {
+        wrong,
+        log_format: log_format(&sources),
+    })
 }
 
 /// How a log would look, for somebody who says something before there is one.
@@ -172,16 +185,14 @@ pub(crate) fn early_log_format(flags: &[&ArgMatches]) -> LogFormat {
     log_format(&Sources::new(flags, &|name: &str| std::env::var_os(name)))
 }
 
-/// Reads all settings; `path` names the file whose content `dot_env` is.
+/// Reads all settings; `dot_env` is the content of the file.
 pub(super) fn load(
     flags: &[&ArgMatches],
     env: &dyn Fn(&str) -> Option<OsString>,
-    path: &Path,
     dot_env: &[u8],
 ) -> Result<Loaded, Refused> {
     let mut sources = Sources::new(flags, env);
-    sources.path = path;
-    let read = dot_env_values(path, dot_env).and_then(|values| {
+    let read = dot_env_values(sources.path, dot_env).and_then(|values| {
         sources.dot_env = values;
         apply_all(&sources)
     });
@@ -237,14 +248,18 @@ const DOT_ENV: &str = ".env";
 /// The flag that says otherwise.
 const ENV_FILE: &str = "env-file";
 
-/// The program's flags for settings, with their help.
-pub(crate) fn arguments(command: Command) -> Command {
-    let env_file = Arg::new(ENV_FILE)
+/// The flag that names the file of settings.
+pub(crate) fn env_file() -> Arg {
+    Arg::new(ENV_FILE)
         .long(ENV_FILE)
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
-        .help("File with settings, a NAME=value on each line, to read in place of .env in the working directory");
-    let mut command = command.arg(env_file);
+        .help("File with settings, a NAME=value on each line, to read in place of .env in the working directory")
+}
+
+/// The program's flags for settings, with their help.
+pub(crate) fn arguments(command: Command) -> Command {
+    let mut command = command.arg(env_file());
     for (heading, settings) in SETTINGS {
         for setting in *settings {
             command = command.arg(argument(setting).help_heading(*heading));
@@ -306,13 +321,29 @@ struct Given {
 }
 
 impl<'s> Sources<'s> {
-    /// Without a `.env` yet.
+    /// Without what stands in the file yet.
     fn new(flags: &'s [&'s ArgMatches], env: &'s dyn Fn(&str) -> Option<OsString>) -> Self {
         Self {
             flags,
             env,
             dot_env: BTreeMap::new(),
-            path: Path::new(DOT_ENV),
+            path: named(flags).unwrap_or(Path::new(DOT_ENV)),
+        }
+    }
+
+    /// The file's content; nothing, if nobody named one and there is none.
+    fn read_file(&self) -> Result<Vec<u8>, Wrong> {
+        match std::fs::read(self.path) {
+            Ok(content) => Ok(content),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && named(self.flags).is_none() =>
+            {
+                Ok(Vec::new())
+            }
+            Err(source) => Err(Wrong::DotEnvUnreadable {
+                path: self.path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -346,6 +377,13 @@ impl<'s> Sources<'s> {
         let names = self.dot_env.keys();
         names.filter(|name| !is_known(name)).cloned().collect()
     }
+}
+
+/// The file that `--env-file` names.
+fn named<'f>(flags: &[&'f ArgMatches]) -> Option<&'f Path> {
+    let mut flags = flags.iter();
+    let path = flags.find_map(|flags| flags.try_get_one::<PathBuf>(ENV_FILE).ok()?)?;
+    Some(path)
 }
 
 /// A place in the words of an error message: `PORT`, `--port (PORT)` or `PORT in .env`.
@@ -382,12 +420,22 @@ fn set_in(setting: &Setting, value: &str, config: &mut Config) -> Result<(), Str
     }
 }
 
-fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
-    set_in(setting, value, &mut to.config).map_err(|wrong| Wrong::Value {
+/// [`set_in`], with the line for the person who set it.
+fn set_or_say(
+    setting: &Setting,
+    value: &str,
+    config: &mut Config,
+    place: &str,
+) -> Result<(), Wrong> {
+    set_in(setting, value, config).map_err(|wrong| Wrong::Value {
         place: place.to_owned(),
         value: shown(&wrong),
         allowed: setting.allowed,
-    })?;
+    })
+}
+
+fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
+    set_or_say(setting, value, &mut to.config, place)?;
     if let Effect::Ignored(_, why) = setting.effect {
         to.warnings.push(format!("{place} has no effect: {why}"));
     }

@@ -13,7 +13,7 @@ fn from(args: &[&str], env: &[(&str, &str)], dot_env: &str) -> Result<Loaded, Re
         .try_get_matches_from(["weir"].iter().chain(args))
         .unwrap();
     let env = |name: &str| env.get(name).map(OsString::from);
-    load(&[&flags], &env, ".env".as_ref(), dot_env.as_bytes())
+    load(&[&flags], &env, dot_env.as_bytes())
 }
 
 fn config(env: &[(&str, &str)]) -> Config {

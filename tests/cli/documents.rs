@@ -61,9 +61,15 @@ fn manual_page() -> Vec<u8> {
     roff.control("nh", []);
     roff.control("ad", ["l"]);
     roff.control("SH", ["SYNOPSIS"]);
-    for name in ["", " serve", " check"] {
+    for (name, flags) in [
+        ("", "[settings]"),
+        (" serve", "[settings]"),
+        (" check", "[settings]"),
+        (" status", "[--at HOST:PORT]"),
+        (" top", "[--at HOST:PORT] [--count N]"),
+    ] {
         roff.control("B", [format!("weir{name}").as_str()]);
-        roff.text([roman("[settings]")]);
+        roff.text([roman(flags)]);
         roff.control("br", []);
     }
     roff.control("SH", ["DESCRIPTION"]);

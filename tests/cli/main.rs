@@ -15,6 +15,7 @@ mod documents;
 mod package;
 mod reload;
 mod starts;
+mod status;
 
 use std::process::{Command, Output};
 use std::thread;
