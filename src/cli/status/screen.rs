@@ -273,7 +273,7 @@ fn latency(now: &Status, lines: &mut Vec<Line>) {
     let each = |name, times: &Percentiles| {
         let ms = |time: Option<f64>| time.map_or("-".to_owned(), number);
         let (p50, p90, p99) = (ms(times.p50_ms), ms(times.p90_ms), ms(times.p99_ms));
-        plain(format!("{name} {p50} / {p90} / {p99}  "))
+        plain(format!("{name} {p50}/{p90}/{p99}  "))
     };
     lines.push(row(
         "Latency ms",
@@ -502,7 +502,10 @@ fn of(bucket: &Bucket) -> String {
     match (&*bucket.major, &bucket.major_id) {
         ("", _) => String::new(),
         (major, Some(id)) => format!("{} {}, ", clean(major), clean(id)),
-        (major, None) => format!("a {}, ", clean(major)),
+        (major, None) => {
+            let an = if major.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+            format!("{an} {}, ", clean(major))
+        }
     }
 }
 

@@ -39,7 +39,7 @@ fn everything_that_the_document_says_is_on_the_screen() {
         "Answered     2xx 1,831,039  4xx 2,311  429 shared 3",
         "Refused      token_locked 12",
         "Errors       client_gone 8",
-        "Latency ms   Discord 61 / 88 / 240  queue 0 / 12 / 940  added 0.03 / 0.05 / 0.40  50/90/99 % of 60 s",
+        "Latency ms   Discord 61/88/240  queue 0/12/940  added 0.03/0.05/0.40  50/90/99 % of 60 s",
         "Guards       12 of 9,500 invalid requests  Cloudflare lets through  1 tokens locked  2 dead webhooks",
         "Connections  64 of 8,192 clients  to Discord 24 busy, 40 idle of 512, 0 opened/s",
         "Workers      1,234/s  20 MiB resident",
