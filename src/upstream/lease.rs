@@ -69,6 +69,9 @@ pub struct Bounds {
     /// How long the other side's system may be silent, about whatever it was asked, before its
     /// connections end; `None`: for ever.
     pub silence_max: Option<Duration>,
+    /// A connection that idles for less is lent without a look whether it has ended meanwhile: a system
+    /// call for each exchange, where connections do not end by themselves.
+    pub trusted_for: Duration,
 }
 
 /// What happened to connections, and what they are at, as far as the pool does not say it.
@@ -232,8 +235,10 @@ impl Upstream {
     /// A connection from the pool that still lives.
     async fn pooled(&self) -> Option<Box<Connection>> {
         loop {
-            let mut connection = self.take()?;
-            if connection.is_alive().await {
+            let now = clock::now();
+            let (mut connection, since) = self.take(now)?;
+            let trusted = now < since + self.bounds.trusted_for;
+            if trusted || connection.is_alive().await {
                 add(&self.tally.reused, 1);
                 return Some(connection);
             }
@@ -241,10 +246,11 @@ impl Upstream {
         }
     }
 
-    fn take(&self) -> Option<Box<Connection>> {
+    /// One that idles, and since when.
+    fn take(&self, now: Instant) -> Option<(Box<Connection>, Instant)> {
         let mut pool = self.pool.borrow_mut();
         let before = pool.len();
-        let taken = pool.take(clock::now());
+        let taken = pool.take(now);
         if taken.is_none() && before > 0 {
             add(&self.tally.expired, 1);
         }
