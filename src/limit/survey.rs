@@ -61,6 +61,9 @@ pub struct BucketSight {
     pub waiting: u32,
     /// When the next may go.
     pub opens: Opens,
+    /// When the last of those that wait will have gone, by what is known now; zero if nobody waits. An
+    /// estimate, and of this bucket alone: the global window may take longer.
+    pub last_in: Duration,
     /// A 429 closed it.
     pub paused: bool,
 }

@@ -293,6 +293,9 @@ pub struct Bucket {
     pub remaining: Option<u32>,
     /// When the next request may go: 0 now, `null` when an answer comes to one that is under way.
     pub opens_in_ms: Option<u64>,
+    /// When the last of those that wait will have gone, by what is known now; the global limit may take
+    /// longer. 0 if nobody waits.
+    pub last_in_ms: u64,
     /// A 429 closed it.
     pub paused: bool,
     /// How its slots return: `at_once`, `one_by_one`, `unknown`, or `unlimited`.

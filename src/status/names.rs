@@ -24,14 +24,11 @@ pub const SENDERS_MAX: usize = 8_192;
 /// Channels, guilds and others of a generation.
 pub const MAJORS_MAX: usize = 8_192;
 
-/// Longest method that is remembered; longer ones are cut.
-const METHOD_BYTES_MAX: usize = 16;
-
 /// A route's name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RouteName {
-    /// The method of the request that told it.
-    pub method: String,
+    /// The method of the request that told it, as the metrics name it.
+    pub method: &'static str,
     /// The metrics' label.
     pub label: String,
 }
@@ -64,9 +61,9 @@ pub struct Names {
 
 impl Names {
     /// A route is called so. `key` is of [`BucketKey::route`](crate::route::BucketKey).
-    pub fn route(&mut self, key: u64, method: &[u8], label: &str) {
+    pub fn route(&mut self, key: u64, method: &'static str, label: &str) {
         self.routes.learn(key, ROUTES_MAX, || RouteName {
-            method: String::from_utf8_lossy(&method[..method.len().min(METHOD_BYTES_MAX)]).into(),
+            method,
             label: label.to_owned(),
         });
     }

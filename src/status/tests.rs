@@ -207,18 +207,16 @@ fn the_worst_comes_first() {
 #[test]
 fn names_are_remembered_as_long_as_they_are_used_and_there_is_an_end_to_them() {
     let mut names = Names::default();
-    names.route(1, b"POST", "/channels/!/messages");
-    names.route(1, b"GET", "/later");
+    names.route(1, "POST", "/channels/!/messages");
+    names.route(1, "GET", "/later");
     assert_eq!(names.of_route(1).method, "POST", "the first word holds");
     for key in 10..10 + 3 * ROUTES_MAX as u64 {
-        names.route(key, b"GET", "/x");
+        names.route(key, "GET", "/x");
         if key % 100 == 0 {
             assert_eq!(names.of_route(1).label, "/channels/!/messages");
         }
     }
     assert_eq!(names.of_route(10), RouteName::default(), "forgotten");
-    names.route(2, "M".repeat(99).as_bytes(), "/x");
-    assert!(names.of_route(2).method.len() < 99);
 }
 
 #[test]

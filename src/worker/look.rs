@@ -5,7 +5,7 @@
 
 use super::Worker;
 use super::request::Request;
-use crate::http1::{Parse, parse_request};
+use crate::http1::{Method, Parse, parse_request};
 use crate::io::Buf;
 use crate::limit::ClientClass;
 use crate::limit::survey::sender_key;
@@ -45,6 +45,8 @@ pub(super) fn name(worker: &Worker, request: &Request, flight: &Buf) {
 
 fn tell(worker: &Worker, route: &Route<'_>, method: &[u8], ask: &mesh::Request) {
     let mut names = worker.process.watch.names();
+    // A method that nobody knows may be anything: it is named as the metrics name it.
+    let method = Method::from_bytes(method).as_str();
     names.route(ask.key.route, method, route.label);
     names.sender(sender_key(ask.key.identity), sender(ask.client));
     names.major(ask.key.major, &route.major);

@@ -150,6 +150,12 @@ struct Holding;
 static HOLD: AtomicBool = AtomicBool::new(false);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
+/// `weir-0` and so on.
+fn is_workers(name: &str) -> bool {
+    let number = name.strip_prefix("weir-");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl Subscriber for Holding {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -164,9 +170,7 @@ impl Subscriber for Holding {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, _: &Event<'_>) {
-        let is_worker = thread::current()
-            .name()
-            .is_some_and(|name| name.starts_with("weir-w"));
+        let is_worker = thread::current().name().is_some_and(is_workers);
         if is_worker && HOLD.load(Ordering::SeqCst) && HELD.fetch_add(1, Ordering::SeqCst) == 0 {
             while HOLD.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(5));

@@ -10,29 +10,29 @@
   let heard = null, timers = [];
 
   // --- Words and numbers
-  const count = (n, one, many) => number.format(n) + " " + (n === 1 ? one : many);
+  const count = (n, one, many) => number.format(n) + "\u00a0" + (n === 1 ? one : many);
   const rate = (n) => n === null ? "–" : n >= 100 ? number.format(Math.round(n)) : n >= 9.95 ? n.toFixed(0) : n === 0 ? "0" : n.toFixed(1);
   const time = (ms) => {
     if (ms === null || ms === undefined) return "–";
     if (ms === 0) return "0";
-    if (ms < 1) return Math.max(1, Math.round(ms * 1000)) + " µs";
-    if (ms < 10) return ms.toFixed(1) + " ms";
-    if (ms < 10000) return number.format(Math.round(ms)) + " ms";
-    return (ms / 1000).toFixed(0) + " s";
+    if (ms < 1) return Math.max(1, Math.round(ms * 1000)) + "\u00a0µs";
+    if (ms < 10) return ms.toFixed(1) + "\u00a0ms";
+    if (ms < 10000) return number.format(Math.round(ms)) + "\u00a0ms";
+    return (ms / 1000).toFixed(0) + "\u00a0s";
   };
   const span = (ms) => {
     const s = Math.floor(ms / 1000), m = Math.floor(s / 60), h = Math.floor(m / 60), d = Math.floor(h / 24);
-    if (d) return d + " d " + h % 24 + " h";
-    if (h) return h + " h " + m % 60 + " min";
-    if (m) return m + " min " + s % 60 + " s";
-    return s + " s";
+    if (d) return d + "\u00a0d " + h % 24 + "\u00a0h";
+    if (h) return h + "\u00a0h " + m % 60 + "\u00a0min";
+    if (m) return m + "\u00a0min " + s % 60 + "\u00a0s";
+    return s + "\u00a0s";
   };
-  const left = (ms) => ms <= 0 ? "now" : ms < 9950 ? (Math.ceil(ms / 100) / 10).toFixed(1) + " s" : span(ms + 999);
-  const bytes = (n) => n === null ? "–" : n < 1048576 ? Math.round(n / 1024) + " KiB" : (n / 1048576).toFixed(n < 10485760 ? 1 : 0) + " MiB";
+  const left = (ms) => ms <= 0 ? "now" : ms < 9950 ? (Math.ceil(ms / 100) / 10).toFixed(1) + "\u00a0s" : span(ms + 999);
+  const bytes = (n) => n === null ? "–" : n < 1048576 ? Math.round(n / 1024) + "\u00a0KiB" : (n / 1048576).toFixed(n < 10485760 ? 1 : 0) + "\u00a0MiB";
   const sum = (map) => Object.values(map).reduce((a, b) => a + b, 0);
   const names = { bot: "bot", bearer: "a bearer token", no_auth: "without a token", webhook: "a webhook", interaction: "an interaction", unknown: "not known yet" };
   const who = (s) => s.user_id || names[s.kind] || s.kind;
-  const major = (b) => b.major_id ? b.major + " " + b.major_id : b.major ? "a " + b.major : "";
+  const major = (b) => b.major_id ? b.major + "\u00a0" + b.major_id : b.major ? "a\u00a0" + b.major : "";
   const slots = (b) => b.limit !== null ? b.remaining + "/" + b.limit : b.returns === "unlimited" ? "no limit" : "not known";
 
   // --- The page
@@ -44,11 +44,11 @@
   };
   const trim = (node, to) => { while (node.children.length > to) node.lastElementChild.remove(); };
   // A cell is text, {text, small, style}, {until} or {used, limit}.
-  const cell = (td, value, numeric) => {
+  const cell = (td, value, column) => {
     const v = value !== null && typeof value === "object" ? value : { text: String(value) };
     const kind = "used" in v ? "bar" : "until" in v ? "until" : "text";
     if (td.dataset.kind !== kind) { td.textContent = ""; td.dataset.kind = kind; }
-    td.className = (numeric ? "n " : "") + (v.style || "");
+    td.className = column + " " + (v.style || "");
     if (kind === "bar") {
       const bar = child(td, 0, "span"), text = child(td, 1, "span");
       bar.className = "bar";
@@ -69,7 +69,7 @@
     rows.forEach((row, r) => {
       const tr = child(body, r, "tr");
       tr.className = quiet && quiet(r) ? "quiet" : "";
-      row.forEach((value, c) => cell(child(tr, c, "td"), value, heads[c].classList.contains("n")));
+      row.forEach((value, c) => cell(child(tr, c, "td"), value, heads[c].className));
     });
   };
   const timer = (node, ms) => {
@@ -152,7 +152,7 @@
     put($("limited-more"), number.format(limited(s)) + " since start, " + number.format(s.requests.held_back) + " avoided");
     for (const [id, of] of [["upstream", s.latency.upstream], ["added", s.latency.added]]) {
       put($(id), time(of.p50_ms));
-      put($(id + "-more"), of.count ? "p90 " + time(of.p90_ms) + " · p99 " + time(of.p99_ms) : "no request yet");
+      put($(id + "-more"), of.count ? "p90\u00a0" + time(of.p90_ms) + " · p99\u00a0" + time(of.p99_ms) : "no request yet");
     }
     const last = reads[reads.length - 1], earlier = reads[reads.length - 2];
     if (earlier) {
@@ -164,15 +164,15 @@
 
   const limitCell = (b) => ({
     text: b.route ? b.method + " " + b.route : "a route not named yet", mono: true,
-    small: [major(b), b.user_id ? "bot " + b.user_id : names[b.kind] || ""].filter(Boolean).join(" · "),
+    small: [major(b), b.user_id ? "bot\u00a0" + b.user_id : names[b.kind] || ""].filter(Boolean).join(" · "),
   });
 
   const buckets = (s) => {
     const { blocked, busiest, waited_for, tracked, busiest_over_ms } = s.buckets;
     show("blocked-section", blocked.length);
     put($("blocked-count"), blocked.length < waited_for ? blocked.length + " of " + number.format(waited_for) : "");
-    table("blocked", blocked.map((b) => [limitCell(b), number.format(b.waiting), slots(b), { until: b.opens_in_ms }]));
-    const shown = busiest.slice(0, 10);
+    table("blocked", blocked.map((b) => [limitCell(b), number.format(b.waiting), slots(b), { until: b.opens_in_ms }, { until: b.last_in_ms }]));
+    const shown = busiest.slice(0, 8);
     show("busiest-section", shown.length);
     const seconds = Math.max(0.2, busiest_over_ms / 1000);
     table("busiest", shown.map((b) => [limitCell(b), rate(b.requests / seconds), slots(b)]));
@@ -231,7 +231,7 @@
     show("cluster-section", cluster);
     if (cluster) {
       put($("cluster-count"), number.format(cluster.sent) + " sent on, " + number.format(cluster.received) + " taken in");
-      table("cluster", cluster.members.map((m) => [{ text: m.address, small: m.this_node ? "this node" : "" }, { text: m.state.replace("_", " "), style: m.state === "alive" ? "" : "bad" }, (m.slots / 40.96).toFixed(1) + " %"]));
+      table("cluster", cluster.members.map((m) => [{ text: m.address, small: m.this_node ? "this node" : "" }, { text: m.state.replace("_", " "), style: m.state === "alive" ? "" : "strong" }, (m.slots / 40.96).toFixed(1) + " %"]));
     }
   };
 

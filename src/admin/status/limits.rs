@@ -17,10 +17,11 @@ pub(super) fn look(process: &Process, now: Instant, status: &mut Status) {
     let senders = limiter.senders(now, TOP, &blocked.by_sender);
     let (busiest, since) = busiest(process, now);
     // One look each, at those that are shown.
-    let busiest: Vec<_> = busiest
-        .into_iter()
-        .map(|(key, count)| (key, count, limiter.sight(now, &key)))
-        .collect();
+    let busiest = busiest.into_iter().map(|busy| {
+        let sight = busy.alone.then(|| limiter.sight(now, &busy.key)).flatten();
+        (busy, sight)
+    });
+    let busiest: Vec<_> = busiest.collect();
     let mut names = process.watch.names();
     let waits = |sight: &SenderSight| {
         let for_buckets = blocked.by_sender.get(&sight.key).copied();
@@ -51,7 +52,7 @@ pub(super) fn look(process: &Process, now: Instant, status: &mut Status) {
     let blocked_top = blocked_top.collect();
     let busiest = busiest
         .iter()
-        .map(|(key, count, sight)| show(key, *count, sight.as_ref()));
+        .map(|(busy, sight)| show(&busy.key, busy.requests, sight.as_ref()));
     status.buckets = Buckets {
         tracked: blocked.tracked as u64,
         waited_for: blocked.buckets as u64,
@@ -62,15 +63,35 @@ pub(super) fn look(process: &Process, now: Instant, status: &mut Status) {
     };
 }
 
+/// What was asked for most since the last look.
+struct Busy {
+    key: BucketKey,
+    requests: u64,
+    /// It is one bucket: interactions and webhooks, each of which has its own, are shown together.
+    alone: bool,
+}
+
 /// The buckets that were asked for most since the last look, and since when.
-fn busiest(process: &Process, now: Instant) -> (Vec<(BucketKey, u64)>, Instant) {
+fn busiest(process: &Process, now: Instant) -> (Vec<Busy>, Instant) {
     let (counts, since) = process.watch.take_hot(now);
-    let mut sums: HashMap<BucketKey, u64> = HashMap::new();
+    let mut names = process.watch.names();
+    let mut sums: HashMap<_, Busy> = HashMap::new();
     for (key, count) in counts {
-        *sums.entry(key).or_default() += u64::from(count);
+        let major = names.of_major(key.major);
+        let alone = major.kind.is_empty() || major.id.is_some();
+        let scope = if alone { key.major } else { 0 };
+        let sender = if alone { key.identity } else { 0 };
+        let busy = sums
+            .entry((key.route, scope, sender, major.kind))
+            .or_insert(Busy {
+                key,
+                requests: 0,
+                alone,
+            });
+        busy.requests += u64::from(count);
     }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_unstable_by_key(|(key, count)| (Reverse(*count), *key));
+    let mut sums: Vec<_> = sums.into_values().collect();
+    sums.sort_unstable_by_key(|busy| (Reverse(busy.requests), busy.key));
     sums.truncate(TOP);
     (sums, since)
 }
@@ -113,7 +134,7 @@ fn bucket(
     let major = names.of_major(key.major);
     let sender = names.of_sender(sender_key(key.identity));
     let named = Bucket {
-        method: route.method,
+        method: route.method.to_owned(),
         route: route.label,
         major: major.kind.to_owned(),
         major_id: major.id.map(|id| id.to_string()),
@@ -139,6 +160,7 @@ fn bucket(
             }
             Opens::AfterAnswer => None,
         },
+        last_in_ms: ms(sight.last_in),
         paused: sight.paused,
         returns: match sight.reading {
             Reading::Unknown | Reading::Careful => "unknown",

@@ -1,9 +1,11 @@
 //! What can be seen of a shard's buckets.
 
-use super::Shard;
+use std::time::Duration;
+
+use super::{Active, Shard};
 use crate::clock::Instant;
 use crate::limit::ask::{BucketKey, Permit};
-use crate::limit::bucket::Slot;
+use crate::limit::bucket::{Ahead, Slot};
 use crate::limit::learn;
 use crate::limit::survey::{BucketSight, Opens};
 
@@ -30,7 +32,7 @@ impl Shard {
                 show(
                     active.identity,
                     permit.key,
-                    self.sight(now, active.bucket, serial, active.queue.len()),
+                    self.sight(now, active.bucket, serial, Some(active)),
                 );
             }
         }
@@ -41,22 +43,38 @@ impl Shard {
     pub(in crate::limit) fn sight_of(&self, now: Instant, key: &BucketKey) -> Option<BucketSight> {
         let bucket = self.index.get(learn::route_key(key))?;
         let active = self.actives.get(self.buckets[bucket].active);
-        let waiting = active.map_or(0, |active| active.queue.len());
-        Some(self.sight(now, bucket, false, waiting))
+        Some(self.sight(now, bucket, false, active))
     }
 
-    fn sight(&self, now: Instant, bucket: u32, serial: bool, waiting: u32) -> BucketSight {
+    fn sight(
+        &self,
+        now: Instant,
+        bucket: u32,
+        serial: bool,
+        active: Option<&Active>,
+    ) -> BucketSight {
         let b = &self.buckets[bucket];
+        let waiting = active.map_or(0, |active| active.queue.len());
+        let last = active.filter(|_| waiting > 0).map(|active| {
+            // Whether the last one is serial takes a walk to find out; most wait with their like.
+            let serial = active.serials > 0;
+            let ahead = Ahead {
+                waiting: waiting - 1,
+                serial: active.serials.saturating_sub(u32::from(serial)),
+            };
+            self.predict(now, bucket, ahead, serial)
+        });
         BucketSight {
             slots: b.slots(now),
             reading: b.reading(),
             under_way: b.in_flight(),
             waiting,
             opens: match self.may_go(now, bucket, serial) {
-                Ok(()) | Err(Slot::Now) => Opens::In(std::time::Duration::ZERO),
+                Ok(()) | Err(Slot::Now) => Opens::In(Duration::ZERO),
                 Err(Slot::At(at)) => Opens::In(at.saturating_duration_since(now)),
                 Err(Slot::AfterAnswer) => Opens::AfterAnswer,
             },
+            last_in: last.unwrap_or_default(),
             paused: b.paused_until > now,
         }
     }

@@ -91,6 +91,11 @@ fn a_bucket_that_is_used_up_is_seen_with_who_waits_and_when_it_opens() {
         left > Duration::from_millis(5_900) && left <= Duration::from_millis(6_050),
         "{left:?}"
     );
+    let last = sight.last_in;
+    assert!(
+        last > Duration::from_millis(11_900) && last < Duration::from_secs(14),
+        "three go with the next window, the last with the one after: {last:?}"
+    );
     assert_eq!(seen.by_sender, BTreeMap::from([(sender_key(1), 4)]));
     assert_eq!(world.limiter.sight(ms(2_040), &key), Some(sight));
     let other = BucketKey { route: 2, ..key };
