@@ -405,7 +405,7 @@ impl Handle {
         let reloaded = forward.reload();
         match &reloaded {
             Ok(true) => {
-                tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it")
+                tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it");
             }
             Ok(false) => {}
             Err(error) => tracing::error!("{error}; the credentials from before are used on"),

@@ -5,7 +5,7 @@
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, `ports` and `effects`
+//! [`bounds`] holds every cap, `setting` the table of settings, `flags` has their help, `source` reads them, `ports` and `effects`
 //! look at what they say together, `spelling` at what is nearly a name, [`forward`] has
 //! those of the forward proxy; `upstream`, `buckets`, `gateway`, `allow` and `cluster` are those with a grammar
 //! of their own, `tls` and `redis` those of several parts.
@@ -15,11 +15,13 @@ pub mod bounds;
 mod buckets;
 mod cluster;
 mod effects;
+mod flags;
 pub mod forward;
 mod gateway;
 mod ports;
 mod redis;
 mod setting;
+mod shown;
 mod source;
 mod spelling;
 mod tls;
@@ -33,13 +35,15 @@ use std::time::Duration;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
+#[cfg(feature = "io")]
+pub(crate) use flags::{arguments, env_file};
 pub use forward::Forward;
 pub use gateway::{BotToken, NotAToken};
 pub use ports::Listener;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{GivenSetting, Loaded, Place, Refused, Wrong};
 #[cfg(feature = "io")]
-pub(crate) use source::{arguments, early_log_format, env_file, only};
+pub(crate) use source::{early_log_format, only};
 pub use spelling::misspelt_setting;
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};

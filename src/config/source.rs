@@ -10,10 +10,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, Command};
+use clap::ArgMatches;
 
-use super::bounds::SHOWN_VALUE_BYTES_MAX;
-use super::setting::{Effect, SETTINGS, Setting};
+use super::setting::{Effect, Setting};
+use super::shown::shown;
 use super::{Config, LogFormat, effects, ports};
 
 /// A configuration and what should be said about it.
@@ -246,64 +246,7 @@ fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
 const DOT_ENV: &str = ".env";
 
 /// The flag that says otherwise.
-const ENV_FILE: &str = "env-file";
-
-/// The flag that names the file of settings.
-pub(crate) fn env_file() -> Arg {
-    Arg::new(ENV_FILE)
-        .long(ENV_FILE)
-        .value_name("FILE")
-        .value_parser(clap::value_parser!(PathBuf))
-        .help("File with settings, a NAME=value on each line, to read in place of .env in the working directory")
-}
-
-/// The program's flags for settings, with their help.
-pub(crate) fn arguments(command: Command) -> Command {
-    let mut command = command.arg(env_file());
-    for (heading, settings) in SETTINGS {
-        for setting in *settings {
-            command = command.arg(argument(setting).help_heading(*heading));
-        }
-    }
-    command
-}
-
-/// What somebody who has never seen weir looks for first: all that `-h` shows.
-const FIRST: [&str; 6] = [
-    "PORT",
-    "BIND_IP",
-    "ALLOW_FROM",
-    "STATE_FILE",
-    "LOG_LEVEL",
-    "METRICS_PORT",
-];
-
-fn argument(setting: &Setting) -> Arg {
-    let mut help = format!("{} [env: {}]", setting.help, setting.name);
-    if !setting.default.is_empty() {
-        help += &format!(" [default: {}]", setting.default);
-    }
-    // The unit says as much of a file or a switch.
-    let allowed = match setting.unit() {
-        "FILE" | "BOOL" => String::new(),
-        _ => format!("\nAllowed: {}", setting.allowed),
-    };
-    let argument = Arg::new(setting.name)
-        .long(setting.flag())
-        .value_name(setting.unit())
-        .allow_hyphen_values(true)
-        .value_parser(clap::value_parser!(OsString))
-        .hide_short_help(!FIRST.contains(&setting.name))
-        .long_help(format!("{help}{allowed}"))
-        .help(help);
-    match setting.effect {
-        Effect::Switches(_) => argument
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
-        Effect::Sets(_) | Effect::Lists(_) | Effect::Ignored(..) => argument,
-    }
-}
+pub(super) const ENV_FILE: &str = "env-file";
 
 /// Everything that values come from.
 struct Sources<'s> {
@@ -440,43 +383,6 @@ fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result
         to.warnings.push(format!("{place} has no effect: {why}"));
     }
     Ok(())
-}
-
-/// A value as it may be printed: short, and without the credentials that a URL can carry, or a token
-/// that was put into the wrong place.
-fn shown(value: &str) -> String {
-    let value = &without_tokens(value);
-    let value = match (value.split_once("://"), value.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => value.to_owned(),
-    };
-    if value.len() <= SHOWN_VALUE_BYTES_MAX {
-        return value;
-    }
-    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= SHOWN_VALUE_BYTES_MAX;
-    let start: String = value
-        .char_indices()
-        .take_while(fits)
-        .map(|(_, c)| c)
-        .collect();
-    start + "…"
-}
-
-/// A value with `…` for what may be a token of Discord's: a bot's has three parts between dots, the last
-/// of 27 characters or more, a webhook's or an interaction's none and 60 or more.
-fn without_tokens(value: &str) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let is_token = |word: &str| {
-        let last = word.rsplit('.').next().unwrap_or(word).len();
-        last >= 60 || last >= 27 && word.matches('.').count() >= 2
-    };
-    let mut shown = String::with_capacity(value.len());
-    for piece in value.split_inclusive(|c| !is_part(c)) {
-        let word = piece.trim_end_matches(|c| !is_part(c));
-        shown.push_str(if is_token(word) { "…" } else { word });
-        shown.push_str(&piece[word.len()..]);
-    }
-    shown
 }
 
 /// The values of a `.env` file; of a name that stands twice, the first holds, as dotenvy has it.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use super::flags::arguments;
 use super::setting::{Effect, SETTINGS, Setting};
-use super::source::{arguments, load};
+use super::source::load;
 use super::*;
 
 fn from(args: &[&str], env: &[(&str, &str)], dot_env: &str) -> Result<Loaded, Refused> {

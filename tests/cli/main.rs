@@ -5,6 +5,11 @@
     reason = "helpers of tests fail by panicking, too"
 )]
 
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 #[path = "../support/redis.rs"]
 mod redis_server;
 #[path = "../support/mod.rs"]

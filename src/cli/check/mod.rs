@@ -154,7 +154,7 @@ fn certificate(tried: Tried<'_>, credentials: &Credentials, unix_s: u64) {
         ),
         Some(days) if days < RENEW_DAYS => tried.warning(&about, "renew it soon, then SIGHUP"),
         Some(_) if certificate.is_early(now) => {
-            tried.failed(&about, "it is not valid yet; is the clock right?")
+            tried.failed(&about, "it is not valid yet; is the clock right?");
         }
         Some(_) | None => tried.ok(&about),
     }

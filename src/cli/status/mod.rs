@@ -6,6 +6,7 @@
 mod ask;
 mod screen;
 mod terminal;
+mod text;
 mod top;
 
 use std::io::{self, Write};

@@ -118,35 +118,3 @@ fn one_line_has_what_one_would_plot() {
          problems=1"
     );
 }
-
-#[test]
-fn numbers_and_times_are_as_exact_as_they_matter() {
-    let cases = [
-        (0, "0"),
-        (999, "999"),
-        (1_000, "1,000"),
-        (1_234_567, "1,234,567"),
-    ];
-    for (value, expected) in cases {
-        assert_eq!(thousands(value), expected);
-    }
-    for (value, expected) in [
-        (0.0, "0"),
-        (0.031, "0.03"),
-        (1.26, "1.3"),
-        (61.2, "61"),
-        (12_345.6, "12,346"),
-    ] {
-        assert_eq!(number(value), expected);
-    }
-    for (ms, expected) in [
-        (340, "340 ms"),
-        (1_840, "1.8 s"),
-        (41_200, "41 s"),
-        (600_000, "10 min"),
-        (7_260_000, "2 h 1 min"),
-        (190_800_000, "2 d 5 h"),
-    ] {
-        assert_eq!(span(ms), expected);
-    }
-}
