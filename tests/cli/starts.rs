@@ -2,9 +2,8 @@
 //! the setting to mend.
 
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
 use crate::support::pem_file;
 use crate::support::program::{Program, command, slow_mock};
@@ -156,39 +155,25 @@ fn a_file_of_settings_can_be_named_and_must_then_be_there() {
 /// Runs weir with one listening socket handed over, under these variables.
 fn handed_over(variables: &str) -> (String, Option<i32>) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let fd = socket.as_raw_fd();
     let mut shell = Command::new("sh");
-    shell.args([
-        "-c",
-        &format!("{variables} exec \"$0\" 3<&{SPARE}"),
-        env!("CARGO_BIN_EXE_weir"),
-    ]);
-    shell.env_clear().current_dir(env!("CARGO_TARGET_TMPDIR"));
-    shell.envs([
-        ("PORT", "0"),
-        ("METRICS_PORT", "0"),
-        ("BIND_IP", "127.0.0.1"),
-        ("IO_DRIVER", "epoll"),
-    ]);
-    shell.stdin(std::process::Stdio::null());
+    // By way of stdin, since that is what a child can be given.
+    let script = format!("{variables} exec \"$0\" 3<&0 </dev/null");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_weir")]);
     shell
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    // SAFETY: between fork and exec only dup2 is called, on a descriptor that is open.
-    unsafe {
-        shell.pre_exec(move || {
-            if libc::dup2(fd, SPARE) < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
+        .env_clear()
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .envs([
+            ("PORT", "0"),
+            ("METRICS_PORT", "0"),
+            ("BIND_IP", "127.0.0.1"),
+            ("IO_DRIVER", "epoll"),
+        ])
+        .stdin(OwnedFd::from(socket))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let output = ended(&mut shell);
     (text(output.stderr), output.status.code())
 }
-
-/// A descriptor that a shell can name and nobody else has.
-const SPARE: i32 = 9;
 
 #[test]
 fn sockets_that_are_handed_over_wrongly_are_told_of_by_name() {
