@@ -202,7 +202,7 @@ fn resumed_sessions_and_dead_pooled_connections_are_counted() {
         let text = scrape(&pair.weir);
         [
             "weir_upstream_connections_opened_total",
-            "weir_upstream_sessions_resumed_total",
+            "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
             "weir_upstream_connections_reused_total",
             "weir_upstream_connections_stale_total",
         ]
@@ -240,7 +240,10 @@ fn a_pool_that_loses_all_its_connections_resumes_every_session() {
         let text = scrape(&pair.weir);
         [
             count(&text, "weir_upstream_connections_opened_total"),
-            count(&text, "weir_upstream_sessions_resumed_total"),
+            count(
+                &text,
+                "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
+            ),
         ]
     };
     let [opened, resumed] = callbacks(0);

@@ -9,7 +9,7 @@ use super::setting::{Effect, SETTINGS, Setting};
 use super::source::ENV_FILE;
 
 /// The flag that names the file of settings.
-pub(crate) fn env_file() -> Arg {
+pub fn env_file() -> Arg {
     Arg::new(ENV_FILE)
         .long(ENV_FILE)
         .value_name("FILE")
@@ -18,7 +18,7 @@ pub(crate) fn env_file() -> Arg {
 }
 
 /// The program's flags for settings, with their help.
-pub(crate) fn arguments(command: Command) -> Command {
+pub fn arguments(command: Command) -> Command {
     let mut command = command.arg(env_file());
     for (heading, settings) in SETTINGS {
         for setting in *settings {

@@ -35,15 +35,12 @@ use std::time::Duration;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
-#[cfg(feature = "io")]
-pub(crate) use flags::{arguments, env_file};
+pub use flags::{arguments, env_file};
 pub use forward::Forward;
 pub use gateway::{BotToken, NotAToken};
 pub use ports::Listener;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
-pub use source::{GivenSetting, Loaded, Place, Refused, Wrong};
-#[cfg(feature = "io")]
-pub(crate) use source::{early_log_format, only};
+pub use source::{GivenSetting, Loaded, Place, Refused, Wrong, early_log_format, only};
 pub use spelling::misspelt_setting;
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};

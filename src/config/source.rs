@@ -160,7 +160,7 @@ impl Loaded {
 ///
 /// # Errors
 /// One of them is wrong, or the file of settings cannot be read.
-pub(crate) fn only(flags: &[&ArgMatches], names: &[&str]) -> Result<Config, Refused> {
+pub fn only(flags: &[&ArgMatches], names: &[&str]) -> Result<Config, Refused> {
     let env = |name: &str| std::env::var_os(name);
     let mut sources = Sources::new(flags, &env);
     let read = sources.read_file().and_then(|content| {
@@ -181,7 +181,7 @@ pub(crate) fn only(flags: &[&ArgMatches], names: &[&str]) -> Result<Config, Refu
 }
 
 /// How a log would look, for somebody who says something before there is one.
-pub(crate) fn early_log_format(flags: &[&ArgMatches]) -> LogFormat {
+pub fn early_log_format(flags: &[&ArgMatches]) -> LogFormat {
     log_format(&Sources::new(flags, &|name: &str| std::env::var_os(name)))
 }
 

@@ -181,9 +181,8 @@ mod tests {
     fn a_time_on_an_end_lies_below_it() {
         assert_eq!(END[0], 10_000);
         assert_eq!(END[ENDS - 1], 250_000_000_000);
-        for at in 0..ENDS {
-            assert_eq!(bucket(END[at]), at);
-            assert_eq!(bucket(END[at] + 1), at + 1);
+        for (at, &end) in END[..ENDS].iter().enumerate() {
+            assert_eq!((bucket(end), bucket(end + 1)), (at, at + 1));
         }
         assert_eq!((bucket(0), bucket(u64::MAX)), (0, ENDS));
     }

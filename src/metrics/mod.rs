@@ -12,6 +12,9 @@
 //! | `nirn_proxy_open_connections` (requests under way) | `method`, `route` |
 //! | `nirn_proxy_requests_routed_sent`, `…_received`, `…_error` (counters) | |
 //!
+//! Weir's own (`weir_*`, `process_*`) are in `docs/metrics.md`, which a test holds against a scrape. Times
+//! are [`Histogram`]s without labels; what labels have values of the sender's choosing is bounded.
+//!
 //! `status` has the reason phrase (`200 OK`), and is `429 Shared` for a 429 of scope `shared`.
 //! `clientId` is a bot's user id, `Bearer`, `NoAuth` or `Unknown`; nirn-proxy says a bot's name
 //! there, which it has to ask Discord for.

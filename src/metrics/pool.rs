@@ -111,11 +111,6 @@ impl Pool {
                 self.opened,
             ),
             (
-                "weir_upstream_sessions_resumed_total",
-                "Connections to Discord whose TLS session was resumed",
-                self.resumed,
-            ),
-            (
                 "weir_upstream_connections_reused_total",
                 "Requests sent on a connection to Discord that was open already",
                 self.reused,
@@ -206,7 +201,6 @@ mod tests {
             "weir_upstream_connection_waiting 8",
             "weir_upstream_connections_max 10",
             "weir_upstream_connections_opened_total 120",
-            "weir_upstream_sessions_resumed_total 14",
             "weir_upstream_connections_failed_total 16",
             "weir_upstream_tls_handshakes_total{result=\"full\"} 106",
             "weir_upstream_tls_handshakes_total{result=\"resumed\"} 14",

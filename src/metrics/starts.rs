@@ -15,14 +15,14 @@ pub fn encode_starts(census: &Census, out: &mut String) {
     by_bot(census, out);
     let granted = Family {
         name: "weir_identify_granted_total",
-        help: "Shards that were let go to IDENTIFY",
+        help: "Shards that the identify queue let go",
         kind: Kind::Counter,
     };
     granted.head(out);
     granted.sample(out, "", &[], census.granted);
     let refused = Family {
         name: "weir_identify_refused_total",
-        help: "Shards that were not let in to wait, or waited too long",
+        help: "Shards that the identify queue did not let in, or that waited too long",
         kind: Kind::Counter,
     };
     refused.head(out);
@@ -35,7 +35,7 @@ pub fn encode_starts(census: &Census, out: &mut String) {
 fn waits(census: &Census, out: &mut String) {
     let family = Family {
         name: "weir_identify_wait_seconds",
-        help: "Seconds that shards waited before they were let go",
+        help: "Seconds that shards waited in the identify queue before they were let go",
         kind: Kind::Histogram,
     };
     family.head(out);
@@ -67,7 +67,7 @@ fn by_bot(census: &Census, out: &mut String) {
     }
     let waiting = Family {
         name: "weir_identify_waiting",
-        help: "Shards that wait to IDENTIFY",
+        help: "Shards of a bot that wait in the identify queue now",
         kind: Kind::Gauge,
     };
     waiting.head(out);
@@ -76,7 +76,7 @@ fn by_bot(census: &Census, out: &mut String) {
     }
     let left = Family {
         name: "weir_identify_budget_remaining",
-        help: "Starts that the day still allows, as far as they are known",
+        help: "Session starts (IDENTIFY) that a bot has left today, as far as is known",
         kind: Kind::Gauge,
     };
     left.head(out);

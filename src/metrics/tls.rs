@@ -76,7 +76,7 @@ impl Tls {
         };
         family(
             "weir_client_tls_handshakes_total",
-            "TLS handshakes with clients",
+            "TLS handshakes with clients: full, and resumed (without certificates)",
             "kind",
             &[("full", self.handshakes), ("resumed", self.resumed)],
         );
@@ -92,7 +92,7 @@ impl Tls {
         );
         family(
             "weir_tls_reloads_total",
-            "Times that the certificate for clients was read again",
+            "Times that the certificate for clients was read again, and used or refused",
             "result",
             &[("used", self.reloads), ("refused", self.reloads_failed)],
         );

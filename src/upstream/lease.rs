@@ -246,7 +246,7 @@ impl Upstream {
         }
     }
 
-    /// One that idles, and since when.
+    /// The connection that went idle last, and when.
     fn take(&self, now: Instant) -> Option<(Box<Connection>, Instant)> {
         let mut pool = self.pool.borrow_mut();
         let before = pool.len();

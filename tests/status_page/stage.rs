@@ -14,22 +14,22 @@ use super::support::program::{Program, slow_mock};
 use super::support::target::Target;
 
 /// What is secret in every token that is sent here.
-pub const SECRET: &str = "demo.secret";
+pub(super) const SECRET: &str = "demo.secret";
 
 /// The channel that is flooded.
-pub const FLOODED: u64 = 203_039_963_636_301_999;
+pub(super) const FLOODED: u64 = 203_039_963_636_301_999;
 
 /// The first of the bots at work.
-pub const BOT: &str = "392827169497284619";
+pub(super) const BOT: &str = "392827169497284619";
 
 /// The bot whose token Discord refuses.
-pub const REFUSED: &str = "203039963636301824";
+pub(super) const REFUSED: &str = "203039963636301824";
 
 /// Longest that anything here is waited for.
 const SOON: Duration = Duration::from_secs(20);
 
-pub struct Stage {
-    pub weir: Program,
+pub(super) struct Stage {
+    pub(super) weir: Program,
     mock: Arc<MockHandle>,
     held: Vec<TcpStream>,
     target: Target,
@@ -37,7 +37,7 @@ pub struct Stage {
 
 impl Stage {
     /// weir with everything it does beside.
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         let mock = Arc::new(slow_mock(30.0));
         let weir = Program::start(
             &mock,
@@ -58,7 +58,7 @@ impl Stage {
     }
 
     /// Bots that send for so long.
-    pub fn work(&self, bots: u64, seconds: u64) -> JoinHandle<()> {
+    pub(super) fn work(&self, bots: u64, seconds: u64) -> JoinHandle<()> {
         let (target, mock) = (self.weir.proxy, self.mock.clone());
         thread::spawn(move || {
             let time = Duration::from_secs(seconds);
@@ -68,7 +68,7 @@ impl Stage {
     }
 
     /// So many messages at once for one channel, whose bucket takes five in five seconds.
-    pub fn flood(&mut self, messages: usize) {
+    pub(super) fn flood(&mut self, messages: usize) {
         let authorization = Bot::first(1)[0].authorization();
         for _ in 0..messages {
             let mut client = Client::connect(self.weir.proxy);
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     /// A bot with a token that Discord refuses asks until it is locked.
-    pub fn be_refused(&self) {
+    pub(super) fn be_refused(&self) {
         // The id in front, as in every token.
         let token = format!("Bot MjAzMDM5OTYzNjM2MzAxODI0.dead-token.{SECRET}");
         let ask = || {
@@ -100,7 +100,7 @@ impl Stage {
     }
 
     /// Shards wait to IDENTIFY.
-    pub fn identify(&mut self, shards: u32) {
+    pub(super) fn identify(&mut self, shards: u32) {
         for shard in 0..shards {
             let mut client = Client::connect(self.weir.queue.unwrap());
             client.send(format!("GET /?shard={shard} HTTP/1.1\r\nHost: x\r\n\r\n"));
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     /// Tunnels through the forward proxy.
-    pub fn tunnels(&mut self, count: usize) {
+    pub(super) fn tunnels(&mut self, count: usize) {
         let target = self.target.addr;
         for _ in 0..count {
             let mut client = Client::connect(self.weir.forward.unwrap());
@@ -122,7 +122,7 @@ impl Stage {
     }
 
     /// The document, and its text.
-    pub fn status(&self) -> (Status, String) {
+    pub(super) fn status(&self) -> (Status, String) {
         let mut client = Client::connect(self.weir.metrics);
         let answer = client.ask("GET /nirn/status.json HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(answer.status, 200);
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// Reads the document until it says what it should.
-    pub fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+    pub(super) fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
         let until = Instant::now() + SOON;
         loop {
             let (status, text) = self.status();

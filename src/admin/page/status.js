@@ -32,7 +32,9 @@
   const sum = (map) => Object.values(map).reduce((a, b) => a + b, 0);
   const names = { bot: "bot", bearer: "a bearer token", no_auth: "without a token", webhook: "a webhook", interaction: "an interaction", unknown: "not known yet" };
   const who = (s) => s.user_id || names[s.kind] || s.kind;
-  const major = (b) => b.major_id ? b.major + "\u00a0" + b.major_id : b.major ? "a\u00a0" + b.major : "";
+  const major = (b) => b.major_id ? b.major + "\u00a0" + b.major_id : "";
+  // Webhooks and interactions are shown together, though each has limits of its own.
+  const each = (b) => b.major !== "" && !b.major_id;
   const slots = (b) => b.limit !== null ? b.remaining + "/" + b.limit : b.returns === "unlimited" ? "no limit" : "not known";
 
   // --- The page
@@ -164,7 +166,7 @@
 
   const limitCell = (b) => ({
     text: b.route ? b.method + " " + b.route : "a route not named yet", mono: true,
-    small: [major(b), b.user_id ? "bot\u00a0" + b.user_id : names[b.kind] || ""].filter(Boolean).join(" · "),
+    small: each(b) ? "one limit each" : [major(b), b.user_id ? "bot\u00a0" + b.user_id : names[b.kind] || ""].filter(Boolean).join(" · "),
   });
 
   const buckets = (s) => {
@@ -175,7 +177,7 @@
     const shown = busiest.slice(0, 8);
     show("busiest-section", shown.length);
     const seconds = Math.max(0.2, busiest_over_ms / 1000);
-    table("busiest", shown.map((b) => [limitCell(b), rate(b.requests / seconds), slots(b)]));
+    table("busiest", shown.map((b) => [limitCell(b), rate(b.requests / seconds), each(b) ? "–" : slots(b)]));
     put($("busiest-title"), "Busiest of " + count(tracked, "bucket", "buckets"));
   };
 
