@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::flags::arguments;
-use super::setting::{Effect, SETTINGS, Setting};
+use super::setting::{Effect, Setting};
 use super::source::load;
 use super::*;
 
