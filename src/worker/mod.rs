@@ -27,6 +27,8 @@ mod secure;
 mod upload;
 mod wait;
 
+pub(crate) use own::USER_AGENT;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
