@@ -20,7 +20,10 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(stop) => return ExitCode::from(stop.report()),
     };
-    if let Err(error) = admin::log::start(loaded.config.log_level, loaded.config.log_format) {
+    let journal = systemd::is_journal(&io::stderr());
+    if let Err(error) =
+        admin::log::start(loaded.config.log_level, loaded.config.log_format, journal)
+    {
         // Nothing else in this program sets up a log; without one weir is blind, not broken.
         drop(writeln!(io::stderr(), "weir: no log; {error}"));
     }

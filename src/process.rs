@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::access::Access;
 use crate::cluster::Members;
 use crate::cluster::passes::Passes;
 use crate::config::Config;
@@ -38,6 +39,10 @@ pub struct Process {
     pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
     pub tls: Option<Credentials>,
+    /// Where requests are written down, if they are.
+    pub access: Option<Access>,
+    /// Tells this process's requests from those of others, in the ids that they are given.
+    pub id: u32,
     /// The caps of the forward proxy; `None` if there is none.
     pub forward: Option<Limits>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and

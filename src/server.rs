@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::access::{Access, Style};
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
@@ -35,7 +36,7 @@ use crate::places::Places;
 use crate::process::{Process, Table};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
-use crate::systemd::Inherited;
+use crate::systemd::{self, Inherited};
 use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
@@ -195,6 +196,10 @@ pub fn start_among(
         .or(key_seeds)
         .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
+    let style = Style {
+        format: config.log_format,
+        journal: systemd::is_journal(&io::stdout()),
+    };
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
         keys,
@@ -207,6 +212,8 @@ pub fn start_among(
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
+        access: Access::start(config.access_log, style, workers)?,
+        id: ambient_seed() as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),

@@ -44,7 +44,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "places", "egress", "process", "admin",
+            "io", "tls", "upstream", "mesh", "cluster", "places", "egress", "access", "process", "admin",
             "state", "systemd",
         ],
     ),

@@ -15,7 +15,7 @@ use super::cluster;
 use super::forward::FORWARD;
 use super::gateway::GATEWAY;
 use super::redis::REDIS;
-use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
+use super::{AccessLog, AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl, admin};
 
 /// One thing that can be decided.
 pub(super) struct Setting {
@@ -122,6 +122,16 @@ const LISTENING: &[Setting] = &[
         default: "9000",
         allowed: PORT_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.metrics_port, port(v))),
+    },
+    Setting {
+        name: "ADMIN_TOKEN",
+        help: "What a request to change the running weir must carry; unset, whoever is on this machine may; better not as a flag, which others can see",
+        default: "",
+        allowed: "16 to 1024 letters, digits and signs without blanks",
+        effect: Effect::Lists(|c, v| {
+            c.admin_token = Some(admin::token(v)?);
+            Ok(())
+        }),
     },
     Setting {
         name: "MAX_CONNECTIONS",
@@ -382,6 +392,13 @@ const PROCESS: &[Setting] = &[
         default: "text",
         allowed: "text or json",
         effect: Effect::Sets(|c, v| set(&mut c.log_format, log_format(v))),
+    },
+    Setting {
+        name: "ACCESS_LOG",
+        help: "Which requests get a line on stdout: off, all, errors, a fraction such as 0.01, or errors,0.01",
+        default: "off",
+        allowed: "off, all, errors, a fraction from 0.000001 to 1, or errors,FRACTION",
+        effect: Effect::Sets(|c, v| set(&mut c.access_log, v.parse::<AccessLog>().ok())),
     },
 ];
 

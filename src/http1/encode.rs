@@ -86,12 +86,13 @@ impl RequestHead<'_> {
     }
 
     /// Writes the head for another node of the cluster, which is called `node` and is to handle the
-    /// request itself: as for the upstream, but what the client said to weir goes along.
-    pub fn encode_relayed(&self, node: &[u8], out: &mut Vec<u8>) {
-        self.write(node, Some(node), out);
+    /// request itself: as for the upstream, but what the client said to weir goes along, and the `id`
+    /// that was given to the request here, if its client gave none.
+    pub fn encode_relayed(&self, node: &[u8], id: Option<&str>, out: &mut Vec<u8>) {
+        self.write(node, Some((node, id)), out);
     }
 
-    fn write(&self, host: &[u8], node: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn write(&self, host: &[u8], node: Option<(&[u8], Option<&str>)>, out: &mut Vec<u8>) {
         out.reserve(self.fields.head_len() + host.len() + EXTRA_BYTES);
         out.extend_from_slice(self.method_bytes);
         out.push(b' ');
@@ -101,7 +102,9 @@ impl RequestHead<'_> {
             push_line(out, b"Host", host);
         }
         copy_lines(&self.fields, out, |role| match role {
-            Role::EndToEnd | Role::Authorization | Role::ContentLength => Edit::Keep,
+            Role::EndToEnd | Role::Authorization | Role::ContentLength | Role::RequestId => {
+                Edit::Keep
+            }
             Role::Host => Edit::Value(host),
             Role::TransferEncoding => Edit::Value(b"chunked"),
             Role::AbortAfter if node.is_some() => Edit::Keep,
@@ -111,10 +114,14 @@ impl RequestHead<'_> {
             | Role::AbortAfter
             | Role::RoutedTo
             | Role::NodePass
+            | Role::NodeRequestId
             | Role::FramingLookAlike => Edit::Drop,
         });
-        if let Some(node) = node {
+        if let Some((node, id)) = node {
             push_line(out, b"nirn-routed-to", node);
+            if let Some(id) = id {
+                push_line(out, b"weir-request-id", id.as_bytes());
+            }
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -166,7 +173,9 @@ impl ResponseHead<'_> {
             | Role::Expect
             | Role::AbortAfter
             | Role::RoutedTo
-            | Role::NodePass => Edit::Keep,
+            | Role::NodePass
+            | Role::RequestId
+            | Role::NodeRequestId => Edit::Keep,
             Role::TransferEncoding | Role::Connection | Role::HopByHop | Role::FramingLookAlike => {
                 Edit::Drop
             }

@@ -38,6 +38,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The `reason` label.
+    pub const fn label(self) -> &'static str {
+        Self::LABELS[self as usize]
+    }
+
     /// All, by their labels in the order of declaration.
     const LABELS: [&'static str; 13] = [
         "bucket_full",

@@ -351,7 +351,10 @@ impl<'r> Exchange<'r> {
                 shared: head.is_shared(),
                 took,
             },
-            Some(_) => Outcome::Relayed { took },
+            Some(_) => Outcome::Relayed {
+                status: head.answer.status,
+                took,
+            },
         };
         let goes_on = self.request.keep_alive
             && sent_whole

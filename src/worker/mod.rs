@@ -23,6 +23,7 @@ mod relay;
 mod reply;
 mod request;
 mod secure;
+mod tale;
 mod upload;
 mod wait;
 
@@ -42,6 +43,7 @@ use self::accept::Port;
 use self::pace::Laggards;
 use self::peers::Peers;
 use self::registry::Registry;
+use crate::access::RequestId;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
@@ -100,6 +102,8 @@ pub(crate) struct Worker {
     drain: Cell<Drain>,
     /// The ticker is to end.
     ending: Cell<bool>,
+    /// Requests that were given an id, or a lot.
+    numbered: Cell<u64>,
     /// The wall clock's last reading, and when it was taken.
     wall: Cell<(Instant, u64)>,
     /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
@@ -193,6 +197,7 @@ impl Worker {
             accepting: RefCell::default(),
             drain: Cell::new(Drain::NotYet),
             ending: Cell::new(false),
+            numbered: Cell::default(),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
@@ -210,6 +215,27 @@ impl Worker {
         let unix_ms = clock::unix_ms();
         self.wall.set((now, unix_ms));
         unix_ms
+    }
+
+    /// What a request without a name is called.
+    fn next_id(&self) -> RequestId {
+        RequestId::Made {
+            process: self.process.id,
+            number: self.next_number(),
+        }
+    }
+
+    /// A number for a request that no other of this process has.
+    fn next_number(&self) -> u64 {
+        let number = self.numbered.get();
+        self.numbered.set(number + 1);
+        number * self.process.metrics.len() as u64 + self.index as u64
+    }
+
+    /// A number by which requests are picked: over many, all come equally often (Knuth, TAOCP 6.4,
+    /// multiplicative hashing).
+    fn next_lot(&self) -> u64 {
+        self.next_number().wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// This worker's metrics; lock them for a moment only.
@@ -238,8 +264,9 @@ impl Worker {
         }
     }
 
-    fn count_refusal(&self, reason: Reason) {
-        self.metrics().own.refuse(match reason {
+    /// Counts a refusal; what it is counted as.
+    fn count_refusal(&self, reason: Reason) -> Refusal {
+        let refusal = match reason {
             Reason::QueueFull => Refusal::BucketFull,
             Reason::TooManyWaiting => Refusal::WaitingFull,
             Reason::TooManyTracked => Refusal::BucketsFull,
@@ -254,7 +281,9 @@ impl Worker {
             // It was to be sent on, and there is nobody: as if its node had been lost.
             Reason::Moved => Refusal::WaitTooLong,
             Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
-        });
+        };
+        self.metrics().own.refuse(refusal);
+        refusal
     }
 
     /// Counts what an answer of Discord's says about limits.

@@ -19,8 +19,8 @@ use super::exchange::{Exchange, Failure, Way};
 use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
-use super::{Worker, elsewhere, own, reply, wait};
-use crate::clock;
+use super::{Worker, elsewhere, own, reply, tale, wait};
+use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
@@ -37,6 +37,7 @@ pub(super) async fn serve(
     flight: Buf,
 ) -> Next {
     let open = Open::new(worker, request);
+    tale::begins(worker, client, request);
     // A request that waits holds its head and no buffer beside.
     client.inbuf.release();
     #[cfg(feature = "planted-panics")]
@@ -50,6 +51,7 @@ pub(super) async fn serve(
         }
     };
     open.close(outcome);
+    tale::ends(worker, client, request, outcome);
     next
 }
 
@@ -73,7 +75,7 @@ pub(super) enum Outcome {
         took: Duration,
     },
     /// Another node answered, this long after the request was sent there; it counts the rest.
-    Relayed { took: Duration },
+    Relayed { status: u16, took: Duration },
     /// weir answered in Discord's place, or the client left before there was an answer.
     Unanswered,
 }
@@ -161,8 +163,17 @@ async fn attempts(
             Err(failure) => {
                 let asked;
                 (asked, fresh) = match failure {
-                    Failure::Stale => (worker.local.ask(clock::now(), request.ask), true),
-                    Failure::Limited(waiting) => (Asked::Wait(waiting), false),
+                    Failure::Stale => {
+                        tracing::debug!(
+                            id = %request.tale,
+                            "sent again: the pooled connection had ended without an answer"
+                        );
+                        (worker.local.ask(clock::now(), request.ask), true)
+                    }
+                    Failure::Limited(waiting) => {
+                        tracing::debug!(id = %request.tale, "sent again when its limit allows: it drew a 429");
+                        (Asked::Wait(waiting), false)
+                    }
                     failure => {
                         return no_answer(worker, client, request, failure, exchange.left()).await;
                     }
@@ -177,6 +188,7 @@ async fn attempts(
                         return refused(worker, client, request, none, exchange.left()).await;
                     }
                 };
+                request.tale.again();
             }
         }
     }
@@ -219,10 +231,14 @@ async fn permit(
 ) -> Result<Grant, NoPermit> {
     loop {
         let waiting = match asked {
-            Asked::Go(grant) => return Ok(grant),
+            Asked::Go(grant) => {
+                tracing::trace!(id = %request.tale, "its limits let it go");
+                return Ok(grant);
+            }
             Asked::Refuse(refusal) => return Err(NoPermit::Refused(refusal)),
             Asked::Wait(waiting) => waiting,
         };
+        tracing::trace!(id = %request.tale, "waits for a limit");
         let counted = Waits::new(worker, request);
         // Boxed: most requests do not wait, and its state would be part of every
         // connection's task.
@@ -341,7 +357,8 @@ async fn refused(
             own_answer(worker, client, request, reply, left).await
         }
         NoPermit::Refused(refusal) => {
-            worker.count_refusal(refusal.reason);
+            let counted = worker.count_refusal(refusal.reason);
+            request.tale.because(counted.label());
             own_answer(worker, client, request, reply::refused(refusal), left).await
         }
     }
@@ -351,6 +368,7 @@ async fn refused(
 struct Waits<'r> {
     worker: &'r Rc<Worker>,
     request: &'r Request,
+    since: Instant,
 }
 
 impl<'r> Waits<'r> {
@@ -358,13 +376,22 @@ impl<'r> Waits<'r> {
         let mut metrics = worker.metrics();
         metrics.own.waiting += 1;
         metrics.own.waited += 1;
-        Self { worker, request }
+        let since = clock::now();
+        Self {
+            worker,
+            request,
+            since,
+        }
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        let waited = clock::now().saturating_duration_since(self.request.began);
+        let now = clock::now();
+        let waited = now.saturating_duration_since(self.request.began);
+        let tale = &self.request.tale;
+        tale.waited(now.saturating_duration_since(self.since));
+        tracing::trace!(id = %tale, waited_ms = %tale::ms_since(self.since), "waits no more");
         let mut metrics = self.worker.metrics();
         metrics.own.waiting -= 1;
         metrics.own.waited_micros += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
@@ -386,7 +413,8 @@ pub(super) async fn no_answer(
         // Both are taken up again before they come here.
         Failure::Stale | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
     };
-    tracing::debug!(%error, "no answer from the upstream");
+    tracing::debug!(id = %request.tale, %error, "no answer from the upstream");
+    request.tale.because(error.kind.label());
     {
         let mut metrics = worker.metrics();
         metrics.own.fail(error.kind);
@@ -419,7 +447,12 @@ pub(super) async fn own_answer(
         client.inbuf.consume(left);
     }
     let goes_on = request.keep_alive && body_is_read && !worker.process.is_draining();
-    let reply = reply.version(request.version).keep_alive(goes_on);
+    request.tale.answered(reply.status());
+    let id = request.tale.id();
+    let reply = reply
+        .version(request.version)
+        .keep_alive(goes_on)
+        .request_id(id.as_deref());
     let sent = reply::send(worker, client, &reply, request.wants_head_only()).await;
     let next = match (sent, goes_on, body_is_read) {
         (Err(_), ..) => Next::Close,
@@ -480,7 +513,7 @@ impl<'r> Open<'r> {
                 };
                 metrics.requests.record(key, labels, took);
             }
-            Outcome::Relayed { took } => metrics.own.relay.answered(took),
+            Outcome::Relayed { took, .. } => metrics.own.relay.answered(took),
             Outcome::Unanswered => {}
         }
         self.worker.publish(&mut metrics);

@@ -14,6 +14,7 @@ use crate::route::{Identity, PathIdentity, RouteText, classify, identity, key};
 
 use super::Worker;
 use super::peers::{Origin, Peer};
+use super::tale::Tale;
 
 /// A request between its head and its answer.
 pub(super) struct Request {
@@ -33,6 +34,8 @@ pub(super) struct Request {
     pub(super) in_milliseconds: bool,
     /// When its head was complete.
     pub(super) began: Instant,
+    /// What is told of it.
+    pub(super) tale: Tale,
     /// Where it is from.
     pub(super) origin: Origin,
     /// The other node that owns its identity, unless it was routed here or is counted for the address
@@ -79,9 +82,13 @@ impl Request {
             }
             Some(_) | None => None,
         };
+        let tale = Tale::new(worker, head, origin);
         match &owner {
             None => head.encode(worker.upstream.authority(), flight.writable()),
-            Some(peer) => head.encode_relayed(&peer.name, flight.writable()),
+            Some(peer) => {
+                let id = tale.made_id();
+                head.encode_relayed(&peer.name, id.as_deref(), flight.writable());
+            }
         }
         Self {
             method: head.method,
@@ -97,6 +104,7 @@ impl Request {
                 .iter()
                 .any(|old| head.target.starts_with(old)),
             began: now,
+            tale,
             origin,
             owner,
         }
