@@ -1,6 +1,10 @@
 //! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
 //! ending.
 
+mod troubles;
+
+pub use troubles::Troubles;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +45,8 @@ pub struct Process {
     pub tls: Option<Credentials>,
     /// Where requests are written down, if they are.
     pub access: Option<Access>,
+    /// What is said now and then.
+    pub troubles: Troubles,
     /// Tells this process's requests from those of others, in the ids that they are given.
     pub id: u32,
     /// The caps of the forward proxy; `None` if there is none.

@@ -33,7 +33,7 @@ use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
 use crate::places::Places;
-use crate::process::{Process, Table};
+use crate::process::{Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
 use crate::systemd::{self, Inherited};
@@ -208,11 +208,13 @@ pub fn start_among(
             tls: trusted,
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
+            outage: Arc::default(),
         },
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
         access: Access::start(config.access_log, style, workers)?,
+        troubles: Troubles::default(),
         id: ambient_seed() as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),

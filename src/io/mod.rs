@@ -25,5 +25,5 @@ pub mod turn;
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;
-pub use seldom::Seldom;
+pub use seldom::{Seldom, SharedSeldom};
 pub use turn::Turn;

@@ -210,6 +210,11 @@ impl Token {
         matches!(self, Self::Doubtful { .. })
     }
 
+    /// It is locked, or one request finds out whether it still is.
+    pub(super) const fn is_held(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::Probing { .. })
+    }
+
     /// Whether forgetting it would open a lock.
     pub(super) fn is_locked(&self, now: Instant) -> bool {
         match *self {

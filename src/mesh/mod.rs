@@ -18,6 +18,8 @@
 //! sees of it.
 
 #[cfg(feature = "io")]
+pub mod board;
+#[cfg(feature = "io")]
 pub mod local;
 #[cfg(feature = "io")]
 pub mod mailbox;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::board::Board;
 use super::mailbox::Mailbox;
 use crate::clock::Instant;
 use crate::io::guard::undivided;
@@ -39,6 +40,8 @@ impl<T> Latch<T> for Locked<T> {
 pub struct Mesh {
     pub(super) limiter: Limiter<Locks>,
     pub(super) mailboxes: Box<[Mailbox]>,
+    /// Where events of the guards are said.
+    pub(super) board: Board,
 }
 
 impl Mesh {
@@ -47,6 +50,7 @@ impl Mesh {
         Arc::new(Self {
             limiter: Limiter::new(settings, workers),
             mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
+            board: Board::default(),
         })
     }
 

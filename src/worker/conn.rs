@@ -206,7 +206,7 @@ enum Unread {
 /// Ends a connection that claims to be another node's and cannot show it.
 pub(super) async fn turn_away(worker: &Worker, client: &mut Client) -> Next {
     worker.metrics().own.relay.unproven += 1;
-    if let Some(unsaid) = worker.impostors.happened(clock::now()) {
+    if let Some(unsaid) = worker.process.troubles.impostors.happened(clock::now()) {
         tracing::warn!(
             unsaid,
             "a connection claims to be another node's and cannot show it: its CLUSTER_SECRET differs, or its clock by more than 30 s"

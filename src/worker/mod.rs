@@ -48,8 +48,8 @@ use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
-use crate::io::{Recycler, Seldom, buffer};
-use crate::limit::{self, Answer, Limited, Reason};
+use crate::io::{Recycler, buffer};
+use crate::limit::{self, Answer, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
 use crate::process::{Metrics, Process};
@@ -86,12 +86,6 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
-    /// Connections refused for their address, and handshakes that came to nothing, as far as they are
-    /// told of.
-    strangers: Seldom,
-    unshaken: Seldom,
-    /// Connections that claim to be nodes' and cannot show it, the same.
-    impostors: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     /// Clients that hold up a connection to the upstream.
@@ -188,9 +182,6 @@ impl Worker {
             deadlines,
             alarm,
             registry: Rc::default(),
-            strangers: Seldom::default(),
-            unshaken: Seldom::default(),
-            impostors: Seldom::default(),
             busy: Recycler::new(conn::busy),
             laggards: Laggards::default(),
             turned_away: Rc::default(),
@@ -290,13 +281,6 @@ impl Worker {
     fn count_answer(&self, answer: &Answer) {
         match answer.status {
             429 => {
-                if answer.limited() == Limited::Cloudflare {
-                    tracing::warn!(
-                        retry_after = ?answer.retry_after(),
-                        "Cloudflare blocks this egress address: all requests are refused until it ends; \
-                         look for what caused 10,000 invalid requests (401, 403, 429) in 10 minutes"
-                    );
-                }
                 let scope = match (answer.headers.via, answer.headers.scope) {
                     (false, _) => metrics::Scope::Cloudflare,
                     (true, limit::Scope::User) => metrics::Scope::User,

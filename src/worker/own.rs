@@ -43,11 +43,6 @@ pub(super) fn confirm(worker: &Rc<Worker>, flight: &Buf, identity: u64) {
         match get(&worker, "/api/v10/users/@me", &authorization, None).await {
             Ok((status, _)) if status < 500 && status != 429 => {
                 worker.local.confirmed(identity, status != 401);
-                if status == 401 {
-                    tracing::warn!(
-                        "Discord refuses a token; its requests get 401 from here until one is let through to try again"
-                    );
-                }
             }
             Ok((status, _)) => tracing::debug!(status, "a token could not be confirmed"),
             Err(error) => tracing::debug!(%error, "a token could not be confirmed"),

@@ -214,7 +214,11 @@ async fn lease(
     // Boxed: few requests come here, and its state would be part of every connection's task.
     let leased = wait::beside(client, worker.upstream.lease(fresh, press));
     let (leased, left) = Box::pin(leased).await;
-    let lease = leased?;
+    let lease = leased.inspect_err(|error| {
+        if error.kind == Kind::Full {
+            worker.process.troubles.upstream_full();
+        }
+    })?;
     if left {
         worker.upstream.give_back(lease);
         return Ok(None);
@@ -359,6 +363,8 @@ async fn refused(
         NoPermit::Refused(refusal) => {
             let counted = worker.count_refusal(refusal.reason);
             request.tale.because(counted.label());
+            let troubles = &worker.process.troubles;
+            troubles.refused(refusal.reason, request.sender, request.label.as_str());
             own_answer(worker, client, request, reply::refused(refusal), left).await
         }
     }

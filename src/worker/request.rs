@@ -140,7 +140,9 @@ fn max_wait(configured: Option<Duration>, abort_after: Option<&[u8]>) -> Option<
 
 fn client_class(path: &PathIdentity<'_>, sender: &Identity<'_>) -> ClientClass {
     match path {
-        PathIdentity::Webhook { .. } => ClientClass::Webhook,
+        PathIdentity::Webhook { id, .. } => ClientClass::Webhook {
+            id: std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()),
+        },
         PathIdentity::Interaction { .. } => ClientClass::Interaction,
         PathIdentity::Authorization => match sender.kind {
             Kind::Bot { user_id } => ClientClass::Bot { user_id },
