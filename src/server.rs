@@ -23,7 +23,7 @@ use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
 use crate::cluster::{Cluster, Members, Secret, secret};
-use crate::config::{Config, Wrong};
+use crate::config::{Config, Wrong, bounds};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::identify::{self, Queues};
@@ -560,12 +560,21 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
         );
     }
     if shares.forward < wanted.forward {
-        tracing::warn!(
-            limit,
-            forward_clients = shares.forward,
-            wanted = wanted.forward,
-            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
-        );
+        // Who has not asked for so many need not be warned.
+        if config.forward.max_clients == bounds::FORWARD_CLIENTS {
+            tracing::info!(
+                limit,
+                forward_clients = shares.forward,
+                "open files bound the forward proxy's clients; LimitNOFILE or ulimit -Hn allows more"
+            );
+        } else {
+            tracing::warn!(
+                limit,
+                forward_clients = shares.forward,
+                wanted = wanted.forward,
+                "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
+            );
+        }
     }
     if shares.clients < wanted.clients {
         tracing::info!(

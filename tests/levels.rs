@@ -44,8 +44,8 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "places", "egress", "access", "process", "admin",
-            "state", "systemd",
+            "io", "tls", "upstream", "mesh", "cluster", "places", "egress", "access", "process",
+            "admin", "state", "systemd",
         ],
     ),
     (Kind::Shell, &["worker"]),

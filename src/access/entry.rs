@@ -106,7 +106,12 @@ impl Entry {
         if timed {
             let _ = write!(out, "{}", Utc(self.at_unix_ms));
         }
-        let _ = write!(out, " INFO access method={} route={}", self.method.as_str(), self.route.as_str());
+        let _ = write!(
+            out,
+            " INFO access method={} route={}",
+            self.method.as_str(),
+            self.route.as_str()
+        );
         if let Some(status) = self.status {
             let _ = write!(out, " status={status}");
         }
@@ -205,7 +210,12 @@ mod tests {
 
     fn entry() -> Entry {
         let mut route = RouteText::default();
-        classify(b"GET", b"/api/v10/channels/203039963636301824/messages", 0, &mut route);
+        classify(
+            b"GET",
+            b"/api/v10/channels/203039963636301824/messages",
+            0,
+            &mut route,
+        );
         Entry {
             at_unix_ms: 1_795_359_855_123,
             method: Method::Get,
@@ -248,7 +258,12 @@ mod tests {
             ..entry()
         };
         none.write_text(false, &mut line);
-        assert!(line.starts_with(" INFO access method=GET route=/channels/!/messages by=nobody why=client_gone bot="), "{line}");
+        assert!(
+            line.starts_with(
+                " INFO access method=GET route=/channels/!/messages by=nobody why=client_gone bot="
+            ),
+            "{line}"
+        );
         assert!(line.ends_with("id=00c0ffee-1f\n"), "{line}");
         assert!(none.is_error() && !entry().is_error());
     }

@@ -86,7 +86,11 @@ fn only_what_is_asked_for_is_written() {
     let lines: String = written.iter().collect();
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert!(lines.contains("status=404") && lines.contains("status=503"));
-    assert!(Access::start(AccessLog::default(), TEXT, 1).unwrap().is_none());
+    assert!(
+        Access::start(AccessLog::default(), TEXT, 1)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -102,7 +106,9 @@ fn where_nobody_reads_lines_are_dropped_and_counted_and_the_worker_goes_on() {
     assert_eq!(access.counts(), (0, 10));
     // Whoever reads again gets the rest.
     let reader = thread::spawn(move || written.iter().map(|text| text.lines().count()).sum());
-    until("all are written", || access.counts().0 == 1 + LANE_MAX as u64);
+    until("all are written", || {
+        access.counts().0 == 1 + LANE_MAX as u64
+    });
     drop(access);
     let read: usize = reader.join().unwrap();
     assert_eq!(read, 1 + LANE_MAX);

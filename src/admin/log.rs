@@ -111,12 +111,7 @@ fn filtered(level: LogLevel) -> (Filtered, reload::Handle<LevelFilter, Registry>
     (Registry::default().with(layer), handle)
 }
 
-fn text<W>(
-    to: Filtered,
-    colours: bool,
-    journal: bool,
-    writer: W,
-) -> impl Subscriber + Send + Sync
+fn text<W>(to: Filtered, colours: bool, journal: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -263,7 +258,10 @@ mod tests {
             );
             assert_eq!(kept.text().lines().count(), lines, "{level:?}");
             let kept = Kept::default();
-            with_default(json(filtered(level).0, false, kept.writer()), log_one_of_each);
+            with_default(
+                json(filtered(level).0, false, kept.writer()),
+                log_one_of_each,
+            );
             assert_eq!(kept.text().lines().count(), lines, "{level:?} as JSON");
         }
     }

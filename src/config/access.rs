@@ -115,8 +115,19 @@ mod tests {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
         for odd in [
-            "", "on", "0", "0.0", "1.1", "-0.1", "0.0000001", ".5", "1e-2", "errors,", "all,0.5",
-            "0.5,errors", "99999999999",
+            "",
+            "on",
+            "0",
+            "0.0",
+            "1.1",
+            "-0.1",
+            "0.0000001",
+            ".5",
+            "1e-2",
+            "errors,",
+            "all,0.5",
+            "0.5,errors",
+            "99999999999",
         ] {
             assert_eq!(parse(odd), Err(NotAnAccessLog), "{odd}");
         }

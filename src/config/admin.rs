@@ -50,7 +50,13 @@ mod tests {
             assert!(!format!("{token:?}").contains(text));
         }
         let too_long = "x".repeat(ADMIN_TOKEN_BYTES_MAX + 1);
-        for text in ["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdeä", &too_long] {
+        for text in [
+            "",
+            "0123456789abcde",
+            "0123456789 abcdef",
+            "0123456789abcdeä",
+            &too_long,
+        ] {
             let said = token(text).unwrap_err();
             assert_eq!(said, format!("a text of {} bytes", text.len()));
         }

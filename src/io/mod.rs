@@ -6,6 +6,7 @@
 //! `docs/en/io-cancel.md`). And nothing waits on a socket without a [`deadline`]: it does not
 //! cancel the operation, it shuts the socket down, so that the operation itself ends.
 
+pub mod bell;
 pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
@@ -22,6 +23,7 @@ pub mod seldom;
 pub mod socket;
 pub mod turn;
 
+pub use bell::Bell;
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;

@@ -94,9 +94,6 @@ mod tests {
         let start = Instant::ZERO;
         assert_eq!(said(start), [Some(0), Some(0), Some(0), None, None]);
         assert_eq!(said(start + PAUSE / 2), [None; 5]);
-        assert_eq!(
-            said(start + PAUSE),
-            [Some(7), Some(0), Some(0), None, None]
-        );
+        assert_eq!(said(start + PAUSE), [Some(7), Some(0), Some(0), None, None]);
     }
 }

@@ -326,12 +326,7 @@ impl Identities {
     }
 
     /// `GET /users/@me` with the identity's token was answered: `valid` unless with a 401.
-    pub(super) fn confirmed(
-        &mut self,
-        now: Instant,
-        identity: u64,
-        valid: bool,
-    ) -> Option<Notice> {
+    pub(super) fn confirmed(&mut self, now: Instant, identity: u64, valid: bool) -> Option<Notice> {
         let number = self.map.get(&key_of(identity)).copied()?;
         let identity = &mut self.arena[number];
         let before = identity.token;
@@ -350,7 +345,12 @@ impl Identities {
         if let Some(number) = self.map.get(&key_of(identity)).copied() {
             let user_id = self.arena[number].user_id;
             // What somebody has set holds over what was found out.
-            let limit = self.settings.global_overrides.get(&user_id).copied().unwrap_or(limit);
+            let limit = self
+                .settings
+                .global_overrides
+                .get(&user_id)
+                .copied()
+                .unwrap_or(limit);
             self.arena[number].window.set_limit(limit);
             self.pump(now, number, out);
         }

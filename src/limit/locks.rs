@@ -129,7 +129,9 @@ impl<L: Latches> Limiter<L> {
         for shard in &self.identities {
             before = shard.with(|identities| identities.set_override(user_id, limit));
         }
-        self.each_bite(|identities, from| identities.follow_override(now, user_id, from, BITE, out));
+        self.each_bite(|identities, from| {
+            identities.follow_override(now, user_id, from, BITE, out)
+        });
         self.drain(now, out);
         before
     }

@@ -72,10 +72,18 @@ impl Outage {
         let failed = std::mem::take(&mut told.failed);
         match self.whom {
             Whom::Upstream => {
-                tracing::info!(upstream = place, failed, "the upstream can be reached again");
+                tracing::info!(
+                    upstream = place,
+                    failed,
+                    "the upstream can be reached again"
+                );
             }
             Whom::Node => {
-                tracing::info!(node = place, failed, "this node of the cluster can be reached again");
+                tracing::info!(
+                    node = place,
+                    failed,
+                    "this node of the cluster can be reached again"
+                );
             }
         }
     }
@@ -171,6 +179,10 @@ mod tests {
         outage.note(s(104), "a", Ok(()));
         outage.note(s(130), "a", Err(&refused));
         assert!(known(&outage));
-        assert_eq!(outage.told.lock().unwrap().failed, 2, "with what was not told of");
+        assert_eq!(
+            outage.told.lock().unwrap().failed,
+            2,
+            "with what was not told of"
+        );
     }
 }

@@ -89,8 +89,7 @@ const BROKEN_MAX: u32 = 2;
 const LOST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// And what it is told; clients read the status and the wait, people this.
-const LOST: &str =
-    "You are being rate limited: the node that had this request is gone, and Discord may have got it.";
+const LOST: &str = "You are being rate limited: the node that had this request is gone, and Discord may have got it.";
 
 /// Has `peer` answer the request, or whoever owns its identity after `peer` failed.
 pub(super) async fn answer(
@@ -136,7 +135,16 @@ async fn by(
     // Here and not within what is moved about: it is the largest part of a request's state.
     let mut head = None;
     for _ in 0..ATTEMPTS_MAX {
-        let tried = attempt(worker, client, request, &mut exchange, &peer, broken > 0, &mut head).await;
+        let tried = attempt(
+            worker,
+            client,
+            request,
+            &mut exchange,
+            &peer,
+            broken > 0,
+            &mut head,
+        )
+        .await;
         let gone = match tried {
             Tried::Done(done) => return done,
             Tried::Lost => return lost(worker, client, request, exchange.left()).await,

@@ -48,7 +48,7 @@ use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
-use crate::io::{Recycler, buffer};
+use crate::io::{Bell, Recycler, buffer};
 use crate::limit::{self, Answer, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
@@ -94,6 +94,8 @@ pub(crate) struct Worker {
     turned_away: Rc<()>,
     accepting: RefCell<Canceller>,
     drain: Cell<Drain>,
+    /// Rung when nobody may wait any more.
+    refusing: Bell,
     /// The ticker is to end.
     ending: Cell<bool>,
     /// Requests that were given an id, or a lot.
@@ -187,6 +189,7 @@ impl Worker {
             turned_away: Rc::default(),
             accepting: RefCell::default(),
             drain: Cell::new(Drain::NotYet),
+            refusing: Bell::default(),
             ending: Cell::new(false),
             numbered: Cell::default(),
             wall: Cell::new((now, clock::unix_ms())),
@@ -330,6 +333,7 @@ impl Worker {
         }
         if refusing && self.drain.get() == Drain::Waiting {
             self.local.refuse_waiting(reply::RESTART);
+            self.refusing.ring();
             if let Some(door) = &self.identify {
                 door.close();
             }

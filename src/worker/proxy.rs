@@ -11,6 +11,7 @@
 //! among the connections, a dial) is told to the limiter, which times the permit by its departure.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
@@ -152,6 +153,12 @@ async fn attempts(
         let lease = match lease(worker, client, &mut way, fresh).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return (Outcome::Unanswered, Next::Close),
+            Err(error) if error.kind == Kind::Draining && request.origin == Origin::Node => {
+                drop(way);
+                // Others live.
+                let next = Box::pin(elsewhere::send_away(worker, client)).await;
+                return (Outcome::Unanswered, next);
+            }
             Err(error) => {
                 drop(way);
                 let failure = Failure::Upstream(error);
@@ -213,7 +220,12 @@ async fn lease(
     let press = || worker.laggards.press(clock::now(), full);
     // Boxed: few requests come here, and its state would be part of every connection's task.
     let leased = wait::beside(client, worker.upstream.lease(fresh, press));
-    let (leased, left) = Box::pin(leased).await;
+    // A dial that is given up is no loss.
+    let leased = wait::first(leased, worker.refusing.heard());
+    let (leased, left) = match Box::pin(leased).await {
+        First::Left(leased) => leased,
+        First::Right(()) => return Err(Error::new(Kind::Draining)),
+    };
     let lease = leased.inspect_err(|error| {
         if error.kind == Kind::Full {
             worker.process.troubles.upstream_full();
@@ -424,6 +436,9 @@ pub(super) async fn no_answer(
     {
         let mut metrics = worker.metrics();
         metrics.own.fail(error.kind);
+        if error.kind == Kind::Draining {
+            worker.process.unserved.fetch_add(1, Ordering::Relaxed);
+        }
         if error.kind == Kind::BadRequest {
             metrics.own.refuse(Refusal::Malformed);
         } else {
