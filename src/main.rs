@@ -112,6 +112,8 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     };
     match event {
         Event::Interrupted | Event::Ready | Event::Reload => {
+            // Again if it was a signal; nobody has told it of a request to drain.
+            systemd::stopping(patience);
             let finished = handle.shutdown(patience);
             tracing::info!(finished, "ended");
             Ok(if finished {

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -32,8 +32,9 @@ use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
+use crate::metrics::AdminRefused;
 use crate::places::Places;
-use crate::process::{Process, Table, Troubles};
+use crate::process::{Overrides, Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
 use crate::systemd::{self, Inherited};
@@ -61,7 +62,7 @@ pub struct Handle {
 pub enum Event {
     /// [`Interrupter::reload`] was called.
     Reload,
-    /// [`Interrupter::interrupt`] was called.
+    /// [`Interrupter::interrupt`] was called, or `POST /admin/drain`.
     Interrupted,
     /// A worker serves; seen by [`start`] alone.
     Ready,
@@ -196,6 +197,7 @@ pub fn start_among(
         .or(key_seeds)
         .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
+    let (sender, events) = mpsc::channel();
     let style = Style {
         format: config.log_format,
         journal: systemd::is_journal(&io::stdout()),
@@ -215,6 +217,14 @@ pub fn start_among(
         tls,
         access: Access::start(config.access_log, style, workers)?,
         troubles: Troubles::default(),
+        overrides: Overrides::new(config.bot_ratelimit_overrides.clone()),
+        admin_refused: AdminRefused::default(),
+        drain: Box::new({
+            let sender = sender.clone();
+            // Without a handle nobody waits.
+            move || drop(sender.send(Event::Interrupted))
+        }),
+        write_state: OnceLock::new(),
         id: ambient_seed() as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
@@ -239,7 +249,10 @@ pub fn start_among(
     let keeper = match kept {
         Some(kept) => {
             let (mesh, queues) = (process.mesh.clone(), process.identify.clone());
-            Some(Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?)
+            let keeper = Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?;
+            // It was not set before.
+            let _ = process.write_state.set(Box::new(keeper.writer()));
+            Some(keeper)
         }
         None => None,
     };
@@ -253,7 +266,6 @@ pub fn start_among(
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
     };
-    let (sender, events) = mpsc::channel();
     let mut handle = Handle {
         process,
         proxy_addr,
@@ -275,9 +287,11 @@ pub fn start_among(
             driver,
         )?);
     }
-    for _ in 0..workers {
+    let (mut ready, mut interrupted) = (0, false);
+    while ready < workers {
         match handle.events.recv() {
-            Ok(Event::Ready) => {}
+            Ok(Event::Ready) => ready += 1,
+            Ok(Event::Interrupted) => interrupted = true,
             Ok(Event::WorkerEnded { result, .. }) => {
                 return Err(StartError::System {
                     what: "set up a worker",
@@ -286,8 +300,13 @@ pub fn start_among(
                         .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
             }
-            Ok(Event::Interrupted | Event::Reload) | Err(_) => {}
+            Ok(Event::Reload) => {}
+            Err(_) => break,
         }
+    }
+    if interrupted {
+        // For whoever waits on the handle.
+        handle.interrupter().interrupt();
     }
     if handle.process.config.is_open_to_everyone() {
         tracing::warn!(

@@ -384,7 +384,7 @@ const PROCESS: &[Setting] = &[
         help: "How much to log: error, warn, info, debug or trace",
         default: "info",
         allowed: "panic, fatal, error, warn, info, debug or trace",
-        effect: Effect::Sets(|c, v| set(&mut c.log_level, log_level(v))),
+        effect: Effect::Sets(|c, v| set(&mut c.log_level, LogLevel::named(v))),
     },
     Setting {
         name: "LOG_FORMAT",
@@ -557,18 +557,6 @@ fn io_driver(value: &str) -> Option<IoDriver> {
         "auto" => Some(IoDriver::Auto),
         "io_uring" => Some(IoDriver::IoUring),
         "epoll" => Some(IoDriver::Epoll),
-        _ => None,
-    }
-}
-
-/// The names of logrus, which nirn-proxy takes, in any case.
-fn log_level(value: &str) -> Option<LogLevel> {
-    match value.to_ascii_lowercase().as_str() {
-        "panic" | "fatal" | "error" => Some(LogLevel::Error),
-        "warn" | "warning" => Some(LogLevel::Warn),
-        "info" => Some(LogLevel::Info),
-        "debug" => Some(LogLevel::Debug),
-        "trace" => Some(LogLevel::Trace),
         _ => None,
     }
 }

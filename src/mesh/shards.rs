@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::board::Board;
 use super::mailbox::Mailbox;
+use super::owner::recipient;
 use crate::clock::Instant;
 use crate::io::guard::undivided;
-use crate::limit::{Latch, Latches, Limiter, Output, Settings};
+use crate::limit::{Latch, Latches, Limiter, Output, Outputs, Settings};
 
 /// A shard's lock, on cache lines of its own.
 #[repr(align(128))]
@@ -52,6 +53,20 @@ impl Mesh {
             mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
             board: Board::default(),
         })
+    }
+
+    /// Sets a bot's global limit, or has it found out with `None`. For whatever thread: who may go by it
+    /// is told.
+    pub fn set_override(&self, now: Instant, user_id: u64, limit: Option<u32>) {
+        let mut out = Outputs::new();
+        self.limiter.set_override(now, user_id, limit, &mut out);
+        while let Some(output) = out.pop() {
+            // All of them are for somebody.
+            let mailbox = recipient(&output).and_then(|worker| self.mailboxes.get(worker));
+            if let Some(mailbox) = mailbox {
+                mailbox.put(std::iter::once(output));
+            }
+        }
     }
 
     /// What has been learned, for whoever keeps it.

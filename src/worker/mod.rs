@@ -52,6 +52,7 @@ use crate::io::{Bell, Recycler, buffer};
 use crate::limit::{self, Answer, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
+use crate::process::overrides;
 use crate::process::{Metrics, Process};
 use crate::route::{BucketKey, Keys, RouteText, classify, identity};
 use crate::upstream::{Bounds, Upstream};
@@ -105,6 +106,8 @@ pub(crate) struct Worker {
     /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
     /// [`Process::bots`].
     seen: RefCell<AHashSet<u64>>,
+    /// Global limits that somebody has set, and of which version this is.
+    overrides: RefCell<(u64, overrides::Limits)>,
     /// What `GET /gateway/bot` falls under, but for the bot.
     gateway: BucketKey,
     /// The identify queue, on the one worker that serves it.
@@ -194,6 +197,7 @@ impl Worker {
             numbered: Cell::default(),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
+            overrides: RefCell::new((process.overrides.version(), process.overrides.get())),
             gateway: gateway_key(&process.keys),
             identify: serves_queue.then(|| identify::Door::new(&process)),
             process,
@@ -248,6 +252,17 @@ impl Worker {
         }
         seen.insert(identity);
         self.process.first_sight(identity)
+    }
+
+    /// Whether somebody has set this bot's global limit.
+    fn is_overridden(&self, user_id: u64) -> bool {
+        let version = self.process.overrides.version();
+        let mut known = self.overrides.borrow_mut();
+        if known.0 != version {
+            // In this order: what is newer than its number is fetched once more.
+            *known = (version, self.process.overrides.get());
+        }
+        known.1.contains_key(&user_id)
     }
 
     /// The limit that `GET /gateway/bot` of this bot falls under.
