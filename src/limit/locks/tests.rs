@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::limit::{
-    Answer, Ask, BUDGET, BucketKey, ClientClass, Decision, Notice, Permit, Reason, Settings, Ticket,
-    Unlocked,
+    Answer, Ask, BUDGET, BucketKey, ClientClass, Decision, Notice, Permit, Reason, Settings,
+    Ticket, Unlocked,
 };
 
 const BOT: u64 = 392_827_169_497_284_619;
@@ -129,7 +129,9 @@ fn locked_tokens_are_seen_and_opened_one_or_all() {
     for identity in 1..=700 {
         let user_id = Some(BOT + identity);
         let permit = world.go(s(1), identity, ClientClass::Bot { user_id });
-        world.limiter.report(s(1), permit, &plain(401), &mut world.out);
+        world
+            .limiter
+            .report(s(1), permit, &plain(401), &mut world.out);
         let _notice = world.limiter.confirmed(s(1), identity, false);
     }
     let locked = world.limiter.locked_tokens(s(101));
@@ -156,10 +158,7 @@ fn locked_tokens_are_seen_and_opened_one_or_all() {
 #[test]
 fn a_dead_webhook_is_told_of_once_seen_by_its_id_and_forgotten_on_demand() {
     let mut world = World::new();
-    let two = [
-        world.go(s(1), 1, webhook()),
-        world.go(s(1), 1, webhook()),
-    ];
+    let two = [world.go(s(1), 1, webhook()), world.go(s(1), 1, webhook())];
     for permit in two {
         world.limiter.report(s(1), permit, &gone(), &mut world.out);
     }
@@ -185,13 +184,19 @@ fn cloudflares_block_is_told_of_once_and_its_end_and_can_be_forgotten() {
     let mut world = World::new();
     let both = [world.go(s(1), 1, bot()), world.go(s(1), 2, bot())];
     for permit in both {
-        world.limiter.report(s(1), permit, &blocked("30"), &mut world.out);
+        world
+            .limiter
+            .report(s(1), permit, &blocked("30"), &mut world.out);
     }
     let block = |again, seconds| Notice::Blocked {
         wait: Duration::from_secs(seconds),
         again,
     };
-    assert_eq!(world.heard(), [block(false, 30)], "one for all that were under way");
+    assert_eq!(
+        world.heard(),
+        [block(false, 30)],
+        "one for all that were under way"
+    );
     let seen = world.limiter.block(s(11)).unwrap();
     assert_eq!((seen.left, seen.times), (Duration::from_secs(20), 1));
     assert_eq!(
@@ -199,7 +204,10 @@ fn cloudflares_block_is_told_of_once_and_its_end_and_can_be_forgotten() {
         [block(true, 120)],
         "the probe was blocked, too"
     );
-    assert_eq!(world.answered(s(151), bot(), &plain(200)), [Notice::Unblocked]);
+    assert_eq!(
+        world.answered(s(151), bot(), &plain(200)),
+        [Notice::Unblocked]
+    );
     assert_eq!(world.limiter.block(s(151)), None);
     assert!(!world.limiter.forget_block(s(151)));
 
@@ -219,7 +227,9 @@ fn thresholds_of_the_budget_are_told_of_once_until_it_is_calm_again() {
     for (n, permit) in permits.into_iter().enumerate() {
         // Up and down between two thresholds is no news.
         let now = s(2 + n as u64 / 1_000);
-        world.limiter.report(now, permit, &plain(403), &mut world.out);
+        world
+            .limiter
+            .report(now, permit, &plain(403), &mut world.out);
         told.extend(world.heard());
     }
     let thresholds = [(10, 950), (50, 4_750), (80, 7_600), (100, 9_500)];
@@ -239,11 +249,15 @@ fn a_limit_that_is_set_holds_at_once_over_what_was_found_out_and_until_it_is_tak
     let mut world = World::new();
     let may_go = |world: &mut World, now| {
         let gone = (0..200).map(|_| world.ask(now, 1, bot()));
-        let gone: Vec<_> = gone.filter(|asked| matches!(asked, Decision::Go(_))).collect();
+        let gone: Vec<_> = gone
+            .filter(|asked| matches!(asked, Decision::Go(_)))
+            .collect();
         let count = gone.len();
         for decision in gone {
             if let Decision::Go(permit) = decision {
-                world.limiter.report(now, permit, &plain(200), &mut world.out);
+                world
+                    .limiter
+                    .report(now, permit, &plain(200), &mut world.out);
             }
         }
         // Those that waited leave.
@@ -253,30 +267,55 @@ fn a_limit_that_is_set_holds_at_once_over_what_was_found_out_and_until_it_is_tak
     assert_eq!(may_go(&mut world, s(1)), 50);
 
     let _first = world.go(s(10), 1, bot());
-    assert_eq!(world.limiter.set_override(s(10), BOT, Some(7), &mut world.out), None);
-    world.limiter.set_global_limit(s(10), 1, 100, &mut world.out);
+    assert_eq!(
+        world
+            .limiter
+            .set_override(s(10), BOT, Some(7), &mut world.out),
+        None
+    );
+    world
+        .limiter
+        .set_global_limit(s(10), 1, 100, &mut world.out);
     assert_eq!(may_go(&mut world, s(20)), 7, "known when it was set");
 
-    assert_eq!(world.limiter.set_override(s(30), BOT, Some(3), &mut world.out), None);
+    assert_eq!(
+        world
+            .limiter
+            .set_override(s(30), BOT, Some(3), &mut world.out),
+        None
+    );
     assert_eq!(may_go(&mut world, s(30)), 3, "met afterwards");
 
     let _first = world.go(s(40), 1, bot());
-    world.limiter.set_override(s(40), BOT, Some(3), &mut world.out);
+    world
+        .limiter
+        .set_override(s(40), BOT, Some(3), &mut world.out);
     world.limiter.set_global_limit(s(40), 1, 60, &mut world.out);
-    assert_eq!(world.limiter.set_override(s(40), BOT, None, &mut world.out), Some(3));
-    assert_eq!(may_go(&mut world, s(50)), 60, "what was found out holds again");
+    assert_eq!(
+        world.limiter.set_override(s(40), BOT, None, &mut world.out),
+        Some(3)
+    );
+    assert_eq!(
+        may_go(&mut world, s(50)),
+        60,
+        "what was found out holds again"
+    );
 }
 
 #[test]
 fn a_limit_that_is_raised_lets_those_go_who_wait_for_it() {
     let mut world = World::new();
-    world.limiter.set_override(s(1), BOT, Some(1), &mut world.out);
+    world
+        .limiter
+        .set_override(s(1), BOT, Some(1), &mut world.out);
     let _first = world.go(s(1), 1, bot());
     for _ in 0..3 {
         assert!(matches!(world.ask(s(1), 1, bot()), Decision::Wait));
     }
     while world.out.pop().is_some() {}
-    world.limiter.set_override(s(1), BOT, Some(3), &mut world.out);
+    world
+        .limiter
+        .set_override(s(1), BOT, Some(3), &mut world.out);
     let went = std::iter::from_fn(|| world.out.pop())
         .filter(|out| matches!(out, crate::limit::Output::Go { .. }))
         .count();
