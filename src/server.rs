@@ -476,6 +476,9 @@ impl Handle {
         if let Some(mut forward) = self.forward.take() {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
+        if let Some(access) = &self.process.access {
+            access.finish();
+        }
         self.admin = None;
         if let Some(mut cluster) = self.cluster.take() {
             // Nothing of what was learned is lost as long as there is time.

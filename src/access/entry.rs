@@ -185,7 +185,7 @@ fn push_json(out: &mut String, text: &str) {
 }
 
 /// Milliseconds with three decimals.
-pub struct Millis(pub Duration);
+struct Millis(Duration);
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

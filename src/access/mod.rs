@@ -12,7 +12,7 @@
 
 mod entry;
 
-pub use entry::{By, Entry, Millis, RequestId};
+pub use entry::{By, Entry, RequestId};
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -136,6 +136,20 @@ impl Access {
         (of(&self.shared.written), of(&self.shared.dropped))
     }
 
+    /// Writes what has come, and no more. To be called when nothing is told any more.
+    pub fn finish(&self) {
+        self.shared.ending.store(true, Ordering::Release);
+        self.wake();
+        let Some(writer) = &self.writer else {
+            return;
+        };
+        // Not joined if stdout does not move: the end does not wait for whoever reads it.
+        let until = clock::now() + FAREWELL;
+        while !writer.is_finished() && clock::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn wake(&self) {
         if let Some(writer) = &self.writer {
             writer.thread().unpark();
@@ -145,16 +159,7 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::Release);
-        self.wake();
-        // Not joined if stdout does not move: the end does not wait for whoever reads it.
-        let until = clock::now() + FAREWELL;
-        let Some(writer) = self.writer.take() else {
-            return;
-        };
-        while !writer.is_finished() && clock::now() < until {
-            thread::sleep(Duration::from_millis(1));
-        }
+        self.finish();
     }
 }
 

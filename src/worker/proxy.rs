@@ -409,7 +409,7 @@ impl Drop for Waits<'_> {
         let waited = now.saturating_duration_since(self.request.began);
         let tale = &self.request.tale;
         tale.waited(now.saturating_duration_since(self.since));
-        tracing::trace!(id = %tale, waited_ms = %tale::ms_since(self.since), "waits no more");
+        tracing::trace!(id = %tale, waited_ms = tale::ms_since(self.since), "waits no more");
         let mut metrics = self.worker.metrics();
         metrics.own.waiting -= 1;
         metrics.own.waited_micros += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);

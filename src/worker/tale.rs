@@ -14,7 +14,7 @@ use super::conn::Client;
 use super::peers::Origin;
 use super::proxy::Outcome;
 use super::request::Request;
-use crate::access::{By, Entry, Millis, RequestId};
+use crate::access::{By, Entry, RequestId};
 use crate::clock::{self, Instant};
 use crate::http1::{RequestHead, sane_request_id};
 
@@ -168,9 +168,9 @@ fn tell(worker: &Worker, client: &Client, request: &Request, outcome: Outcome) {
         by = entry.by.as_str(),
         why = Some(entry.why).filter(|why| !why.is_empty()),
         bot = %entry.bot,
-        wait_ms = %Millis(entry.waited),
-        upstream_ms = entry.upstream.map(|took| tracing::field::display(Millis(took))),
-        total_ms = %Millis(entry.total),
+        wait_ms = ms(entry.waited),
+        upstream_ms = entry.upstream.map(ms),
+        total_ms = ms(entry.total),
         bytes = entry.bytes,
         retries = entry.retries,
         relayed = entry.relayed,
@@ -182,7 +182,12 @@ fn tell(worker: &Worker, client: &Client, request: &Request, outcome: Outcome) {
     }
 }
 
+/// Milliseconds with three decimals.
+fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
+}
+
 /// How long something has taken until now, for a line of the log.
-pub(super) fn ms_since(began: Instant) -> Millis {
-    Millis(clock::now().saturating_duration_since(began))
+pub(super) fn ms_since(began: Instant) -> f64 {
+    ms(clock::now().saturating_duration_since(began))
 }

@@ -95,9 +95,19 @@ pub(super) fn set_log_level(asked: &Asked<'_>) -> Answer {
             "the body is none of error, warn, info, debug and trace",
         );
     };
+    let Ok(was) = log::level() else {
+        return Answer::error(409, NOT_OURS);
+    };
+    // Before it, if nobody would hear of it afterwards.
+    let before = level < LogLevel::Info;
+    if before {
+        changed(asked, "log level", was.as_str(), level.as_str());
+    }
     match log::set_level(level) {
         Ok(was) => {
-            changed(asked, "log level", was.as_str(), level.as_str());
+            if !before {
+                changed(asked, "log level", was.as_str(), level.as_str());
+            }
             read_log_level(asked)
         }
         Err(log::NotOurs) => Answer::error(409, NOT_OURS),
