@@ -127,7 +127,7 @@ async fn away(
         let question = question(peers, &peer, asked, left(asked, to));
         let addr = SocketAddr::new(peer.node.addr.ip(), port);
         let work = first(put(worker, addr, question), place.verdict());
-        let error = match there.meanwhile(client, pin!(work)).await? {
+        let error = match there.meanwhile(worker, client, pin!(work)).await? {
             First::Left(Ok(answer)) => {
                 return Some(Away::Verdict(Verdict::Told(Box::new(answer))));
             }
@@ -182,10 +182,7 @@ impl<'a> Place<'a> {
         if waiters.len() >= worker.process.config.gateway_queue_max_waiting {
             return Err(full());
         }
-        let at = waiters.insert(Waiter {
-            bot,
-            ..Waiter::default()
-        });
+        let at = waiters.insert(Waiter::new(bot, false));
         Ok(Self { door, at })
     }
 
