@@ -1,9 +1,11 @@
 //! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
 //! ending.
 
+mod board;
 pub mod overrides;
 mod troubles;
 
+pub use board::Board;
 pub use overrides::Overrides;
 pub use troubles::Troubles;
 

@@ -34,7 +34,7 @@ use crate::limit::Settings;
 use crate::mesh::Mesh;
 use crate::metrics::AdminRefused;
 use crate::places::Places;
-use crate::process::{Overrides, Process, Table, Troubles};
+use crate::process::{Board, Overrides, Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
 use crate::systemd::{self, Inherited};
@@ -203,7 +203,14 @@ pub fn start_among(
         journal: systemd::is_journal(&io::stdout()),
     };
     let process = Arc::new(Process {
-        mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
+        mesh: Mesh::with_ear(
+            &settings(&config, &keys, workers)?,
+            workers,
+            Box::new({
+                let board = Board::default();
+                move |now, notice| board.post(now, notice)
+            }),
+        ),
         keys,
         target: Target {
             authority: config.upstream.host_header().into(),

@@ -821,5 +821,8 @@ fn a_request_is_called_the_same_at_both_nodes_and_nothing_at_discord() {
         .ask(&format!("{asked}weir-request-id: stranger\r\n\r\n"));
     assert_eq!((there.status, there.header("x-request-id")), (429, None));
     let sent = recorder.seen().join("").to_lowercase();
-    assert!(sent.contains("/messages") && !sent.contains("request-id"), "{sent}");
+    assert!(
+        sent.contains("/messages") && !sent.contains("request-id"),
+        "{sent}"
+    );
 }

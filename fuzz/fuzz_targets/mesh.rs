@@ -390,7 +390,10 @@ impl World {
                 route: route as u64,
             },
             client,
-            counts_globally: !matches!(client, ClientClass::Webhook { .. } | ClientClass::Interaction),
+            counts_globally: !matches!(
+                client,
+                ClientClass::Webhook { .. } | ClientClass::Interaction
+            ),
             serial: serial > 0,
             max_wait: [None, Some(Duration::ZERO), Some(Duration::from_secs(2))][patience],
         };

@@ -108,7 +108,7 @@ impl Local {
         let now = clock::now();
         let notice = self.mesh.limiter.confirmed(now, identity, valid);
         if let Some(notice) = notice {
-            self.mesh.board.post(now, &notice);
+            self.mesh.tell(now, &notice);
         }
     }
 
@@ -190,7 +190,7 @@ impl Local {
             let mut outputs = self.outputs.take();
             let result = call(&self.mesh, &mut outputs);
             while let Some(notice) = outputs.pop_notice() {
-                self.mesh.board.post(clock::now(), &notice);
+                self.mesh.tell(clock::now(), &notice);
             }
             self.deliver(&mut outputs);
             self.outputs.replace(outputs);

@@ -18,8 +18,6 @@
 //! sees of it.
 
 #[cfg(feature = "io")]
-pub mod board;
-#[cfg(feature = "io")]
 pub mod local;
 #[cfg(feature = "io")]
 pub mod mailbox;

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::board::Board;
 use super::mailbox::Mailbox;
 use super::owner::recipient;
 use crate::clock::Instant;
 use crate::io::guard::undivided;
-use crate::limit::{Latch, Latches, Limiter, Output, Outputs, Settings};
+use crate::limit::{Latch, Latches, Limiter, Notice, Output, Outputs, Settings};
 
 /// A shard's lock, on cache lines of its own.
 #[repr(align(128))]
@@ -37,22 +36,43 @@ impl<T> Latch<T> for Locked<T> {
     }
 }
 
+/// Somebody who hears of what the guards do, on whatever thread it happens.
+pub type Ear = Box<dyn Fn(Instant, &Notice) + Send + Sync>;
+
 /// What all workers share: the limiter's shards and everybody's mailbox.
 pub struct Mesh {
     pub(super) limiter: Limiter<Locks>,
     pub(super) mailboxes: Box<[Mailbox]>,
-    /// Where events of the guards are said.
-    pub(super) board: Board,
+    /// Who hears of what the guards do.
+    ear: Ear,
 }
 
 impl Mesh {
     /// A mesh of `workers`, each with a shard and a mailbox.
     pub fn new(settings: &Settings, workers: usize) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::deaf(settings, workers))
+    }
+
+    fn deaf(settings: &Settings, workers: usize) -> Self {
+        Self {
             limiter: Limiter::new(settings, workers),
             mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
-            board: Board::default(),
+            ear: Box::new(|_, _| ()),
+        }
+    }
+
+    /// The same with somebody who hears of what the guards do.
+    pub fn with_ear(settings: &Settings, workers: usize, ear: Ear) -> Arc<Self> {
+        Arc::new(Self {
+            ear,
+            ..Self::deaf(settings, workers)
         })
+    }
+
+    /// Tells whoever hears of it.
+    #[cold]
+    pub(super) fn tell(&self, now: Instant, notice: &Notice) {
+        (self.ear)(now, notice);
     }
 
     /// Sets a bot's global limit, or has it found out with `None`. For whatever thread: who may go by it
