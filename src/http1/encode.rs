@@ -3,11 +3,16 @@
 use super::fields::Fields;
 use super::framing::Framing;
 use super::hop::Role;
-use super::{RequestHead, ResponseHead, Version};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, RequestHead, ResponseHead, Version};
 
 /// Room for what is written beyond the lines that arrived: a version, a status, a few digits and
 /// a `Connection` line.
 const EXTRA_BYTES: usize = 96;
+
+/// The longest heads that another node is told a name with: four lines are added on the way at the most,
+/// `Host`, two about the node, and the name, which has as many bytes as an id may.
+const NAMED_LINES_MAX: usize = HEADERS_MAX - 4;
+const NAMED_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
 
 /// What becomes of a line.
 pub(super) enum Edit<'v> {
@@ -119,7 +124,10 @@ impl RequestHead<'_> {
         });
         if let Some((node, id)) = node {
             push_line(out, b"nirn-routed-to", node);
-            if let Some(id) = id {
+            // A name is no reason to make a head too long for the other side.
+            let fits =
+                self.fields.len() <= NAMED_LINES_MAX && self.fields.head_len() <= NAMED_BYTES_MAX;
+            if let Some(id) = id.filter(|_| fits) {
                 push_line(out, b"weir-request-id", id.as_bytes());
             }
         }

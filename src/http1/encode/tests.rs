@@ -311,6 +311,13 @@ fn a_requests_name_goes_on_as_it_came_and_what_a_node_calls_it_only_to_nodes() {
         encoded(node, Some(Some("ours"))),
         format!("{start}nirn-routed-to: b\r\nweir-request-id: ours\r\n\r\n")
     );
+    // Where there is hardly room, a head goes without.
+    let most = "a: b\r\n".repeat(95);
+    assert!(encoded(&most, Some(Some("ours"))).contains("weir-request-id"));
+    let more = "a: b\r\n".repeat(96);
+    assert!(!encoded(&more, Some(Some("ours"))).contains("weir-request-id"));
+    let long = format!("a: {}\r\n", "b".repeat(64_600));
+    assert!(!encoded(&long, Some(Some("ours"))).contains("weir-request-id"));
     // Whoever says that it ends here, has it end here.
     let named = format!("Connection: x-request-id\r\n{client}");
     assert_eq!(encoded(&named, None), format!("{start}\r\n"));
