@@ -25,6 +25,7 @@ use ring::digest::{SHA256, digest};
 use super::answer::Answer;
 use super::pages::Verb;
 use crate::clock;
+use crate::config::AdminToken;
 use crate::http1::RequestHead;
 use crate::io::SharedSeldom;
 use crate::metrics::AdminRefusal;
@@ -50,7 +51,8 @@ impl Gate {
         from: IpAddr,
         process: &Process,
     ) -> Result<(), Answer> {
-        let refused = match self.judge(request, verb, from, process) {
+        let token = process.config.admin_token.as_ref();
+        let refused = match self.judge(request, verb, from, token) {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
@@ -73,14 +75,14 @@ impl Gate {
         request: &RequestHead<'_>,
         verb: Verb,
         from: IpAddr,
-        process: &Process,
+        token: Option<&AdminToken>,
     ) -> Result<(), (AdminRefusal, Answer)> {
         let host = host(request);
         if is_from_another_page(request, host, verb) {
             let told = "nothing is changed from a browser";
             return Err((AdminRefusal::Browser, Answer::error(403, told)));
         }
-        let Some(token) = &process.config.admin_token else {
+        let Some(token) = token else {
             if !from.to_canonical().is_loopback() {
                 let told = "this is for this machine alone, unless ADMIN_TOKEN is set";
                 return Err((AdminRefusal::Address, Answer::error(403, told)));
@@ -234,6 +236,36 @@ mod tests {
             "Content-Type: application/x-www-form-urlencoded\r\n",
             Verb::Put
         ));
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_may_and_with_one_wherever_it_is_from() {
+        let gate = Gate::default();
+        let token = AdminToken::new("0123456789abcdef").unwrap();
+        let judged = |from: &str, lines: &str, token: Option<&AdminToken>| {
+            let lines = format!("Host: 10.0.0.1\r\n{lines}");
+            let judge =
+                |head: &RequestHead<'_>| gate.judge(head, Verb::Read, from.parse().unwrap(), token);
+            with(&lines, judge).map_err(|(reason, _)| reason)
+        };
+        for here in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(judged(here, "", None), Ok(()), "{here}");
+        }
+        let right = "Authorization: Bearer 0123456789abcdef\r\n";
+        for elsewhere in ["10.0.0.7", "::ffff:10.0.0.7", "2001:db8::1"] {
+            let address = Err(AdminRefusal::Address);
+            assert_eq!(judged(elsewhere, "", None), address, "{elsewhere}");
+            assert_eq!(
+                judged(elsewhere, right, None),
+                address,
+                "nobody has set one"
+            );
+            assert_eq!(judged(elsewhere, right, Some(&token)), Ok(()));
+        }
+        assert_eq!(
+            judged("127.0.0.1", "", Some(&token)),
+            Err(AdminRefusal::Token)
+        );
     }
 
     #[test]
