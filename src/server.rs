@@ -41,6 +41,7 @@ use crate::systemd::{self, Inherited};
 use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
+use crate::watch::Watch;
 use crate::worker;
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
@@ -212,6 +213,8 @@ pub fn start_among(
             }),
         ),
         keys,
+        driver,
+        started_unix_ms: clock::unix_ms(),
         target: Target {
             authority: config.upstream.host_header().into(),
             tls: trusted,
@@ -246,6 +249,8 @@ pub fn start_among(
             waiting_max: config.gateway_queue_max_waiting,
         }))),
         turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+        watch: Watch::new(workers),
+        started: clock::now(),
         inherited,
         draining: AtomicBool::new(false),
         refusing: AtomicBool::new(false),

@@ -191,7 +191,7 @@ fn shards_that_asked_gateway_queue_ask_here() {
     let metrics = Client::connect(weir.metrics)
         .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         .text();
-    let bot = "weir_identify_budget_remaining{clientId=\"203039963636301824\"}";
+    let bot = "weir_identify_budget_remaining{client=\"203039963636301824\"}";
     assert!(metrics.contains(bot), "{metrics}");
 }
 

@@ -54,6 +54,14 @@ impl Answer {
         Self::ok("application/json", body.into_bytes())
     }
 
+    /// A page for people, which may load what its policy says.
+    pub(super) fn page(body: &'static [u8], policy: &'static str) -> Self {
+        Self {
+            policy: Cow::Borrowed(policy),
+            ..Self::ok("text/html; charset=utf-8", body)
+        }
+    }
+
     /// Plain text.
     pub(super) fn text(body: impl Into<Cow<'static, [u8]>>) -> Self {
         Self::ok("text/plain; charset=utf-8", body)

@@ -17,9 +17,11 @@ mod control;
 mod forward;
 mod gate;
 pub mod log;
+mod page;
 mod pages;
 mod seats;
 mod server;
+mod status;
 
 use std::net::{SocketAddr, TcpListener};
 

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::control::{self, locks, overrides};
-use super::forward;
 use super::gate::Gate;
+use super::{forward, page, status};
 use crate::http1::{Method, RequestHead};
 use crate::process::Process;
 
@@ -20,11 +20,27 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PAGES: &[Page] = &[
     Page {
         verb: Verb::Read,
+        path: Path::Is("/"),
+        about: "how weir stands, for people",
+        from: From::Anywhere,
+        body_bytes_max: 0,
+        answer: page::show,
+    },
+    Page {
+        verb: Verb::Read,
         path: Path::Is("/metrics"),
         about: "metrics in the text format of Prometheus",
         from: From::Anywhere,
         body_bytes_max: 0,
         answer: |asked| Answer::ok(PROMETHEUS, asked.process.metrics_text().into_bytes()),
+    },
+    Page {
+        verb: Verb::Read,
+        path: Path::Is("/nirn/status.json"),
+        about: "how weir stands, as JSON",
+        from: From::Anywhere,
+        body_bytes_max: 0,
+        answer: status::json,
     },
     Page {
         verb: Verb::Read,

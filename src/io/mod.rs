@@ -21,6 +21,7 @@ pub mod recycled;
 pub mod runtime;
 pub mod seldom;
 pub mod socket;
+pub mod system;
 pub mod turn;
 
 pub use bell::Bell;

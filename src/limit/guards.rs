@@ -3,6 +3,7 @@
 
 use super::ask::{Ask, ClientClass, Outputs, Permit, Reason, Refusal};
 use super::breaker::{Breaker, Passage};
+use super::guarded::Guarded;
 use super::headers::{Answer, Limited};
 use super::invalid::{BUDGET, Invalid};
 use super::learn::KeyMap;
@@ -25,6 +26,8 @@ pub(super) struct Guards {
     breaker: Breaker,
     invalid: Invalid,
     dead: KeyMap<Dead>,
+    /// Webhooks that were found dead.
+    died: u64,
     offenders: Offenders,
     /// How much of the budget people were told to be spent, and whether it was all.
     told: Level,
@@ -45,6 +48,7 @@ impl Guards {
             breaker: Breaker::new(),
             invalid: Invalid::new(Instant::ZERO),
             dead: KeyMap::default(),
+            died: 0,
             offenders: Offenders::new(),
             told: Level::Calm,
             told_spent: false,
@@ -95,6 +99,7 @@ impl Guards {
                 let (id, until) = (permit.user_id, now + DEAD_FOR);
                 let known = self.dead.insert(permit.key.identity, Dead { until, id });
                 if known.is_none_or(|known| known.until <= now) {
+                    self.died += 1;
                     out.notices.push(Notice::WebhookDead {
                         id: (id != 0).then_some(id),
                         wait: DEAD_FOR,
@@ -283,6 +288,19 @@ impl Guards {
         }
         self.offenders.goes(now, level, &permit.key);
         None
+    }
+
+    /// How they stand, but for what the identities know.
+    pub(super) fn stand(&mut self, now: Instant) -> Guarded {
+        Guarded {
+            invalid: self.invalid.total(now),
+            invalid_max: BUDGET,
+            blocked_for: self.breaker.blocked_for(now),
+            webhooks_dead: self.dead.values().filter(|dead| dead.until > now).count(),
+            webhooks_died: self.died,
+            blocks: self.breaker.seen(),
+            ..Guarded::default()
+        }
     }
 
     pub(super) fn probe_lost(&mut self) {

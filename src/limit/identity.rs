@@ -9,12 +9,14 @@ mod handover;
 mod keep;
 mod locks;
 mod memory;
+mod survey;
 
 use super::agenda::{Agenda, Timer};
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
 use super::breaker::Passage;
 use super::global::Window;
+use super::guarded::Locks;
 use super::headers::{Answer, Limited};
 use super::learn::{KeyMap, identity_key as key_of};
 use super::line::{Line, Lines};
@@ -77,7 +79,7 @@ impl Identity {
     /// What a person should hear of how its token stands, which stood so `before`.
     fn notice(&self, now: Instant, before: Token) -> Option<Notice> {
         let user_id = (self.user_id != 0).then_some(self.user_id);
-        match (before.is_held(), self.token) {
+        match (before.is_barred(), self.token) {
             (
                 false,
                 Token::Locked {
@@ -121,6 +123,8 @@ pub(super) struct Identities {
     bearers: Nodes<u32>,
     bearer_list: Queue,
     agenda: Agenda,
+    /// What became of tokens.
+    locks: Locks,
     /// The budget of invalid requests shrinks.
     wary: bool,
     /// What a process before this one knew, until they are met again.
@@ -142,6 +146,7 @@ impl Identities {
             bearers: Nodes::new(),
             bearer_list: Queue::EMPTY,
             agenda: Agenda::new(number),
+            locks: Locks::default(),
             wary: false,
             restored: None,
             careful: None,
@@ -276,9 +281,13 @@ impl Identities {
                 self.settings.unauthorized_lock,
                 permit.is(Permit::LOCK_PROBE),
             );
-            let identity = &mut self.arena[number];
-            let before = identity.token;
-            if identity.token.judge(now, answer.status, probe, lock) {
+            let token = &mut self.arena[number].token;
+            let before = *token;
+            let doubtful = token.judge(now, answer.status, probe, lock);
+            let refused = probe && answer.status == 401;
+            self.locks
+                .note(before.is_barred(), token.is_barred(), refused);
+            if doubtful {
                 let identity = permit.key.identity;
                 out.list.push_back(Output::Confirm {
                     identity,
@@ -330,9 +339,10 @@ impl Identities {
         let number = self.map.get(&key_of(identity)).copied()?;
         let identity = &mut self.arena[number];
         let before = identity.token;
-        identity
-            .token
-            .confirmed(now, valid, self.settings.unauthorized_lock);
+        let lock = self.settings.unauthorized_lock;
+        identity.token.confirmed(now, valid, lock);
+        let barred = identity.token.is_barred();
+        self.locks.note(before.is_barred(), barred, false);
         identity.notice(now, before)
     }
 
@@ -372,6 +382,11 @@ impl Identities {
 
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
         self.agenda.next()
+    }
+
+    /// What became of tokens since the start.
+    pub(super) const fn locks(&self) -> Locks {
+        self.locks
     }
 
     /// Requests waiting, identities tracked, requests under way.

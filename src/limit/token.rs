@@ -210,8 +210,8 @@ impl Token {
         matches!(self, Self::Doubtful { .. })
     }
 
-    /// It is locked, or one request finds out whether it still is.
-    pub(super) const fn is_held(&self) -> bool {
+    /// Locked, or being tried after a lock.
+    pub(super) const fn is_barred(&self) -> bool {
         matches!(self, Self::Locked { .. } | Self::Probing { .. })
     }
 

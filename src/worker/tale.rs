@@ -23,7 +23,6 @@ use crate::http1::{RequestHead, sane_request_id};
 pub(super) struct Tale {
     /// `None` if nobody would be told it.
     id: Option<RequestId>,
-    waited_micros: Cell<u64>,
     retries: Cell<u32>,
     /// weir's own answer.
     answered: Cell<Option<u16>>,
@@ -62,13 +61,6 @@ impl Tale {
             Some(id @ RequestId::Made { .. }) => Some(id.to_string()),
             Some(RequestId::Given(_)) | None => None,
         }
-    }
-
-    /// It has waited for a limit.
-    pub(super) fn waited(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let sum = self.waited_micros.get().saturating_add(micros);
-        self.waited_micros.set(sum);
     }
 
     /// It is sent again.
@@ -150,7 +142,7 @@ fn tell(worker: &Worker, client: &Client, request: &Request, outcome: Outcome) {
         by,
         why,
         bot: request.sender,
-        waited: Duration::from_micros(tale.waited_micros.get()),
+        waited: Duration::from_nanos(request.waited_nanos.get()),
         upstream,
         total: now.saturating_duration_since(request.began),
         bytes: client.written,
