@@ -235,20 +235,22 @@ fn a_bots_limit_is_set_for_all_workers_and_taken_away_again() {
         400
     );
     // From several connections, so that both workers take some.
-    let ten = || {
-        let began = Instant::now();
-        thread::scope(|scope| {
-            for guild in 0..10 {
-                let addr = pair.addr();
-                scope.spawn(move || {
-                    let path = format!("/api/v10/guilds/20303996363630{guild:04}/channels");
-                    let answer = Client::connect(addr).ask(&request("GET", &path, ""));
-                    assert!(answer.header("generated-by-proxy").is_none(), "{answer:?}");
-                });
-            }
-        });
-        began.elapsed()
+    let ten_at = |addr: SocketAddr| {
+        move || {
+            let began = Instant::now();
+            thread::scope(|scope| {
+                for guild in 0..10 {
+                    scope.spawn(move || {
+                        let path = format!("/api/v10/guilds/20303996363630{guild:04}/channels");
+                        let answer = Client::connect(addr).ask(&request("GET", &path, ""));
+                        assert!(answer.header("generated-by-proxy").is_none(), "{answer:?}");
+                    });
+                }
+            });
+            began.elapsed()
+        }
     };
+    let ten = ten_at(pair.addr());
     ten();
     assert_eq!(
         json(&admin(metrics, &format!("PUT {path}"), "", "4"))["limit"],
@@ -263,6 +265,22 @@ fn a_bots_limit_is_set_for_all_workers_and_taken_away_again() {
     let all = json(&admin(metrics, "GET /admin/overrides", "", ""));
     assert_eq!(all["overrides"], serde_json::json!({ BOT: 4 }));
     assert_eq!(all["of"], "this weir");
+    // Raised, it lets those go who wait for it.
+    assert_eq!(admin(metrics, &format!("PUT {path}"), "", "1").status, 200);
+    let raised = thread::scope(|scope| {
+        let waiting = scope.spawn(ten_at(pair.addr()));
+        thread::sleep(Duration::from_millis(500));
+        assert!(!waiting.is_finished(), "one a second");
+        assert_eq!(
+            admin(metrics, &format!("PUT {path}"), "", "100").status,
+            200
+        );
+        waiting.join().expect("all are answered")
+    });
+    assert!(
+        raised < Duration::from_secs(3),
+        "not ten seconds: {raised:?}"
+    );
     let removed = json(&admin(metrics, &format!("DELETE {path}"), "", ""));
     assert_eq!(removed["limit"], serde_json::Value::Null);
     thread::sleep(Duration::from_millis(1_100));

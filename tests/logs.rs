@@ -255,6 +255,9 @@ fn what_waited_was_resent_or_left_says_so() {
     }
     client.send(get(path, &as_bot("X-Request-Id: leaves\r\n")));
     thread::sleep(Duration::from_millis(150));
+    // By a reset, after which nobody knows where it was from.
+    let socket = socket2::SockRef::from(&client.stream);
+    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
     drop(client);
     thread::sleep(Duration::from_millis(100));
     let lines = accesses(&all_said(weir));
