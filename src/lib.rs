@@ -11,7 +11,8 @@
 //!          identify   metrics   status        pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
-//!          places   watch   process   admin   what all threads share; the metrics port
+//!          places   watch   access            what all threads share
+//!          process   admin                    and the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
 //! level 4  server                             starts and stops it all
@@ -34,6 +35,8 @@
 //! # Ok::<(), weir::StartError>(())
 //! ```
 
+#[cfg(feature = "io")]
+pub mod access;
 #[cfg(feature = "io")]
 pub mod admin;
 mod caseless;

@@ -21,7 +21,10 @@ fn main() -> ExitCode {
         Start::Serve(loaded) => loaded,
         Start::End(status) => return ExitCode::from(status),
     };
-    if let Err(error) = admin::log::start(loaded.config.log_level, loaded.config.log_format) {
+    let journal = systemd::is_journal(&io::stderr());
+    if let Err(error) =
+        admin::log::start(loaded.config.log_level, loaded.config.log_format, journal)
+    {
         // Nothing else in this program sets up a log; without one weir is blind, not broken.
         drop(writeln!(io::stderr(), "weir: no log; {error}"));
     }
@@ -110,6 +113,8 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     };
     match event {
         Event::Interrupted | Event::Ready | Event::Reload => {
+            // Again if it was a signal; nobody has told it of a request to drain.
+            systemd::stopping(patience);
             let finished = handle.shutdown(patience);
             tracing::info!(finished, "ended");
             Ok(if finished {

@@ -14,15 +14,16 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::access::{Access, Style};
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
 use crate::cluster::{Cluster, Members, Secret, secret};
-use crate::config::{Config, Wrong};
+use crate::config::{Config, Wrong, bounds};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::identify::{self, Queues};
@@ -31,11 +32,12 @@ use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
+use crate::metrics::AdminRefused;
 use crate::places::Places;
-use crate::process::{Process, Table};
+use crate::process::{Board, Overrides, Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
-use crate::systemd::Inherited;
+use crate::systemd::{self, Inherited};
 use crate::tls::Credentials;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, Trust, trust};
@@ -61,7 +63,7 @@ pub struct Handle {
 pub enum Event {
     /// [`Interrupter::reload`] was called.
     Reload,
-    /// [`Interrupter::interrupt`] was called.
+    /// [`Interrupter::interrupt`] was called, or `POST /admin/drain`.
     Interrupted,
     /// A worker serves; seen by [`start`] alone.
     Ready,
@@ -189,8 +191,20 @@ pub fn start_among(
         .or(key_seeds)
         .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
+    let (sender, events) = mpsc::channel();
+    let style = Style {
+        format: config.log_format,
+        journal: systemd::is_journal(&io::stdout()),
+    };
     let process = Arc::new(Process {
-        mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
+        mesh: Mesh::with_ear(
+            &settings(&config, &keys, workers)?,
+            workers,
+            Box::new({
+                let board = Board::default();
+                move |now, notice| board.post(now, notice)
+            }),
+        ),
         keys,
         driver,
         started_unix_ms: clock::unix_ms(),
@@ -199,10 +213,22 @@ pub fn start_among(
             tls: trusted,
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
+            outage: Arc::default(),
         },
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
+        access: Access::start(config.access_log, style, workers)?,
+        troubles: Troubles::default(),
+        overrides: Overrides::new(config.bot_ratelimit_overrides.clone()),
+        admin_refused: AdminRefused::default(),
+        drain: Box::new({
+            let sender = sender.clone();
+            // Without a handle nobody waits.
+            move || drop(sender.send(Event::Interrupted))
+        }),
+        write_state: OnceLock::new(),
+        id: ambient_seed() as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
@@ -228,7 +254,10 @@ pub fn start_among(
     let keeper = match kept {
         Some(kept) => {
             let (mesh, queues) = (process.mesh.clone(), process.identify.clone());
-            Some(Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?)
+            let keeper = Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?;
+            // It was not set before.
+            let _ = process.write_state.set(Box::new(keeper.writer()));
+            Some(keeper)
         }
         None => None,
     };
@@ -242,7 +271,6 @@ pub fn start_among(
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
     };
-    let (sender, events) = mpsc::channel();
     let mut handle = Handle {
         process,
         proxy_addr,
@@ -264,9 +292,11 @@ pub fn start_among(
             driver,
         )?);
     }
-    for _ in 0..workers {
+    let (mut ready, mut interrupted) = (0, false);
+    while ready < workers {
         match handle.events.recv() {
-            Ok(Event::Ready) => {}
+            Ok(Event::Ready) => ready += 1,
+            Ok(Event::Interrupted) => interrupted = true,
             Ok(Event::WorkerEnded { result, .. }) => {
                 return Err(StartError::System {
                     what: "set up a worker",
@@ -275,8 +305,13 @@ pub fn start_among(
                         .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
             }
-            Ok(Event::Interrupted | Event::Reload) | Err(_) => {}
+            Ok(Event::Reload) => {}
+            Err(_) => break,
         }
+    }
+    if interrupted {
+        // For whoever waits on the handle.
+        handle.interrupter().interrupt();
     }
     if handle.process.config.is_open_to_everyone() {
         tracing::warn!(
@@ -471,6 +506,9 @@ impl Handle {
         if let Some(mut forward) = self.forward.take() {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
         }
+        if let Some(access) = &self.process.access {
+            access.finish();
+        }
         self.admin = None;
         if let Some(mut cluster) = self.cluster.take() {
             // Nothing of what was learned is lost as long as there is time.
@@ -597,12 +635,21 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
         );
     }
     if shares.forward < wanted.forward {
-        tracing::warn!(
-            limit,
-            forward_clients = shares.forward,
-            wanted = wanted.forward,
-            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
-        );
+        // Who has not asked for so many need not be warned.
+        if config.forward.max_clients == bounds::FORWARD_CLIENTS {
+            tracing::info!(
+                limit,
+                forward_clients = shares.forward,
+                "open files bound the forward proxy's clients; LimitNOFILE or ulimit -Hn allows more"
+            );
+        } else {
+            tracing::warn!(
+                limit,
+                forward_clients = shares.forward,
+                wanted = wanted.forward,
+                "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
+            );
+        }
     }
     if shares.clients < wanted.clients {
         tracing::info!(

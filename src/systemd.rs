@@ -12,9 +12,11 @@
 //! and 232 with epoll. So the spread is not as even as that of one listener a worker, which a socket
 //! that outlives its process cannot be. Of several sockets for clients, every worker accepts from each.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -170,6 +172,18 @@ fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
+}
+
+/// Whether what is written to `stream` goes to the journal: `JOURNAL_STREAM` names the device and inode
+/// of the socket that systemd.exec(5) has put there.
+pub fn is_journal(stream: &impl AsFd) -> bool {
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    let Ok(stream) = stream.as_fd().try_clone_to_owned() else {
+        return false;
+    };
+    let stream = File::from(stream).metadata();
+    let own = stream.map(|stream| format!("{}:{}", stream.dev(), stream.ino()));
+    named.is_some() && named == own.ok()
 }
 
 /// Says what becomes of connections that arrive while weir restarts, since nobody else holds its

@@ -45,8 +45,8 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "places", "watch", "egress", "process",
-            "admin", "state", "systemd",
+            "io", "tls", "upstream", "mesh", "cluster", "places", "watch", "egress", "access",
+            "process", "admin", "state", "systemd",
         ],
     ),
     (Kind::Shell, &["worker"]),

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_weir_global_optspecs
-    string join \n env-file= bind-ip= port= allow-from= tls-cert-file= tls-key-file= tls-client-ca-file= max-connections= max-connections-per-client= client-header-timeout= client-idle-timeout= client-min-rate= upstream-url= upstream-ca-file= outbound-ip= request-timeout= upstream-max-connections= upstream-idle-timeout= bot-ratelimit-overrides= disable-global-ratelimit-detection= disable-401-lock= retries= retry-shared= max-wait= allow-concurrent-requests= default-bucket= default-buckets= max-waiting-per-bucket= max-waiting= max-buckets= max-bearer-count= gateway-queue-port= discord-token= gateway-queue-max-waiting= gateway-queue-max-waiting-per-bot= gateway-queue-max-bots= cluster-members= cluster-dns= cluster-port= cluster-secret= dprl-port= forward-port= forward-bind-ip= dprl-max-connections= forward-max-connections= forward-host-limits= forward-reject-status= forward-queue-timeout= forward-allow= forward-deny= forward-credentials-file= forward-connect-timeout= forward-idle-timeout= forward-max-clients= redis-addr= redis-username= redis-password= redis-db= redis-fail= redis-max-lifetime= redis-timeout= redis-scan-interval= workers= io-driver= shutdown-timeout= core-dumps= state-file= log-level= log-format= enable-metrics= metrics-port= buffer-size= disable-http-2= enable-pprof= h/help V/version
+    string join \n env-file= bind-ip= port= allow-from= tls-cert-file= tls-key-file= tls-client-ca-file= max-connections= max-connections-per-client= client-header-timeout= client-idle-timeout= client-min-rate= upstream-url= upstream-ca-file= outbound-ip= request-timeout= upstream-max-connections= upstream-idle-timeout= bot-ratelimit-overrides= disable-global-ratelimit-detection= disable-401-lock= retries= retry-shared= max-wait= allow-concurrent-requests= default-bucket= default-buckets= max-waiting-per-bucket= max-waiting= max-buckets= max-bearer-count= gateway-queue-port= discord-token= gateway-queue-max-waiting= gateway-queue-max-waiting-per-bot= gateway-queue-max-bots= cluster-members= cluster-dns= cluster-port= cluster-secret= dprl-port= forward-port= forward-bind-ip= dprl-max-connections= forward-max-connections= forward-host-limits= forward-reject-status= forward-queue-timeout= forward-allow= forward-deny= forward-credentials-file= forward-connect-timeout= forward-idle-timeout= forward-max-clients= redis-addr= redis-username= redis-password= redis-db= redis-fail= redis-max-lifetime= redis-timeout= redis-scan-interval= workers= io-driver= shutdown-timeout= core-dumps= state-file= log-level= log-format= access-log= enable-metrics= metrics-port= admin-token= buffer-size= disable-http-2= enable-pprof= h/help V/version
 end
 
 function __fish_weir_needs_command
@@ -93,8 +93,10 @@ complete -c weir -n "__fish_weir_needs_command" -l core-dumps -d 'Let a crash le
 complete -c weir -n "__fish_weir_needs_command" -l state-file -d 'File that keeps what was learned over a restart; unset, it is learned anew [env: STATE_FILE]' -r
 complete -c weir -n "__fish_weir_needs_command" -l log-level -d 'How much to log: error, warn, info, debug or trace [env: LOG_LEVEL] [default: info]' -r
 complete -c weir -n "__fish_weir_needs_command" -l log-format -d 'How to log: text, or json with one object a line [env: LOG_FORMAT] [default: text]' -r
+complete -c weir -n "__fish_weir_needs_command" -l access-log -d 'Which requests get a line on stdout: off, all, errors, a fraction such as 0.01, or errors,0.01 [env: ACCESS_LOG] [default: off]' -r
 complete -c weir -n "__fish_weir_needs_command" -l enable-metrics -d 'Serve Prometheus metrics [env: ENABLE_METRICS] [default: true]' -r
 complete -c weir -n "__fish_weir_needs_command" -l metrics-port -d 'Port of /metrics; 0 takes a free one [env: METRICS_PORT] [default: 9000]' -r
+complete -c weir -n "__fish_weir_needs_command" -l admin-token -d 'What a request to change the running weir must carry; unset, whoever is on this machine may; better not as a flag, which others can see [env: ADMIN_TOKEN]' -r
 complete -c weir -n "__fish_weir_needs_command" -l buffer-size -d 'Requests in a queue\'s channel [env: BUFFER_SIZE]' -r
 complete -c weir -n "__fish_weir_needs_command" -l disable-http-2 -d 'No HTTP/2 towards Discord [env: DISABLE_HTTP_2]' -r
 complete -c weir -n "__fish_weir_needs_command" -l enable-pprof -d 'Go\'s profiling endpoint [env: ENABLE_PPROF]' -r
@@ -174,8 +176,10 @@ complete -c weir -n "__fish_weir_using_subcommand serve" -l core-dumps -d 'Let a
 complete -c weir -n "__fish_weir_using_subcommand serve" -l state-file -d 'File that keeps what was learned over a restart; unset, it is learned anew [env: STATE_FILE]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l log-level -d 'How much to log: error, warn, info, debug or trace [env: LOG_LEVEL] [default: info]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l log-format -d 'How to log: text, or json with one object a line [env: LOG_FORMAT] [default: text]' -r
+complete -c weir -n "__fish_weir_using_subcommand serve" -l access-log -d 'Which requests get a line on stdout: off, all, errors, a fraction such as 0.01, or errors,0.01 [env: ACCESS_LOG] [default: off]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l enable-metrics -d 'Serve Prometheus metrics [env: ENABLE_METRICS] [default: true]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l metrics-port -d 'Port of /metrics; 0 takes a free one [env: METRICS_PORT] [default: 9000]' -r
+complete -c weir -n "__fish_weir_using_subcommand serve" -l admin-token -d 'What a request to change the running weir must carry; unset, whoever is on this machine may; better not as a flag, which others can see [env: ADMIN_TOKEN]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l buffer-size -d 'Requests in a queue\'s channel [env: BUFFER_SIZE]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l disable-http-2 -d 'No HTTP/2 towards Discord [env: DISABLE_HTTP_2]' -r
 complete -c weir -n "__fish_weir_using_subcommand serve" -l enable-pprof -d 'Go\'s profiling endpoint [env: ENABLE_PPROF]' -r
@@ -249,8 +253,10 @@ complete -c weir -n "__fish_weir_using_subcommand check" -l core-dumps -d 'Let a
 complete -c weir -n "__fish_weir_using_subcommand check" -l state-file -d 'File that keeps what was learned over a restart; unset, it is learned anew [env: STATE_FILE]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l log-level -d 'How much to log: error, warn, info, debug or trace [env: LOG_LEVEL] [default: info]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l log-format -d 'How to log: text, or json with one object a line [env: LOG_FORMAT] [default: text]' -r
+complete -c weir -n "__fish_weir_using_subcommand check" -l access-log -d 'Which requests get a line on stdout: off, all, errors, a fraction such as 0.01, or errors,0.01 [env: ACCESS_LOG] [default: off]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l enable-metrics -d 'Serve Prometheus metrics [env: ENABLE_METRICS] [default: true]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l metrics-port -d 'Port of /metrics; 0 takes a free one [env: METRICS_PORT] [default: 9000]' -r
+complete -c weir -n "__fish_weir_using_subcommand check" -l admin-token -d 'What a request to change the running weir must carry; unset, whoever is on this machine may; better not as a flag, which others can see [env: ADMIN_TOKEN]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l buffer-size -d 'Requests in a queue\'s channel [env: BUFFER_SIZE]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l disable-http-2 -d 'No HTTP/2 towards Discord [env: DISABLE_HTTP_2]' -r
 complete -c weir -n "__fish_weir_using_subcommand check" -l enable-pprof -d 'Go\'s profiling endpoint [env: ENABLE_PPROF]' -r

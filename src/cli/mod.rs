@@ -110,7 +110,7 @@ fn refuse(refused: &Refused) -> u8 {
 
 /// One line on stderr, in the form of the log that is to be, for whoever collects that.
 fn complain(line: &str, format: LogFormat) {
-    if format == LogFormat::Json && log::start(LogLevel::Error, format).is_ok() {
+    if format == LogFormat::Json && log::start(LogLevel::Error, format, false).is_ok() {
         tracing::error!("{line}");
     } else {
         drop(writeln!(io::stderr(), "weir: {line}"));

@@ -10,6 +10,8 @@
 //! those of the forward proxy; `upstream`, `buckets`, `gateway`, `allow` and `cluster` are those with a grammar
 //! of their own, `tls` and `redis` those of several parts.
 
+mod access;
+mod admin;
 mod allow;
 pub mod bounds;
 mod buckets;
@@ -32,6 +34,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use access::{AccessLog, NotAnAccessLog};
+pub use admin::AdminToken;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
@@ -66,10 +70,15 @@ pub struct Config {
     pub metrics_port: u16,
     /// `ENABLE_METRICS`: whether `/metrics` is served.
     pub enable_metrics: bool,
+    /// `ADMIN_TOKEN`: what a request to change a running weir must carry, wherever it is from; `None`
+    /// lets in whoever is on this machine.
+    pub admin_token: Option<AdminToken>,
     /// `LOG_LEVEL`.
     pub log_level: LogLevel,
-    /// `LOG_FORMAT`.
+    /// `LOG_FORMAT`, of the access log as well.
     pub log_format: LogFormat,
+    /// `ACCESS_LOG`: which requests get a line on stdout.
+    pub access_log: AccessLog,
 
     /// `WORKERS`: threads that serve, 1 to [`bounds::WORKERS_MAX`]; `None` is one for each core
     /// that is available. See [`Config::worker_count`].
@@ -200,8 +209,10 @@ impl Default for Config {
             tls_client_ca_file: None,
             metrics_port: 9000,
             enable_metrics: true,
+            admin_token: None,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+            access_log: AccessLog::default(),
             workers: None,
             io_driver: IoDriver::Auto,
             upstream: UpstreamUrl::default(),
@@ -291,6 +302,31 @@ pub enum LogLevel {
     Debug,
     /// Each step of each request.
     Trace,
+}
+
+impl LogLevel {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    /// The level of this name, of logrus' too, which nirn-proxy takes, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "panic" | "fatal" | "error" => Some(Self::Error),
+            "warn" | "warning" => Some(Self::Warn),
+            "info" => Some(Self::Info),
+            "debug" => Some(Self::Debug),
+            "trace" => Some(Self::Trace),
+            _ => None,
+        }
+    }
 }
 
 /// How a line of the log looks.

@@ -16,7 +16,7 @@ use super::cluster;
 use super::forward::FORWARD;
 use super::gateway::GATEWAY;
 use super::redis::REDIS;
-use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
+use super::{AccessLog, AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl, admin};
 
 /// One thing that can be decided.
 pub(super) struct Setting {
@@ -401,7 +401,7 @@ const LOGS: &[Setting] = &[
         help: "How much to log: error, warn, info, debug or trace",
         default: "info",
         allowed: "panic, fatal, error, warn, info, debug or trace",
-        effect: Effect::Sets(|c, v| set(&mut c.log_level, log_level(v))),
+        effect: Effect::Sets(|c, v| set(&mut c.log_level, LogLevel::named(v))),
     },
     Setting {
         name: "LOG_FORMAT",
@@ -409,6 +409,13 @@ const LOGS: &[Setting] = &[
         default: "text",
         allowed: "text or json",
         effect: Effect::Sets(|c, v| set(&mut c.log_format, log_format(v))),
+    },
+    Setting {
+        name: "ACCESS_LOG",
+        help: "Which requests get a line on stdout: off, all, errors, a fraction such as 0.01, or errors,0.01",
+        default: "off",
+        allowed: "off, all, errors, a fraction from 0.000001 to 1, or errors,FRACTION",
+        effect: Effect::Sets(|c, v| set(&mut c.access_log, v.parse::<AccessLog>().ok())),
     },
     Setting {
         name: "ENABLE_METRICS",
@@ -423,6 +430,16 @@ const LOGS: &[Setting] = &[
         default: "9000",
         allowed: PORT_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.metrics_port, port(v))),
+    },
+    Setting {
+        name: "ADMIN_TOKEN",
+        help: "What a request to change the running weir must carry; unset, whoever is on this machine may; better not as a flag, which others can see",
+        default: "",
+        allowed: "16 to 1024 letters, digits and signs without blanks",
+        effect: Effect::Lists(|c, v| {
+            c.admin_token = Some(admin::token(v)?);
+            Ok(())
+        }),
     },
 ];
 
@@ -588,18 +605,6 @@ fn io_driver(value: &str) -> Option<IoDriver> {
         "auto" => Some(IoDriver::Auto),
         "io_uring" => Some(IoDriver::IoUring),
         "epoll" => Some(IoDriver::Epoll),
-        _ => None,
-    }
-}
-
-/// The names of logrus, which nirn-proxy takes, in any case.
-fn log_level(value: &str) -> Option<LogLevel> {
-    match value.to_ascii_lowercase().as_str() {
-        "panic" | "fatal" | "error" => Some(LogLevel::Error),
-        "warn" | "warning" => Some(LogLevel::Warn),
-        "info" => Some(LogLevel::Info),
-        "debug" => Some(LogLevel::Debug),
-        "trace" => Some(LogLevel::Trace),
         _ => None,
     }
 }

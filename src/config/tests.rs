@@ -202,6 +202,10 @@ fn every_setting_sets_its_own_field_and_no_other() {
         }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
+        ("ACCESS_LOG", "errors", |c| c.access_log = AccessLog::ERRORS),
+        ("ADMIN_TOKEN", "0123456789abcdef", |c| {
+            c.admin_token = AdminToken::new("0123456789abcdef");
+        }),
     ];
     for (name, value, change) in table {
         let mut expected = Config::default();
@@ -330,6 +334,11 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
             "panic, fatal, error, warn, info, debug or trace",
         ),
         ("LOG_FORMAT", "xml", "text or json"),
+        (
+            "ACCESS_LOG",
+            "1.5",
+            "off, all, errors, a fraction from 0.000001 to 1, or errors,FRACTION",
+        ),
         ("BUFFER_SIZE", "x", "a number"),
         ("DISABLE_HTTP_2", "2", BOOL),
         ("ENABLE_PPROF", "2", BOOL),
@@ -362,6 +371,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "TLS_CERT_FILE",
         "TLS_KEY_FILE",
         "TLS_CLIENT_CA_FILE",
+        "ADMIN_TOKEN",
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",

@@ -38,6 +38,10 @@ pub(super) struct Hub {
     refused: [AtomicU64; ForwardRefusal::ALL.len()],
     /// Set once: no new connections, and those that idle end.
     pub(super) draining: AtomicBool,
+    /// Set once: whoever waits for a host is refused.
+    pub(super) refusing: AtomicBool,
+    /// Clients that wait for a host.
+    pub(super) waiting: AtomicUsize,
     /// Set once: everything ends now.
     pub(super) aborting: AtomicBool,
     /// Connections that were cut at the end.
@@ -72,6 +76,8 @@ impl Hub {
             posts: (0..options.workers).map(|_| Post::default()).collect(),
             refused: Default::default(),
             draining: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             aborting: AtomicBool::new(false),
             cut: AtomicUsize::new(0),
         }
@@ -94,6 +100,10 @@ impl Hub {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_aborting(&self) -> bool {

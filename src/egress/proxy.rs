@@ -230,6 +230,12 @@ impl ForwardProxy {
         while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
             thread::sleep(LOOK.min(until.saturating_duration_since(clock::now())));
         }
+        self.hub.refusing.store(true, Ordering::SeqCst);
+        self.hub.nudge();
+        let told = clock::now() + LAST_WORD;
+        while self.hub.waiting.load(Ordering::SeqCst) > 0 && clock::now() < told {
+            thread::sleep(LOOK);
+        }
         self.hub.aborting.store(true, Ordering::SeqCst);
         self.hub.nudge();
         for thread in self.workers.drain(..) {
@@ -252,6 +258,9 @@ impl ForwardProxy {
 
 /// How often it is looked whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How long those who are refused at the end have to take their answer.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// What Redis has at the least to forget this proxy: twice what it has to answer by default.
 const FAREWELL: Duration = Duration::from_secs(1);
