@@ -253,6 +253,8 @@ fn what_waited_was_resent_or_left_says_so() {
         let answer = client.ask(&get(path, &as_bot(&format!("X-Request-Id: {id}\r\n"))));
         assert_eq!(answer.status, 200, "{id}");
     }
+    // On a connection of which nothing was told yet.
+    let mut client = Client::connect(weir.proxy);
     client.send(get(path, &as_bot("X-Request-Id: leaves\r\n")));
     thread::sleep(Duration::from_millis(150));
     // By a reset, after which nobody knows where it was from.
