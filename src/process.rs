@@ -16,7 +16,7 @@ use crate::mesh::Mesh;
 use crate::metrics;
 use crate::places::Places;
 use crate::route::key::Keys;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, NodeTrust};
 use crate::upstream::Target;
 
 /// Bots that are remembered as asked about; past it all are forgotten and asked about once more.
@@ -37,7 +37,9 @@ pub struct Process {
     /// How relayed requests show where they are from.
     pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
-    pub tls: Option<Credentials>,
+    pub tls: Option<Arc<Credentials>>,
+    /// Whom nodes must prove to be that speak TLS; `None` outside a cluster.
+    pub node_trust: Option<Arc<NodeTrust>>,
     /// The caps of the forward proxy; `None` if there is none.
     pub forward: Option<Limits>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
-use crate::cluster::{Cluster, Members, Secret, secret};
+use crate::cluster::{self, Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
@@ -36,9 +36,9 @@ use crate::process::{Process, Table};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
 use crate::systemd::Inherited;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, Current, NodeTrust, Trust};
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Target, Trust, trust};
+use crate::upstream::{Target, trust};
 use crate::worker;
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
@@ -132,7 +132,7 @@ pub fn start_among(
         None => tracing::debug!(?driver, "I/O driver"),
     }
     let trusted = trust(&config)?;
-    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?;
+    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?.map(Arc::new);
     if let Some(ip) = config.outbound_ip {
         // Found out now rather than at the first request.
         UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
@@ -172,6 +172,8 @@ pub fn start_among(
         Some(joined) => (Some(joined.members), joined.secret),
         None => (None, None),
     };
+    let node_trust = members.as_ref().map(|_| NodeTrust::load(&config));
+    let node_trust = node_trust.transpose()?.map(Arc::new);
     let shared_seeds = members.is_some().then(|| secret::seeds(secret.as_deref()));
     let open_state = |path| Kept::open(path, shared_seeds);
     let kept = config.state_file.as_deref().map(open_state).transpose()?;
@@ -207,6 +209,7 @@ pub fn start_among(
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
+        node_trust,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
@@ -236,7 +239,11 @@ pub fn start_among(
     };
     if let Some(cluster) = &mut cluster {
         let probe = process.keys.probe();
-        cluster.start(&process.config, proxy_addr, &process.mesh, probe)?;
+        let tls = cluster::Tls {
+            shown: process.tls.clone(),
+            trust: process.node_trust.clone(),
+        };
+        cluster.start(&process.config, proxy_addr, &process.mesh, probe, tls)?;
         // Before anybody is served: what others serve is theirs.
         cluster.members().wait_for_others(FIND_OTHERS);
     }
@@ -390,11 +397,16 @@ impl Handle {
     /// # Errors
     /// They cannot be used; what was used before is used on.
     pub fn reload(&self) -> Result<bool, StartError> {
-        let Some(credentials) = &self.process.tls else {
+        let nodes = self.process.node_trust.as_ref();
+        let nodes = nodes.filter(|trust| trust.is_any());
+        if self.process.tls.is_none() && nodes.is_none() {
             tracing::info!("there is nothing to be read again: TLS_CERT_FILE is not set");
             return Ok(false);
-        };
-        let reloaded = credentials.reload(clock::unix_ms() / 1000);
+        }
+        let shown = self.process.tls.as_ref();
+        let reloaded = shown
+            .map_or(Ok(()), |shown| shown.reload(clock::unix_ms() / 1000))
+            .and_then(|()| nodes.map_or(Ok(()), |trust| trust.reload()));
         // Counted where all is counted, although no worker did it.
         let count = |count: fn(&mut crate::metrics::Tls)| {
             count(&mut self.process.metrics[0].lock().own.tls);
@@ -524,7 +536,10 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
         .try_into()
         .map_err(|_| StartError::UpstreamName { host })?;
     let client = trust::client_config(config.upstream_ca_file.as_deref())?;
-    Ok(Some((name, client)))
+    Ok(Some(Trust {
+        name,
+        config: Arc::new(Current::new(client)),
+    }))
 }
 
 /// Divides the descriptors, and says so where there are fewer than was asked for.

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::mesh::Mesh;
 use crate::route::slot::SlotSet;
+use crate::tls::{Credentials, NodeTrust};
 
 /// The longest that the thread sleeps: a wake-up that was lost is made up for by then.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -48,6 +49,15 @@ pub struct Cluster {
     secret: Option<Arc<Secret>>,
     thread: Option<JoinHandle<Sender>>,
     receiver: Option<Receiver>,
+}
+
+/// What nodes show each other, and believe.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// What this node shows; `None` if it speaks plain.
+    pub shown: Option<Arc<Credentials>>,
+    /// Whom it believes; `None`: nobody.
+    pub trust: Option<Arc<NodeTrust>>,
 }
 
 impl Cluster {
@@ -101,6 +111,7 @@ impl Cluster {
         proxy: SocketAddr,
         mesh: &Arc<Mesh>,
         probe: u64,
+        tls: Tls,
     ) -> Result<(), StartError> {
         let Some((socket, listener)) = self.sockets.take() else {
             return Ok(());
@@ -120,6 +131,7 @@ impl Cluster {
             secret: self.secret.clone(),
             probe,
             nonce: AtomicU64::new(ambient()),
+            tls: tls.clone(),
         });
         let receiver = Receiver::start(listener, &shared).map_err(StartError::Thread)?;
         self.receiver = Some(receiver);
@@ -133,9 +145,10 @@ impl Cluster {
             me: Node {
                 generation: clock::unix_ms(),
                 proxy_port: proxy.port(),
-                tls: config.tls_cert_file.is_some(),
+                tls: tls.shown.is_some(),
                 ..me
             },
+            trust: tls.trust,
             member: None,
             replays: Replays::default(),
             nonce: ambient(),
@@ -204,6 +217,7 @@ struct Control {
     secret: Option<Arc<Secret>>,
     socket: UdpSocket,
     me: Node,
+    trust: Option<Arc<NodeTrust>>,
     /// `None` until it is known at which address the others see this node.
     member: Option<Member>,
     replays: Replays,
@@ -271,6 +285,16 @@ impl Control {
 
     fn begin(&mut self) {
         tracing::info!(node = %self.me, proxy = %self.me.proxy_addr(), "looking for the cluster");
+        let trust = self.trust.as_ref();
+        let doubt = trust.and_then(|trust| trust.doubt(self.me.addr.ip(), clock::unix_ms()));
+        if let Some(why) = doubt {
+            tracing::error!(
+                node = %self.me,
+                %why,
+                "the other nodes will not believe TLS_CERT_FILE, if their CLUSTER_CA_FILE and CLUSTER_TLS_NAME \
+                 are this node's: it must carry this node's address, or that name"
+            );
+        }
         // Somebody may serve them who has not been heard of yet.
         let limiter = self.mesh.limiter();
         limiter.be_careful(clock::now(), &SlotSet::ALL, || ());
@@ -370,7 +394,14 @@ impl Control {
         match event {
             Event::Changed => self.changed(),
             Event::Joined(node) => {
-                tracing::info!(%node, proxy = %node.proxy_addr(), "a node joined the cluster");
+                tracing::info!(%node, proxy = %node.proxy_addr(), tls = node.tls, "a node joined the cluster");
+                if node.tls && !self.trust.as_ref().is_some_and(|trust| trust.is_any()) {
+                    tracing::error!(
+                        %node,
+                        "it speaks TLS, and this node has no CLUSTER_CA_FILE to believe it by: what belongs to \
+                         it is served elsewhere, and limits may be overstepped"
+                    );
+                }
             }
             // Told where it is known which of the two.
             Event::Left(_) => {}

@@ -10,7 +10,7 @@
 //! request waits behind a hand-over, and what it costs are moments of the limiter's latches, one bite
 //! after the other. A part is all that either side holds in memory.
 //!
-//! A part comes in the same envelope as a datagram ([`wire`](super::wire)), behind its length; with
+//! Over TLS to a node that speaks TLS, as requests are relayed. A part comes in the same envelope as a datagram ([`wire`](super::wire)), behind its length; with
 //! `CLUSTER_SECRET` it is sealed, without one it is taken from addresses alone
 //! that are or were members'. The
 //! receiver confirms the last part with one byte. A hand-over that breaks off is cut anew and sent
@@ -18,6 +18,7 @@
 
 mod receive;
 mod send;
+mod stream;
 
 pub(super) use receive::Receiver;
 pub(super) use send::Sender;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use super::control::Tls;
 use super::members::Members;
 use super::secret::Secret;
 use super::wire::{ENVELOPE_BYTES_MAX, RECORDS_BYTES_MAX};
@@ -57,4 +59,5 @@ pub(super) struct Shared {
     pub(super) probe: u64,
     /// The next envelope's number.
     pub(super) nonce: AtomicU64,
+    pub(super) tls: Tls,
 }

@@ -50,7 +50,7 @@ pub mod told;
 pub mod wire;
 
 #[cfg(feature = "io")]
-pub use control::Cluster;
+pub use control::{Cluster, Tls};
 #[cfg(feature = "io")]
 pub use members::{Members, View};
 #[cfg(feature = "io")]

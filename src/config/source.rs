@@ -164,7 +164,7 @@ pub(super) fn load(
             allowed: "a port other than PORT and METRICS_PORT",
         }));
     }
-    loaded.config.tls_files().map_err(Stop::Wrong)?;
+    loaded.config.node_tls().map_err(Stop::Wrong)?;
     Ok(loaded)
 }
 

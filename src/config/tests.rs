@@ -202,6 +202,9 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("CLUSTER_SECRET", "0123456789abcdef", |c| {
             c.cluster_secret = ClusterSecret::new("0123456789abcdef");
         }),
+        ("CLUSTER_CA_FILE", "/a/ca.pem", |c| {
+            c.cluster_ca_file = Some("/a/ca.pem".into());
+        }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
     ];
@@ -479,6 +482,23 @@ fn the_files_of_tls_are_set_together() {
         })
     );
     assert_eq!(Config::default().tls_files().unwrap(), None);
+    const CLUSTER_CA: (&str, &str) = ("CLUSTER_CA_FILE", "/a/nodes.pem");
+    let among = config(&[
+        CERT,
+        KEY,
+        CA,
+        CLUSTER_CA,
+        ("CLUSTER_TLS_NAME", "weir.example"),
+    ]);
+    assert_eq!(
+        among.node_tls().unwrap(),
+        NodeTls {
+            authorities: Some("/a/nodes.pem".into()),
+            name: Some("weir.example".to_owned()),
+            own: among.tls_files().unwrap(),
+        }
+    );
+    config(&[CERT, KEY, CLUSTER_CA, ("CLUSTER_MEMBERS", "10.0.0.2")]);
     for (given, line) in [
         (
             &[CERT][..],
@@ -498,8 +518,16 @@ fn the_files_of_tls_are_set_together() {
         ),
         (
             &[CERT, KEY, ("CLUSTER_MEMBERS", "10.0.0.2")],
-            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; not in a cluster: nodes relay to each other in plain \
-             HTTP on PORT",
+            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; only beside CLUSTER_CA_FILE in a cluster: nodes \
+             speak TLS to each other then",
+        ),
+        (
+            &[("CLUSTER_TLS_NAME", "weir.example")],
+            "CLUSTER_TLS_NAME: \"weir.example\" is not allowed; only beside CLUSTER_CA_FILE",
+        ),
+        (
+            &[CLUSTER_CA, ("CLUSTER_TLS_NAME", "weir example")],
+            "CLUSTER_TLS_NAME: \"weir example\" is not allowed; a host name such as weir.example.com",
         ),
     ] {
         assert_eq!(error(from(&[], given, "")), line);

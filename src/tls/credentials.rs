@@ -1,7 +1,7 @@
 //! What weir shows its clients, and what it asks of them: certificate and key from files, read at the
 //! start and again when told to.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{self, Ticketer};
@@ -9,8 +9,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-use super::pem;
 use super::x509::Validity;
+use super::{Current, pem};
 use crate::config::{Config, TlsFiles};
 use crate::error::StartError;
 
@@ -22,8 +22,7 @@ const CLIENT_CA: &str = "TLS_CLIENT_CA_FILE";
 #[derive(Debug)]
 pub struct Credentials {
     files: TlsFiles,
-    /// What new connections use; locked for a moment for each.
-    current: RwLock<Arc<ServerConfig>>,
+    current: Current<ServerConfig>,
 }
 
 impl Credentials {
@@ -36,14 +35,13 @@ impl Credentials {
         let Some(files) = config.tls_files()? else {
             return Ok(None);
         };
-        let current = RwLock::new(server_config(&files, unix_s)?);
+        let current = Current::new(server_config(&files, unix_s)?);
         Ok(Some(Self { files, current }))
     }
 
     /// What a connection that begins now uses.
     pub fn current(&self) -> Arc<ServerConfig> {
-        let current = self.current.read();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.now()
     }
 
     /// Reads the files again, for connections from now on. Sessions that began before are not resumed:
@@ -52,9 +50,7 @@ impl Credentials {
     /// # Errors
     /// As [`Credentials::load`]; what was used before is used on.
     pub fn reload(&self, unix_s: u64) -> Result<(), StartError> {
-        let fresh = server_config(&self.files, unix_s)?;
-        let current = self.current.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.current.exchange(server_config(&self.files, unix_s)?);
         Ok(())
     }
 }

@@ -20,11 +20,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use slab::Slab;
 
-use super::connection::{Connection, handshake_error};
+use super::connection::Connection;
 use super::dial;
 use super::pool::Pool;
 use super::resolve::Resolver;
@@ -33,10 +31,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::io::Deadlines;
 use crate::io::socket::{Half, end_when_silent, shut};
-use crate::tls::ClientSession;
-
-/// The name that a certificate must carry, and how it is checked.
-pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
+use crate::tls::Trust;
 
 /// How often a request that waits for a connection says so: a few times within the 2 s after which a
 /// client counts as one that holds a connection up.
@@ -47,7 +42,7 @@ const FULL_EVERY: Duration = Duration::from_millis(250);
 pub struct Target {
     /// The name to put into `Host`, with the port unless it is the scheme's own.
     pub authority: Arc<str>,
-    /// The name the certificate must carry, and the trust in it; `None` for plain HTTP.
+    /// What it has to prove; `None` for plain HTTP.
     pub tls: Option<Trust>,
     /// Its addresses.
     pub resolver: Arc<Resolver>,
@@ -270,20 +265,9 @@ impl Upstream {
         if let Some(silence) = self.bounds.silence_max {
             end_when_silent(&stream, silence).map_err(Error::connecting)?;
         }
-        let session = match &self.target.tls {
-            Some((name, config)) => {
-                let session = ClientSession::connect(config.clone(), name.clone());
-                Some(session.map_err(handshake_error)?)
-            }
-            None => None,
-        };
-        let mut connection = Box::new(Connection::new(stream, session));
-        let deadline = self.deadlines.arm(&*connection, Half::Both, until);
-        let shaken = connection.handshake().await;
-        if deadline.expired() {
-            return Err(Error::new(Kind::ConnectTimeout));
-        }
-        let resumed = shaken?;
+        let trust = self.target.tls.as_ref();
+        let opened = Connection::open(stream, trust, until, &self.deadlines).await;
+        let (mut connection, resumed) = opened?;
         connection.opened(self.closed.clone());
         self.count(|counts| {
             counts.opened += 1;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::stream::Stream;
 use super::{PART_BYTES_MAX, STALL, Shared, TAKEN};
 use crate::clock;
 use crate::cluster::members::Moved;
@@ -122,9 +123,10 @@ struct Told {
 }
 
 impl Told {
-    fn take(&self, mut stream: TcpStream, from: IpAddr) -> io::Result<()> {
-        stream.set_read_timeout(Some(STALL))?;
-        stream.set_write_timeout(Some(STALL))?;
+    fn take(&self, socket: TcpStream, from: IpAddr) -> io::Result<()> {
+        socket.set_read_timeout(Some(STALL))?;
+        socket.set_write_timeout(Some(STALL))?;
+        let mut stream = Stream::from(socket, &self.shared.tls)?;
         let members = &self.shared.members;
         let mut envelope = Vec::new();
         for part in 0..PARTS_MAX {
@@ -141,7 +143,8 @@ impl Told {
                 Ok(false) => {}
                 Ok(true) => {
                     Moved::count(&members.moves.received, 1);
-                    return stream.write_all(&[TAKEN]);
+                    stream.write_all(&[TAKEN])?;
+                    return stream.flush();
                 }
                 Err(why) => {
                     members.count_ignored(why);

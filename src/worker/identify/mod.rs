@@ -99,12 +99,11 @@ impl Door {
         let config = &process.config;
         let mut relay_port = None;
         if process.cluster.is_some() {
-            let port = config.gateway_queue_port.filter(|port| *port != 0);
-            relay_port = port.filter(|_| config.tls_cert_file.is_none());
+            relay_port = config.gateway_queue_port.filter(|port| *port != 0);
             if relay_port.is_none() {
                 tracing::warn!(
                     "each node keeps an identify queue of its own: they cannot ask each other with \
-                     GATEWAY_QUEUE_PORT=0 or TLS_CERT_FILE"
+                     GATEWAY_QUEUE_PORT=0"
                 );
             }
         }
