@@ -382,3 +382,70 @@ proptest! {
         prop_assert!(globally(&new, now, OURS) <= 50 - sent.min(50));
     }
 }
+
+/// Who waits at a new owner until it has been told, or would have been.
+fn asks_before_told(new: &One, asks: &[Ask]) {
+    new.be_careful(at(0), &ours(), || ());
+    for ask in asks {
+        let ask = Ask {
+            max_wait: None,
+            ..*ask
+        };
+        let decision = new.acquire(at(0), &ask, &mut Outputs::new());
+        assert!(matches!(decision, Decision::Wait), "{decision:?}");
+    }
+}
+
+/// The routes that go by then.
+fn gone(new: &One, now: Instant) -> Vec<u64> {
+    let mut out = Outputs::new();
+    (0..2).for_each(|shard| new.tick(now, shard, &mut out));
+    let gone = std::iter::from_fn(|| out.pop());
+    gone.filter_map(|output| match output {
+        Output::Go { permit, .. } => Some(permit.key.route),
+        _ => None,
+    })
+    .collect()
+}
+
+fn number(slot: u32, ask: Ask) -> Ask {
+    let ticket = Ticket { slot, ..ask.ticket };
+    Ask { ticket, ..ask }
+}
+
+#[test]
+fn who_waited_to_be_told_does_not_go_where_the_limit_turns_out_to_be_used_up() {
+    for is_hinted in [false, true] {
+        let (old, new) = (limiter(), limiter());
+        answered(&old, at(0), &ask(OURS, 7, 1), &answer(0, 50_000, 10_000));
+        if is_hinted {
+            // Another identity's answers have told what the route's limit is called.
+            answered(&new, at(0), &ask(OTHER, 7, 1), &answer(4, 50_000, 10_000));
+        }
+        asks_before_told(
+            &new,
+            &[
+                number(1, ask(OURS, 7, 1)),
+                number(2, ask(OURS, 7, 1)),
+                number(3, ask(OURS, 7, 2)),
+            ],
+        );
+        hand_over(&old, &new, at(50));
+        // Of the other route nothing is known.
+        assert_eq!(gone(&new, at(200)), [2], "{is_hinted}");
+        assert_eq!(gone(&new, at(9_000)), [0; 0], "{is_hinted}");
+        assert_eq!(gone(&new, at(10_200)), [1, 1], "{is_hinted}");
+    }
+}
+
+#[test]
+fn an_unknown_route_that_waited_to_be_told_does_not_fall_into_a_shared_limit_that_is_used_up() {
+    let (old, new) = (limiter(), limiter());
+    // Two routes of one limit, so that a third may be one of it, too.
+    answered(&old, at(0), &ask(OURS, 7, 1), &answer(1, 50_000, 10_000));
+    answered(&old, at(0), &ask(OURS, 7, 2), &answer(0, 50_000, 10_000));
+    asks_before_told(&new, &[number(1, ask(OURS, 7, 3))]);
+    hand_over(&old, &new, at(50));
+    assert_eq!(gone(&new, at(200)), [0; 0]);
+    assert_eq!(gone(&new, at(10_200)), [3]);
+}
