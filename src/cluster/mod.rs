@@ -17,7 +17,7 @@
 //! - [`passes`]: how relayed requests show where they are from;
 //! - [`control`]: the thread that keeps it true; `finder` looks up names for it;
 //! - `handover`: sends what is known of lost slots to their new owner, and takes in what others tell;
-//! - [`told`]: what was told of lately, and is not doubted.
+//! - [`told`]: what was told of lately, and is not doubted (pure).
 //!
 //! # When slots change hands
 //! The control thread publishes the new owners, then
@@ -45,7 +45,6 @@ pub mod owner;
 pub mod passes;
 #[cfg(feature = "io")]
 pub mod secret;
-#[cfg(feature = "io")]
 pub mod told;
 pub mod wire;
 

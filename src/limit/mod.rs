@@ -58,7 +58,7 @@ pub use headers::{
 };
 pub use invalid::BUDGET;
 pub use latch::{Latch, Latches, Unlocked};
-pub use learn::HINTS_MAX;
+pub use learn::{HINTS_MAX, route_key};
 pub use settings::{
     GLOBAL_DEFAULT, MAX_BEARERS, MAX_BUCKETS, MAX_IDENTITIES, MAX_WAITING, MAX_WAITING_PER_BUCKET,
     Settings,

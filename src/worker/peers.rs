@@ -167,10 +167,8 @@ impl Peers {
     /// here. It is served, with care: what its owner let go is not known, unless it said so lately.
     #[cold]
     pub(super) fn serves_for_another(&self, now: Instant, key: &BucketKey) {
-        let view = self.view.borrow();
-        if view.members().needs_care(now, key.identity) {
-            self.process.mesh.limiter().be_careful_of(now, key);
-        }
+        let care = self.view.borrow().members().care(now, key);
+        care.take(now, self.process.mesh.limiter(), key);
     }
 
     /// Sends those who wait here for limits that are another node's now to that node.

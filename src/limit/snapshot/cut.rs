@@ -20,7 +20,7 @@ use super::codec::{self, Broken};
 use super::{BITE, BucketRecord, IDLE, More, Record, Restored, Stage, Times};
 use crate::clock::Instant;
 use crate::limit::bucket::Bucket;
-use crate::limit::{BucketKey, Latch, Latches, Limiter};
+use crate::limit::{BucketKey, Latch, Latches, Limiter, learn};
 use crate::route::slot::SlotSet;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -201,11 +201,35 @@ impl<L: Latches> Limiter<L> {
     }
 
     /// The same for one identity that is not this node's, of which a request has come all the same. In
-    /// place, without a look at all the others; of its buckets those are doubted that are asked for.
-    pub fn be_careful_of(&self, now: Instant, key: &BucketKey) {
-        self.identity_of_key(key.identity)
-            .with(|ids| ids.be_careful_of(now, key.identity));
+    /// place, without a look at all the others: of its buckets [those are doubted](Self::doubt) that are
+    /// asked for.
+    pub fn be_careful_of(&self, now: Instant, identity: u64) {
+        self.identity(identity)
+            .with(|ids| ids.be_careful_of(now, learn::identity_key(identity)));
+    }
+
+    /// One request of the bucket that this one would fall into asks how full it is.
+    pub fn doubt(&self, now: Instant, key: &BucketKey) {
         self.shards[self.shard_of(key)].with(|shard| shard.doubt_one(now, key));
+        if !self.restoring.load(Ordering::Acquire) {
+            return;
+        }
+        let hint = self.hints.with(|hints| hints.get(key.route));
+        let name = hint.and_then(|hint| hint.name);
+        let name = name.map(|name| learn::name_key(key, name));
+        self.restored.with(|restored| {
+            let Some(Restored { shelf }) = restored.as_deref_mut() else {
+                return;
+            };
+            for key in [learn::route_key(key), learn::lane_key(key)]
+                .into_iter()
+                .chain(name)
+            {
+                if let Some((_, times)) = shelf.get_mut(key) {
+                    *times = times.doubted();
+                }
+            }
+        });
     }
 
     /// Whichever shard knows the bucket adds it; else it stands on the shelf until it is asked for.

@@ -449,3 +449,35 @@ fn an_unknown_route_that_waited_to_be_told_does_not_fall_into_a_shared_limit_tha
     assert_eq!(gone(&new, at(200)), [0; 0]);
     assert_eq!(gone(&new, at(10_200)), [3]);
 }
+
+#[test]
+fn there_is_care_with_one_identity_that_was_met_before_and_with_no_other() {
+    let new = limiter();
+    for identity in [OURS, OURS + 1] {
+        let _ = acquire(&new, at(0), &ask(identity, 1, 1)).expect("a slot");
+    }
+    new.be_careful_of(at(5_000), OURS);
+    assert_eq!(
+        globally(&new, at(5_100), OURS),
+        0,
+        "it may still be told of"
+    );
+    assert_eq!(globally(&new, at(5_200), OURS), 25);
+    assert_eq!(globally(&new, at(5_200), OURS + 1), 50);
+}
+
+#[test]
+fn a_bucket_that_is_doubted_is_asked_anew_whether_it_is_in_use_or_stands_aside() {
+    let (doubted, other) = (ask(OURS, 7, 1), ask(OURS, 8, 1));
+    let old = limiter();
+    for ask in [&doubted, &other] {
+        answered(&old, at(0), ask, &answer(4, 50_000, 10_000));
+    }
+    let told = limiter();
+    hand_over(&old, &told, at(100));
+    for limiter in [&old, &told] {
+        limiter.doubt(at(1_000), &doubted.key);
+        assert_eq!(width(limiter, at(1_000), &doubted), 1);
+        assert_eq!(width(limiter, at(1_000), &other), 4);
+    }
+}
