@@ -17,9 +17,8 @@ use support::resident_bytes;
 
 const WAITING: usize = 10_000;
 
-/// Resident memory of weir's for each shard that waits; a build without optimisation keeps more of what
-/// its tasks no longer need.
-const BYTES_MAX: u64 = if cfg!(debug_assertions) { 1_152 } else { 1_024 };
+/// Resident memory of weir's for each shard that waits.
+const BYTES_MAX: u64 = 1_024;
 
 /// How long they are watched, and how much of a core that may take: the turns that come meanwhile, and
 /// the machine's other troubles.

@@ -62,6 +62,9 @@ pub struct Bounds {
     /// How long the other side's system may be silent, about whatever it was asked, before its
     /// connections end; `None`: for ever.
     pub silence_max: Option<Duration>,
+    /// A connection that idles for less is lent without a look whether it has ended meanwhile: a system
+    /// call for each exchange, where connections do not end by themselves.
+    pub trusted_for: Duration,
 }
 
 /// Counts of what happened to connections, for the metrics.
@@ -210,8 +213,10 @@ impl Upstream {
     /// A connection from the pool that still lives.
     async fn pooled(&self) -> Option<Box<Connection>> {
         loop {
-            let mut connection = self.pool.borrow_mut().take(clock::now())?;
-            if connection.is_alive().await {
+            let now = clock::now();
+            let (mut connection, since) = self.pool.borrow_mut().take(now)?;
+            let trusted = now < since + self.bounds.trusted_for;
+            if trusted || connection.is_alive().await {
                 self.count(|counts| counts.reused += 1);
                 return Some(connection);
             }

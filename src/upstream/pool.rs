@@ -34,10 +34,10 @@ impl<C> Pool<C> {
         }
     }
 
-    /// The connection that went idle last, if it has not idled too long.
-    pub fn take(&mut self, now: Instant) -> Option<C> {
+    /// The connection that went idle last, if it has not idled too long, and since when it idles.
+    pub fn take(&mut self, now: Instant) -> Option<(C, Instant)> {
         let last = self.idle.pop_back()?;
-        (last.since + self.idle_timeout > now).then_some(last.connection)
+        (last.since + self.idle_timeout > now).then_some((last.connection, last.since))
     }
 
     /// Keeps a connection for later; returns the one that has to go for it at the bound.
@@ -103,13 +103,13 @@ mod tests {
         }
         let now = Instant::from_millis(10);
         assert_eq!(
+            [(); 4].map(|()| pool.take(now)),
             [
-                pool.take(now),
-                pool.take(now),
-                pool.take(now),
-                pool.take(now)
-            ],
-            [Some(2), Some(1), Some(0), None]
+                Some((2, Instant::from_millis(2))),
+                Some((1, Instant::from_millis(1))),
+                Some((0, Instant::ZERO)),
+                None
+            ]
         );
     }
 

@@ -141,7 +141,7 @@ async fn by(
             }
             Tried::Gone => true,
             Tried::Moved => {
-                monoio::time::sleep(UNTIL_IT_IS_KNOWN).await;
+                worker.deadlines.pause(UNTIL_IT_IS_KNOWN).await;
                 false
             }
         };
@@ -236,7 +236,9 @@ async fn lease(client: &Client, peer: &Rc<Peer>, fresh: bool) -> Result<Option<L
     if !fresh && let Some(lease) = connections.at_hand().await {
         return Ok(Some(lease));
     }
-    let (leased, left) = wait::beside(client, connections.lease(fresh, || ())).await;
+    // Boxed: few requests come here, and its state would be part of every connection's task.
+    let leased = wait::beside(client, connections.lease(fresh, || ()));
+    let (leased, left) = Box::pin(leased).await;
     let lease = leased?;
     if left {
         connections.give_back(lease);
@@ -306,7 +308,7 @@ pub(super) async fn head(
             client.flush(worker).await.map_err(|_| Attempt::Client)?;
         }
         match there
-            .meanwhile(client, pin!(relay::receive(receiver)))
+            .meanwhile(worker, client, pin!(relay::receive(receiver)))
             .await
         {
             Some(received) => received?,

@@ -428,9 +428,7 @@ impl<'r> Exchange<'r> {
                 // Its owner keeps the times.
                 drop(armed);
                 let heard = self.heard(way);
-                // Boxed: its state would be part of every connection's task.
-                let head = elsewhere::head(worker, client, &mut receiver, heard, came);
-                return Box::pin(head).await;
+                return elsewhere::head(worker, client, &mut receiver, heard, came).await;
             }
             let heard = self.heard(way);
             let head = relay::head(worker, client, &mut receiver, heard, came);
@@ -480,7 +478,7 @@ impl<'r> Exchange<'r> {
                         }
                         Way::Node(_) => {
                             let there = &mut wait::There::default();
-                            match there.meanwhile(client, head).await {
+                            match there.meanwhile(worker, client, head).await {
                                 Some(head) => head,
                                 None => Err(elsewhere::left(worker, &fd)),
                             }

@@ -175,6 +175,8 @@ impl Worker {
             idle_timeout: process.config.upstream_idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
             silence_max: None,
+            // Discord's front ends a connection right behind its answer.
+            trusted_for: Duration::ZERO,
         };
         Rc::new(Self {
             index,

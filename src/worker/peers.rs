@@ -44,6 +44,11 @@ const GONE_LOOK: Duration = Duration::from_millis(10);
 /// grants by default, so that it is this side that closes.
 const NODE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a connection to a node is used again without a look. A node that ends closes what has been
+/// idle for half a second, so that only one that dies within this time leaves a connection that is dead
+/// and does not look it; the answer to what it carried before would have been as lost a moment earlier.
+const NODE_TRUSTED_FOR: Duration = Duration::from_millis(1);
+
 /// How long a request of an identity that has changed hands waits for its new owner to be told: as a
 /// hand-over to a node that lives takes some milliseconds, one that takes longer will fail.
 const TELLING_MAX: Duration = Duration::from_millis(300);
@@ -143,6 +148,7 @@ impl Peers {
                         .min(self.process.config.client_idle_timeout / 2),
                     connect_timeout: NODE_CONNECT_TIMEOUT,
                     silence_max: Some(NODE_SILENCE_MAX),
+                    trusted_for: NODE_TRUSTED_FOR,
                 };
                 Upstream::new(target, bounds, self.deadlines.clone())
             }

@@ -43,11 +43,7 @@ pub(super) async fn serve(
     crate::io::planted::meet(flight.as_slice());
     let (outcome, next) = match &request.owner {
         None => answer(worker, client, request, flight).await,
-        // Boxed: its state would be part of every connection's task.
-        Some(peer) => {
-            let peer = peer.clone();
-            Box::pin(elsewhere::answer(worker, client, request, flight, peer)).await
-        }
+        Some(peer) => elsewhere::answer(worker, client, request, flight, peer.clone()).await,
     };
     open.close(outcome);
     next

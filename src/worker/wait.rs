@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 
+use super::Worker;
 use super::conn::Client;
 use super::peers::Peer;
 use crate::clock::{self, Instant};
@@ -94,6 +95,7 @@ impl There {
     /// Runs `work` to its end while the client is there; `None` when it leaves.
     pub(super) async fn meanwhile<F: Future>(
         &mut self,
+        worker: &Worker,
         client: &Client,
         mut work: Pin<&mut F>,
     ) -> Option<F::Output> {
@@ -104,14 +106,16 @@ impl There {
             Some(since) => since,
             None => {
                 let began = *self.since.insert(clock::now());
-                match first(work.as_mut(), monoio::time::sleep(UNWATCHED)).await {
+                match first(work.as_mut(), worker.deadlines.pause(UNWATCHED)).await {
                     First::Left(output) => return Some(output),
                     First::Right(()) => {}
                 }
                 began
             }
         };
-        let (output, half_closed) = watched(client, since, work, Behind::Gone).await?;
+        // Boxed: few come here, and its state would be part of every connection's task.
+        let watched = Box::pin(watched(client, since, work, Behind::Gone)).await;
+        let (output, half_closed) = watched?;
         self.half_closed |= half_closed;
         Some(output)
     }

@@ -1,6 +1,7 @@
 //! One connection of the identify queue: a request, its wait, the answer, the next request.
 //!
-//! The task is as small as the wait: what reads and what answers is boxed for as long as it takes.
+//! The task is as small as the wait: what reads and what answers is boxed for as long as it takes, and
+//! what waits is a block and no `async fn`, which would keep each argument twice.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -81,20 +82,22 @@ pub(in crate::worker) fn keep_alive(stream: &TcpStream) {
 
 /// Serves one connection to its end. The client is boxed, since a task holds what it is given twice.
 pub(in crate::worker) fn serve(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
-    connection(worker, Box::new(client))
-}
-
-async fn connection(worker: Rc<Worker>, mut client: Box<Client>) {
-    // Here, and lent to whoever needs it: what is passed on and back is kept in each place it was.
-    let mut waiting = None;
-    loop {
-        client.wake();
-        if !conn::await_request(&worker, &mut client).await {
-            return client.farewell();
-        }
-        let next = match Box::pin(line_up(&worker, &mut client, &mut waiting)).await {
-            Err(next) => next,
-            Ok((to, asked)) => {
+    let mut client = Box::new(client);
+    async move {
+        // Here, and lent to whoever needs it: what is passed on and back is kept in each place it was.
+        let mut waiting = None;
+        loop {
+            client.wake();
+            if !conn::await_request(&worker, &mut client).await {
+                return client.farewell();
+            }
+            let next = 'one: {
+                // No arm waits: what is matched on would be kept for as long as that.
+                let (to, asked) = match Box::pin(line_up(&worker, &mut client, &mut waiting)).await
+                {
+                    Ok(lined_up) => lined_up,
+                    Err(next) => break 'one next,
+                };
                 client.sleep();
                 let verdict = match &asked {
                     None => turn(&client, to, &mut waiting).await,
@@ -106,12 +109,12 @@ async fn connection(worker: Rc<Worker>, mut client: Box<Client>) {
                     return worker.count_lost_client(false);
                 };
                 Box::pin(answer(&worker, &mut client, to, verdict, &mut waiting)).await
+            };
+            if next != Next::Request {
+                return end(&worker, &mut client, next).await;
             }
-        };
-        if next != Next::Request {
-            return end(&worker, &mut client, next).await;
+            client.turn.round().await;
         }
-        client.turn.round().await;
     }
 }
 
@@ -153,39 +156,45 @@ async fn line_up(
 }
 
 /// Waits for the verdict while the client is there; `None` when it leaves.
-pub(super) async fn turn(
-    client: &Client,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps each argument twice for as long as it waits"
+)]
+pub(super) fn turn<'c>(
+    client: &'c Client,
     to: To,
-    waiting: &mut Option<Waiting>,
-) -> Option<Verdict> {
-    let waiting = waiting.as_mut()?;
-    loop {
-        let heard = {
-            let mut readable = pin!(client.stream.readable(false));
-            poll_fn(|cx| match waiting.poll_verdict(cx) {
-                Poll::Ready(verdict) => Poll::Ready(Heard::Verdict(verdict)),
-                Poll::Pending => readable.as_mut().poll(cx).map(|ready| match ready {
-                    Ok(()) => Heard::Stream(peek(&client.stream)),
-                    Err(_) => Heard::Stream(Peek::Broken),
-                }),
-            })
-            .await
-        };
-        // Another node does not end its half.
-        let is_late = || to.routed || wait::is_late(client, to.since, Duration::ZERO);
-        match heard {
-            Heard::Verdict(verdict) => {
-                // An end that came with the verdict was not seen while watching.
-                let gone = wait::has_ended(&client.stream).unwrap_or(true) && is_late();
-                return (!gone).then_some(verdict);
-            }
-            Heard::Stream(Peek::Quiet) => {}
-            Heard::Stream(Peek::Broken) => return None,
-            Heard::Stream(Peek::Ended) if is_late() => return None,
-            // It has nothing more to ask, and is answered all the same; or the next request has come, or
-            // a record of TLS', and an end may come behind it.
-            Heard::Stream(peek @ (Peek::Ended | Peek::Bytes)) => {
-                return Box::pin(unseen(client, to.since, waiting, peek)).await;
+    waiting: &'c mut Option<Waiting>,
+) -> impl Future<Output = Option<Verdict>> + 'c {
+    async move {
+        let waiting = waiting.as_mut()?;
+        loop {
+            let heard = {
+                let mut readable = pin!(client.stream.readable(false));
+                poll_fn(|cx| match waiting.poll_verdict(cx) {
+                    Poll::Ready(verdict) => Poll::Ready(Heard::Verdict(verdict)),
+                    Poll::Pending => readable.as_mut().poll(cx).map(|ready| match ready {
+                        Ok(()) => Heard::Stream(peek(&client.stream)),
+                        Err(_) => Heard::Stream(Peek::Broken),
+                    }),
+                })
+                .await
+            };
+            // Another node does not end its half.
+            let is_late = || to.routed || wait::is_late(client, to.since, Duration::ZERO);
+            match heard {
+                Heard::Verdict(verdict) => {
+                    // An end that came with the verdict was not seen while watching.
+                    let gone = wait::has_ended(&client.stream).unwrap_or(true) && is_late();
+                    return (!gone).then_some(verdict);
+                }
+                Heard::Stream(Peek::Quiet) => {}
+                Heard::Stream(Peek::Broken) => return None,
+                Heard::Stream(Peek::Ended) if is_late() => return None,
+                // It has nothing more to ask, and is answered all the same; or the next request has come, or
+                // a record of TLS', and an end may come behind it.
+                Heard::Stream(peek @ (Peek::Ended | Peek::Bytes)) => {
+                    return Box::pin(unseen(client, to.since, waiting, peek)).await;
+                }
             }
         }
     }

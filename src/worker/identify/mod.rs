@@ -69,13 +69,35 @@ pub(super) struct Door {
     pub(super) unnamed: Seldom,
 }
 
-#[derive(Default)]
 struct Waiter {
     bot: u64,
     /// Another node relays it, and knows itself where to go.
     routed: bool,
-    verdict: Option<Verdict>,
-    waker: Option<Waker>,
+    news: News,
+}
+
+/// What a shard that waits has heard. One or the other, since thousands wait.
+enum News {
+    /// Nothing yet; who is to be woken.
+    None(Option<Waker>),
+    Verdict(Verdict),
+}
+
+impl Waiter {
+    const fn new(bot: u64, routed: bool) -> Self {
+        Self {
+            bot,
+            routed,
+            news: News::None(None),
+        }
+    }
+
+    fn tell(&mut self, verdict: Verdict) {
+        let before = std::mem::replace(&mut self.news, News::Verdict(verdict));
+        if let News::None(Some(waker)) = before {
+            waker.wake();
+        }
+    }
 }
 
 /// What becomes of a shard that waits.
@@ -136,10 +158,10 @@ impl Door {
         let Some(waiter) = waiters.get_mut(waiter) else {
             return Poll::Ready(Verdict::Draining);
         };
-        match &waiter.verdict {
-            Some(verdict) => Poll::Ready(verdict.clone()),
-            None => {
-                waiter.waker = Some(cx.waker().clone());
+        match &mut waiter.news {
+            News::Verdict(verdict) => Poll::Ready(verdict.clone()),
+            News::None(waker) => {
+                *waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -148,11 +170,8 @@ impl Door {
     /// Tells those who wait, and have not been told anything yet.
     fn tell(&self, verdict: &Verdict, whom: impl Fn(&Waiter) -> bool) {
         for (_, waiter) in &mut *self.waiters.borrow_mut() {
-            if waiter.verdict.is_none() && whom(waiter) {
-                waiter.verdict = Some(verdict.clone());
-                if let Some(waker) = waiter.waker.take() {
-                    waker.wake();
-                }
+            if matches!(waiter.news, News::None(_)) && whom(waiter) {
+                waiter.tell(verdict.clone());
             }
         }
     }
@@ -207,10 +226,7 @@ fn deliver(door: &Door, ticket: Ticket, verdict: Verdict) {
     let mut waiters = door.waiters.borrow_mut();
     // Who left has taken its ticket out of the queue, so that nothing comes for it.
     if let Some(waiter) = waiters.get_mut(ticket.waiter as usize) {
-        waiter.verdict = Some(verdict);
-        if let Some(waker) = waiter.waker.take() {
-            waker.wake();
-        }
+        waiter.tell(verdict);
     }
 }
 
@@ -298,11 +314,8 @@ impl Waiting {
             door.send_on(peers, now);
             worker.alarm.ring_at(now + LOOK);
         }
-        let waiter = door.waiters.borrow_mut().insert(Waiter {
-            bot: ask.bot,
-            routed,
-            ..Waiter::default()
-        });
+        let waiter = Waiter::new(ask.bot, routed);
+        let waiter = door.waiters.borrow_mut().insert(waiter);
         if let Some(token) = token {
             door.tokens.borrow_mut().entry(ask.bot).or_insert(token);
         }
@@ -342,11 +355,12 @@ impl Waiting {
         let door = self.worker.identify.as_ref()?;
         let mut waiters = door.waiters.borrow_mut();
         let waiter = waiters.get_mut(self.ticket.waiter as usize)?;
+        if !matches!(waiter.news, News::Verdict(Verdict::Go)) {
+            return None;
+        }
         // Otherwise it would be given back as unused.
-        let went = waiter
-            .verdict
-            .take_if(|verdict| matches!(verdict, Verdict::Go));
-        went.map(|_| self.ticket)
+        waiter.news = News::None(None);
+        Some(self.ticket)
     }
 }
 
@@ -357,7 +371,11 @@ impl Drop for Waiting {
             return;
         };
         let waiter = door.waiters.borrow_mut().try_remove(ticket.waiter as usize);
-        match waiter.and_then(|waiter| waiter.verdict) {
+        let verdict = match waiter.map(|waiter| waiter.news) {
+            Some(News::Verdict(verdict)) => Some(verdict),
+            Some(News::None(_)) | None => None,
+        };
+        match verdict {
             // Nothing of the answer was sent.
             Some(Verdict::Go) => call(worker, door, |queues| queues.unused(clock::now(), ticket)),
             Some(Verdict::Refused(_) | Verdict::Told(_)) => {}

@@ -128,7 +128,7 @@ async fn away(
         let addr = SocketAddr::new(peer.node.addr.ip(), port);
         let trust = peers.trust(&peer.node);
         let work = first(put(worker, addr, trust, question), place.verdict());
-        let error = match there.meanwhile(client, pin!(work)).await? {
+        let error = match there.meanwhile(worker, client, pin!(work)).await? {
             First::Left(Ok(answer)) => {
                 return Some(Away::Verdict(Verdict::Told(Box::new(answer))));
             }
@@ -184,10 +184,7 @@ impl<'a> Place<'a> {
         if waiters.len() >= worker.process.config.gateway_queue_max_waiting {
             return Err(full());
         }
-        let at = waiters.insert(Waiter {
-            bot,
-            ..Waiter::default()
-        });
+        let at = waiters.insert(Waiter::new(bot, false));
         Ok(Self { door, at })
     }
 
