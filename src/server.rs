@@ -239,11 +239,19 @@ pub fn start_among(
     };
     if let Some(cluster) = &mut cluster {
         let probe = process.keys.probe();
-        let tls = cluster::Tls {
-            shown: process.tls.clone(),
-            trust: process.node_trust.clone(),
+        let asked_at = process.config.gateway_queue_port;
+        let parts = cluster::Parts {
+            mesh: process.mesh.clone(),
+            probe,
+            tls: cluster::Tls {
+                shown: process.tls.clone(),
+                trust: process.node_trust.clone(),
+            },
+            identify: asked_at
+                .filter(|port| *port != 0)
+                .map(|_| process.identify.clone()),
         };
-        cluster.start(&process.config, proxy_addr, &process.mesh, probe, tls)?;
+        cluster.start(&process.config, proxy_addr, parts)?;
         // Before anybody is served: what others serve is theirs.
         cluster.members().wait_for_others(FIND_OTHERS);
     }

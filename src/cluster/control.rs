@@ -4,8 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::error::StartError;
+use crate::identify::Queues;
 use crate::mesh::Mesh;
 use crate::route::slot::SlotSet;
 use crate::tls::{Credentials, NodeTrust};
@@ -49,6 +50,18 @@ pub struct Cluster {
     secret: Option<Arc<Secret>>,
     thread: Option<JoinHandle<Sender>>,
     receiver: Option<Receiver>,
+}
+
+/// What of the process is shared with the cluster's threads.
+pub struct Parts {
+    /// The limiter and the mailboxes.
+    pub mesh: Arc<Mesh>,
+    /// What [`Keys::probe`](crate::route::Keys::probe) says here.
+    pub probe: u64,
+    /// What nodes show each other.
+    pub tls: Tls,
+    /// The identify queue; `None` if each node has one of its own, or none.
+    pub identify: Option<Arc<Mutex<Queues>>>,
 }
 
 /// What nodes show each other, and believe.
@@ -100,8 +113,7 @@ impl Cluster {
         super::secret::seeds(self.secret.as_deref())
     }
 
-    /// Starts to look for others, and to be found. `probe` is what [`Keys::probe`](crate::route::Keys::probe)
-    /// says here.
+    /// Starts to look for others, and to be found.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -109,13 +121,17 @@ impl Cluster {
         &mut self,
         config: &Config,
         proxy: SocketAddr,
-        mesh: &Arc<Mesh>,
-        probe: u64,
-        tls: Tls,
+        parts: Parts,
     ) -> Result<(), StartError> {
         let Some((socket, listener)) = self.sockets.take() else {
             return Ok(());
         };
+        let Parts {
+            mesh,
+            probe,
+            tls,
+            identify,
+        } = parts;
         let me = *self.members.ownership().me();
         if self.secret.is_none() {
             tracing::warn!(
@@ -132,13 +148,15 @@ impl Cluster {
             probe,
             nonce: AtomicU64::new(ambient()),
             tls: tls.clone(),
+            identify: identify.clone(),
         });
         let receiver = Receiver::start(listener, &shared).map_err(StartError::Thread)?;
         self.receiver = Some(receiver);
         let control = Control {
             sender: Sender::start(&shared).map_err(StartError::Thread)?,
             members: self.members.clone(),
-            mesh: mesh.clone(),
+            mesh,
+            identify,
             finder,
             secret: self.secret.clone(),
             socket,
@@ -213,6 +231,7 @@ struct Control {
     sender: Sender,
     members: Arc<Members>,
     mesh: Arc<Mesh>,
+    identify: Option<Arc<Mutex<Queues>>>,
     finder: Arc<Finder>,
     secret: Option<Arc<Secret>>,
     socket: UdpSocket,
@@ -446,6 +465,10 @@ impl Control {
         // Before anybody goes by it: what goes to the new owner comes after what is known of it.
         self.members.set_untold(&lost, true);
         self.members.told().forget(&lost);
+        if let Some(identify) = &self.identify {
+            let mut queues = identify.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.lost(clock::now(), &lost);
+        }
         self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),

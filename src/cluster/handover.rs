@@ -23,14 +23,15 @@ mod stream;
 pub(super) use receive::Receiver;
 pub(super) use send::Sender;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::control::Tls;
 use super::members::Members;
 use super::secret::Secret;
 use super::wire::{ENVELOPE_BYTES_MAX, RECORDS_BYTES_MAX};
+use crate::identify::Queues;
 use crate::mesh::Mesh;
 
 /// How long it is tried to hand something over: as long as its new owner is careful without it. What
@@ -60,4 +61,14 @@ pub(super) struct Shared {
     /// The next envelope's number.
     pub(super) nonce: AtomicU64,
     pub(super) tls: Tls,
+    /// The identify queue, if the nodes' are one.
+    pub(super) identify: Option<Arc<Mutex<Queues>>>,
+}
+
+impl Shared {
+    /// The identify queue, for a moment.
+    fn identify(&self) -> Option<MutexGuard<'_, Queues>> {
+        let identify = self.identify.as_ref()?;
+        Some(identify.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

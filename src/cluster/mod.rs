@@ -49,7 +49,7 @@ pub mod told;
 pub mod wire;
 
 #[cfg(feature = "io")]
-pub use control::{Cluster, Tls};
+pub use control::{Cluster, Parts, Tls};
 #[cfg(feature = "io")]
 pub use members::{Members, View};
 #[cfg(feature = "io")]

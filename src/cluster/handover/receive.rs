@@ -12,6 +12,10 @@ use super::{PART_BYTES_MAX, STALL, Shared, TAKEN};
 use crate::clock;
 use crate::cluster::members::Moved;
 use crate::cluster::wire::{self, Body, HandOver, Ignored, Mac, Replays};
+use crate::route::slot::SlotSet;
+
+/// The worker that serves the identify queue.
+const IDENTIFY_WORKER: usize = 0;
 
 /// Hand-overs that are taken at once: as many nodes as can well leave together.
 const AT_ONCE_MAX: usize = 16;
@@ -128,7 +132,7 @@ impl Told {
         socket.set_write_timeout(Some(STALL))?;
         let mut stream = Stream::from(socket, &self.shared.tls)?;
         let members = &self.shared.members;
-        let mut envelope = Vec::new();
+        let (mut envelope, mut doubted) = (Vec::new(), SlotSet::EMPTY);
         for part in 0..PARTS_MAX {
             let mut length = [0; 4];
             stream.read_exact(&mut length)?;
@@ -139,7 +143,7 @@ impl Told {
             }
             envelope.resize(length, 0);
             stream.read_exact(&mut envelope)?;
-            match self.part(&envelope, from, part) {
+            match self.part(&envelope, from, part, &mut doubted) {
                 Ok(false) => {}
                 Ok(true) => {
                     Moved::count(&members.moves.received, 1);
@@ -155,8 +159,14 @@ impl Told {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    /// Takes one part in; whether it was the last.
-    fn part(&self, envelope: &[u8], from: IpAddr, part: u32) -> Result<bool, Ignored> {
+    /// Takes one part in; whether it was the last. `doubted`: of whose starts the teller does not know all.
+    fn part(
+        &self,
+        envelope: &[u8],
+        from: IpAddr,
+        part: u32,
+        doubted: &mut SlotSet,
+    ) -> Result<bool, Ignored> {
         let opened = {
             // It is whole between any two statements.
             let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,9 +180,21 @@ impl Told {
         self.check(&message, from, part)?;
         let now = clock::now();
         let limiter = self.shared.mesh.limiter();
-        let taken = limiter
+        let mut taken = limiter
             .take_over(now, &message.slots, message.records, message.complete)
             .map_err(|_| Ignored::Malformed)?;
+        if let Some(mut queues) = self.shared.identify() {
+            queues.take_over(now, std::mem::take(&mut taken.starts));
+            doubted.add_all(&taken.doubted);
+            if message.last {
+                let mut told = message.slots.clone();
+                told.remove_all(doubted);
+                queues.told_of(now, &told);
+            }
+            drop(queues);
+            // Who waits may go sooner or later than was planned.
+            self.shared.mesh.nudge(IDENTIFY_WORKER);
+        }
         if message.last {
             self.shared.members.told().tell(now, &message.slots);
             tracing::info!(

@@ -193,7 +193,12 @@ impl Shared {
     fn deliver(&self, me: &Node, node: &Node, slots: &SlotSet) -> io::Result<usize> {
         let mut stream = Stream::to(node, connect(me.addr, node.addr)?, &self.tls)?;
         let limiter = self.mesh.limiter();
-        let mut cut = Cut::begin(clock::now(), slots.clone());
+        let base = clock::now();
+        let starts = self
+            .identify()
+            .map(|queues| (queues.keep_of(base, slots), queues.doubted(base, slots)));
+        let (starts, doubted) = starts.unwrap_or_default();
+        let mut cut = Cut::begin(base, slots.clone()).with_starts(&starts, &doubted);
         let (mut records, mut frame, mut sent) = (Vec::new(), Vec::new(), 0);
         for part in 0.. {
             records.clear();

@@ -172,7 +172,8 @@ fn records_of_slots_that_were_not_named_are_left_out() {
         taken,
         TakenOver {
             records: 1,
-            strange: 3
+            strange: 3,
+            ..TakenOver::default()
         }
     );
     assert!(acquire(&new, at(0), &ask(OURS, 7, 1)).is_ok());
@@ -480,4 +481,58 @@ fn a_bucket_that_is_doubted_is_asked_anew_whether_it_is_in_use_or_stands_aside()
         assert_eq!(width(limiter, at(1_000), &doubted), 1);
         assert_eq!(width(limiter, at(1_000), &other), 4);
     }
+}
+
+#[test]
+fn starts_at_the_gateway_stand_with_their_bots_budget_in_whatever_part() {
+    let starts = |bot, count| Starts {
+        bot,
+        max_concurrency: 16,
+        total: 1_000,
+        remaining: 7,
+        reset_at: Some(at(9_000)),
+        taken: (0..count).map(|shard| (shard, at(4_000 + shard))).collect(),
+    };
+    let all = [
+        starts(OURS, 4_000),
+        starts(OURS + 1, 0),
+        starts(OURS + 2, 1),
+    ];
+    let elsewhere = [starts(OTHER, 3)];
+    let both = [&all[..], &elsewhere].concat();
+    let old = limiter();
+    let doubted: SlotSet = [SLOT, SLOT + 1].into_iter().collect();
+    let mut cut = Cut::begin(at(0), ours()).with_starts(&both, &doubted);
+    let (mut told, mut parts) = (Vec::<Starts>::new(), 0);
+    let mut doubts = SlotSet::EMPTY;
+    let mut more = true;
+    while more {
+        let mut part = Vec::new();
+        more = cut.next(&old, 16_384, &mut part, || ());
+        assert!(part.len() <= 16_384);
+        parts += 1;
+        let taken = limiter().take_over(at(500), &ours(), &part, true);
+        let taken = taken.expect("records");
+        doubts.add_all(&taken.doubted);
+        for starts in taken.starts {
+            match told.iter_mut().find(|known| known.bot == starts.bot) {
+                Some(known) => known.taken.extend(starts.taken),
+                None => told.push(starts),
+            }
+        }
+    }
+    assert!(parts > 2);
+    assert_eq!(doubts, ours(), "nothing of what is another's");
+    // Times count from when they arrive, and two clocks' beats.
+    let late = Duration::from_millis(502);
+    let late = all.map(|starts| Starts {
+        reset_at: starts.reset_at.map(|at| at + late),
+        taken: starts
+            .taken
+            .iter()
+            .map(|(s, at)| (*s, *at + late))
+            .collect(),
+        ..starts
+    });
+    assert!(told == late);
 }
