@@ -20,6 +20,7 @@
 mod support;
 
 mod clients;
+mod late;
 mod stage;
 
 use std::net::Ipv4Addr;
@@ -39,6 +40,9 @@ const NAME: &str = "limits_are_kept_and_clients_are_served_whatever_becomes_of_n
 /// Set for the program's second life, within the hub.
 const INSIDE: &str = "WEIR_TEST_NAMESPACES";
 
+/// Set for it where it delays packets: milliseconds.
+const LATE: &str = "WEIR_TEST_LATE";
+
 /// The mock's oracle and the clients must find no more than this, by disturbance. Three bots ask for
 /// as much as they get, each owned by another node; the mock grants each 50 in a second.
 ///
@@ -54,6 +58,9 @@ const WITH_LOSS: u64 = 50;
 /// A node that comes back: what its bots have under way elsewhere at that moment may be one too many.
 const BY_A_START: u64 = 1;
 
+/// How late packets between nodes come, each way: two of them are half of what a probe may take.
+const LATE_BY: Duration = Duration::from_millis(20);
+
 /// What counted for Discord before a disturbance has left its windows, and all agree.
 const SETTLE: Duration = Duration::from_millis(3_300);
 /// How long nodes may take to agree.
@@ -61,6 +68,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn limits_are_kept_and_clients_are_served_whatever_becomes_of_nodes() {
+    if let Ok(ms) = std::env::var(LATE) {
+        return late::run(Duration::from_millis(ms.parse().unwrap())).unwrap();
+    }
     match std::env::var(INSIDE) {
         Ok(prefix) => inside(&Stage::inside(&prefix)),
         Err(_) => {
@@ -124,10 +134,13 @@ fn inside(stage: &Stage) {
         world.nodes[1] = Some(start(world.stage, &world.mock, 2));
         world.agree(&[1, 2, 3], 3);
     });
-    world.disturbed("datagrams and segments are lost", WITH_LOSS, |world| {
-        world.stage.lose(true);
+    world.disturbed("packets are lost and come late", WITH_LOSS, |world| {
+        let mut lossy = world.stage.lossy(LATE_BY);
         thread::sleep(Duration::from_secs(4));
-        world.stage.lose(false);
+        assert!(lossy.is_late(), "nothing was delayed");
+        let there_and_back = world.stage.connects(1, 2);
+        assert!(there_and_back >= 2 * LATE_BY, "{there_and_back:?}");
+        drop(lossy);
         world.agree(&[1, 2, 3], 3);
     });
     let cut_for = Duration::from_secs(4);
