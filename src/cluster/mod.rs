@@ -23,10 +23,13 @@
 //! The control thread publishes the new owners, then
 //! 1. workers send the requests that wait for limits in lost slots to the new owner;
 //! 2. what is known of those slots is cut out of the limiter
-//!    ([`snapshot::Cut`](crate::limit::snapshot::Cut)), sent ([`wire::HandOver`]) and added there to
-//!    the stricter ([`Limiter::take_over`](crate::limit::Limiter::take_over));
+//!    ([`snapshot::Cut`](crate::limit::snapshot::Cut)) and the identify queue, whose bots of them rest
+//!    ([`Queues::lost`](crate::identify::Queues::lost)), sent ([`wire::HandOver`]) and added there to the
+//!    stricter ([`Limiter::take_over`](crate::limit::Limiter::take_over),
+//!    [`Queues::take_over`](crate::identify::Queues::take_over));
 //! 3. with slots that it got, this node is careful
-//!    ([`Limiter::be_careful`](crate::limit::Limiter::be_careful)) until it is told of them.
+//!    ([`Limiter::be_careful`](crate::limit::Limiter::be_careful),
+//!    [`Queues::gained`](crate::identify::Queues::gained)) until it is told of them.
 //!
 //! A node that leaves does the first two with all of its slots. The simulation of a cluster (`sim`)
 //! does the same in virtual time.

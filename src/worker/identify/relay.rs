@@ -9,8 +9,9 @@
 //! the end of the line. A relayed shard carries `nirn-routed-to` and is lined up where it arrives,
 //! whatever that node thinks of the owner: there are no loops.
 //!
-//! **Careful.** Nobody knows what a node that is gone had let go: who lines up a shard in its stead holds
-//! the bot's first back a turn. An answer that was lost on its way counts at the owner as given.
+//! **Careful.** Nobody knows what a node that died had let go: who lines up a shard in its stead holds the
+//! bot's first back a turn. One that ends, or loses the bot to another, tells it
+//! ([`Queues::take_over`](crate::identify::Queues::take_over)). An answer that was lost on its way counts at the owner as given.
 
 use std::io::Write;
 use std::net::SocketAddr;
