@@ -225,8 +225,8 @@ fn every_setting_sets_its_own_field_and_no_other() {
     let with_effect = settings().filter(|s| !matches!(s.effect, Effect::Ignored(..)));
     assert_eq!(
         with_effect.count(),
-        // Those of TLS are not set alone, and have their own test.
-        table.len() + 3,
+        // Those of TLS are not set alone, and have their own test; so has CLUSTER_TLS_NAME.
+        table.len() + 4,
         "a setting is missing from this test"
     );
 }
@@ -384,6 +384,8 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "DISCORD_TOKEN",
         "CLUSTER_MEMBERS",
         "CLUSTER_SECRET",
+        "CLUSTER_CA_FILE",
+        "CLUSTER_TLS_NAME",
         "FORWARD_HOST_LIMITS",
         "FORWARD_ALLOW",
         "FORWARD_DENY",
