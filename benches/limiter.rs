@@ -3,12 +3,14 @@
 //! Run with `cargo bench --bench limiter`. Numbers and the machine they come from are in PERF.md.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::time::Duration;
 use weir::clock::Instant;
 use weir::limit::snapshot::{Copying, Seal, Snapshot};
 use weir::limit::{
-    Answer, Ask, BucketKey, ClientClass, Decision, Limiter, Outputs, Settings, Ticket, Unlocked,
+    Answer, Ask, BucketKey, ClientClass, Decision, Latch, Latches, Limiter, Outputs, Settings,
+    Ticket, Unlocked,
 };
 
 fn ask(major: u64) -> Ask {
@@ -252,11 +254,76 @@ fn copy(_: &mut Criterion) {
     println!("all of it restored: {counts:?} in {:?}", begin.elapsed());
 }
 
+/// Latches that tell how long the longest use took.
+enum Timed {}
+
+struct TimedLatch<T>(RefCell<T>);
+
+thread_local! {
+    static LONGEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static USES: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Latches for Timed {
+    type Latch<T> = TimedLatch<T>;
+}
+
+impl<T> Latch<T> for TimedLatch<T> {
+    fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        let mut value = self.0.borrow_mut();
+        let began = std::time::Instant::now();
+        let result = f(&mut value);
+        LONGEST.set(LONGEST.get().max(began.elapsed()));
+        USES.set(USES.get() + 1);
+        result
+    }
+}
+
+/// What the status page's look at a full limiter takes, and how long it holds a shard.
+#[expect(clippy::print_stdout, reason = "what criterion cannot report")]
+fn look(_: &mut Criterion) {
+    const BOTS: u64 = 8_000;
+    const QUEUES: u64 = 32_000;
+    let limiter = Limiter::<Timed>::new(&Settings::default(), 4);
+    let now = Instant::from_millis(1_000_000);
+    let mut out = Outputs::new();
+    for major in 0..QUEUES {
+        for slot in 0..3 {
+            let mut ask = ask(major);
+            ask.key.identity = major % BOTS;
+            ask.ticket.slot = u32::try_from(major).unwrap_or(0) * 3 + slot;
+            if let Decision::Go(permit) = limiter.acquire(now, &ask, &mut out) {
+                drop(permit);
+            }
+        }
+        while out.pop().is_some() {}
+    }
+    for turn in 1..=5 {
+        LONGEST.set(Duration::ZERO);
+        USES.set(0);
+        let began = std::time::Instant::now();
+        let blocked = limiter.blocked(now, 20);
+        let senders = limiter.senders(now, 20, &blocked.by_sender);
+        let took = began.elapsed();
+        println!(
+            "look {turn}: {} queues and {} bots of 4 workers in {took:?}; a shard is held {} times, {:?} at most",
+            blocked.buckets,
+            senders.tracked,
+            USES.get(),
+            LONGEST.get()
+        );
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = limiter, waiters, sweep, copy
+    targets = limiter, waiters, sweep, copy, look
 }
 criterion_main!(benches);

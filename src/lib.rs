@@ -8,10 +8,10 @@
 //! level 0  caseless  clock   destination
 //!          error   config                     what everything stands on
 //! level 1  http1   route   limit
-//!          identify   metrics                 pure: bytes and time in, decisions out
+//!          identify   metrics   status        pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
-//!          places   process   admin           what all threads share; the metrics port
+//!          places   watch   process   admin   what all threads share; the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
 //! level 4  server                             starts and stops it all
@@ -60,11 +60,14 @@ pub mod server;
 pub mod sim;
 #[cfg(feature = "io")]
 pub mod state;
+pub mod status;
 #[cfg(feature = "io")]
 pub mod systemd;
 #[cfg(feature = "io")]
 pub mod tls;
 pub mod upstream;
+#[cfg(feature = "io")]
+pub mod watch;
 #[cfg(feature = "io")]
 pub mod worker;
 

@@ -101,6 +101,11 @@ impl Places {
         Ok(place)
     }
 
+    /// How many there are.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many are taken.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)

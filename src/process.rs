@@ -6,18 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::clock::{self, Instant};
 use crate::cluster::Members;
 use crate::cluster::passes::Passes;
 use crate::config::Config;
 use crate::egress::Limits;
 use crate::identify::Queues;
-use crate::io::memory;
+use crate::io::runtime::Chosen;
+use crate::io::system;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::places::Places;
 use crate::route::key::Keys;
 use crate::tls::{Credentials, NodeTrust};
 use crate::upstream::Target;
+use crate::watch::Watch;
 
 /// Bots that are remembered as asked about; past it all are forgotten and asked about once more.
 const BOTS_MAX: usize = 65_536;
@@ -28,6 +31,10 @@ pub struct Process {
     pub config: Config,
     /// The limiter and the mailboxes.
     pub mesh: Arc<Mesh>,
+    /// How workers speak to the kernel.
+    pub driver: Chosen,
+    /// When it started, Unix milliseconds.
+    pub started_unix_ms: u64,
     /// How bucket keys are hashed.
     pub keys: Keys,
     /// The upstream.
@@ -61,6 +68,10 @@ pub struct Process {
     pub identify: Arc<Mutex<Queues>>,
     /// How often each worker's ticker has turned: one that is nudged and does not turn is stuck.
     pub turns: Box<[AtomicU64]>,
+    /// What is noted while somebody looks.
+    pub watch: Watch,
+    /// When it started.
+    pub started: Instant,
     /// The listeners are somebody else's too: what is queued on them is for whoever comes next.
     pub inherited: bool,
     /// Set once: no new connections, running exchanges finish.
@@ -137,12 +148,11 @@ impl Process {
             requests.merge(&table.requests);
             own.merge(&table.own);
         }
-        own.permits_handed = self.mesh.counts().0;
-        own.memory_held = memory::held();
-        own.memory_resident = memory::resident();
         text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
+        metrics::encode_guards(&self.mesh.limiter().guarded(clock::now()), &mut text);
+        self.system(requests.under_way()).encode(&mut text);
         if let Some(members) = &self.cluster {
             members.counts().encode(&mut text);
         }
@@ -155,5 +165,26 @@ impl Process {
             forward.metrics_text(&mut text);
         }
         text
+    }
+
+    /// What the process uses, beside so many `requests_under_way`. Wakes each worker, so that by the next
+    /// time it will have turned, unless it is stuck.
+    fn system(&self, requests_under_way: u64) -> metrics::System {
+        let mut system = metrics::System {
+            driver: match self.driver {
+                Chosen::IoUring => "io_uring",
+                Chosen::Epoll => "epoll",
+            },
+            started_unix_ms: self.started_unix_ms,
+            handed: self.mesh.counts(),
+            requests_under_way,
+            clients_max: self.places.most() as u64,
+            ..system::used(self.turns.len())
+        };
+        for (at, (worker, turns)) in system.workers.iter_mut().zip(&self.turns).enumerate() {
+            worker.turns = turns.load(Ordering::Relaxed);
+            self.mesh.nudge(at);
+        }
+        system
     }
 }

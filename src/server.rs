@@ -39,6 +39,7 @@ use crate::systemd::Inherited;
 use crate::tls::{Credentials, Current, NodeTrust, Trust};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, trust};
+use crate::watch::Watch;
 use crate::worker;
 
 /// A running weir. Dropping it ends it at once; [`Handle::shutdown`] lets requests finish.
@@ -200,6 +201,8 @@ pub fn start_among(
     let process = Arc::new(Process {
         mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
         keys,
+        driver,
+        started_unix_ms: clock::unix_ms(),
         target: Target {
             authority: config.upstream.host_header().into(),
             tls: trusted,
@@ -223,6 +226,8 @@ pub fn start_among(
             waiting_max: config.gateway_queue_max_waiting,
         }))),
         turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+        watch: Watch::new(workers),
+        started: clock::now(),
         inherited,
         draining: AtomicBool::new(false),
         refusing: AtomicBool::new(false),

@@ -579,7 +579,7 @@ fn whose_address_is_not_in_the_list_is_turned_away_unheard() {
         }
         let text = scrape(metrics);
         assert!(
-            text.contains("weir_refused_total{reason=\"address\"} 6\n"),
+            text.contains("weir_refused_total{status=\"none\",reason=\"address\"} 6\n"),
             "{text}"
         );
         assert!(weir.shutdown(Duration::from_secs(5)));
@@ -619,7 +619,10 @@ fn a_crowd_of_strangers_is_told_of_once() {
         .collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("127.0.0.3"), "{told:?}");
-    assert!(scrape(weir.metrics).contains("weir_refused_total{reason=\"address\"} 50\n"));
+    assert!(
+        scrape(weir.metrics)
+            .contains("weir_refused_total{status=\"none\",reason=\"address\"} 50\n")
+    );
 }
 
 #[test]

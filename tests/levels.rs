@@ -27,6 +27,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "limit",
             "identify",
             "metrics",
+            "status",
             "mesh::owner",
             "cluster::wire",
             "cluster::member",
@@ -45,8 +46,8 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "places", "egress", "process", "admin",
-            "state", "systemd",
+            "io", "tls", "upstream", "mesh", "cluster", "places", "watch", "egress", "process",
+            "admin", "state", "systemd",
         ],
     ),
     (Kind::Shell, &["worker"]),

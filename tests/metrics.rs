@@ -153,7 +153,13 @@ fn a_request_that_is_no_http_is_counted_by_what_is_wrong_with_it() {
     chunked.send("POST /api HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n");
     expect_errors(&weir, &[("bad_request", 2), ("head_too_large", 1)]);
     let text = scrape(&weir);
-    assert_eq!(count(&text, "weir_refused_total{reason=\"malformed\"}"), 3);
+    assert_eq!(
+        count(
+            &text,
+            "weir_refused_total{status=\"4xx\",reason=\"malformed\"}"
+        ),
+        3
+    );
     assert_eq!(
         count(&text, "nirn_proxy_error"),
         0,
@@ -196,7 +202,7 @@ fn resumed_sessions_and_dead_pooled_connections_are_counted() {
         let text = scrape(&pair.weir);
         [
             "weir_upstream_connections_opened_total",
-            "weir_upstream_sessions_resumed_total",
+            "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
             "weir_upstream_connections_reused_total",
             "weir_upstream_connections_stale_total",
         ]
@@ -234,7 +240,10 @@ fn a_pool_that_loses_all_its_connections_resumes_every_session() {
         let text = scrape(&pair.weir);
         [
             count(&text, "weir_upstream_connections_opened_total"),
-            count(&text, "weir_upstream_sessions_resumed_total"),
+            count(
+                &text,
+                "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
+            ),
         ]
     };
     let [opened, resumed] = callbacks(0);

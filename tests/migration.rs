@@ -6,6 +6,8 @@ mod support;
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::http::Client;
 use support::program::{Program, command, slow_mock};
@@ -191,7 +193,7 @@ fn shards_that_asked_gateway_queue_ask_here() {
     let metrics = Client::connect(weir.metrics)
         .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         .text();
-    let bot = "weir_identify_budget_remaining{clientId=\"203039963636301824\"}";
+    let bot = "weir_identify_budget_remaining{client=\"203039963636301824\"}";
     assert!(metrics.contains(bot), "{metrics}");
 }
 
@@ -216,6 +218,12 @@ fn dprls_variables_cap_connections() {
     first.stream.read_exact(&mut status).expect("an answer");
     assert_eq!(&status, b"HTTP/1.1 200");
     assert_eq!(Client::connect(forward).ask(&connect).status, 500);
-    let logged = weir.log_lines().join("\n");
-    assert!(logged.contains(&target.addr.to_string()), "{logged}");
+    // The log comes a moment after the answer.
+    let until = Instant::now() + Duration::from_secs(10);
+    let mut logged = String::new();
+    while !logged.contains(&target.addr.to_string()) {
+        assert!(Instant::now() < until, "{logged}");
+        thread::sleep(Duration::from_millis(10));
+        logged += &weir.log_lines().join("\n");
+    }
 }

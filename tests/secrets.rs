@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -217,10 +218,29 @@ fn malformed() -> Vec<String> {
     ]
 }
 
+/// The status document, now and then until nothing more happens: what requests are of is noted only while
+/// somebody looks.
+fn looks(metrics: SocketAddr, happens: &AtomicBool) -> String {
+    let mut said = String::new();
+    while happens.load(Ordering::Relaxed) {
+        let mut client = Client::connect(metrics);
+        client.send("GET /nirn/status.json HTTP/1.1\r\nHost: x\r\n\r\n");
+        said += &String::from_utf8(client.rest()).expect("UTF-8");
+        thread::sleep(Duration::from_millis(250));
+    }
+    said
+}
+
 /// All that a weir says of itself, from its first line to its last.
 fn everything_said(mut weir: Program) -> String {
     let mut said = weir.before_serving.join("\n");
-    for page in ["/metrics", "/nirn/healthz", "/", "/status"] {
+    for page in [
+        "/metrics",
+        "/nirn/healthz",
+        "/",
+        "/nirn/status.json",
+        "/status",
+    ] {
         let asked = format!("GET {page} HTTP/1.1\r\nHost: x\r\n\r\n");
         let mut client = Client::connect(weir.metrics);
         client.send(asked);
@@ -266,10 +286,13 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
         ];
         settings.push(("LOG_FORMAT", format));
         let weir = Program::start(&mock, &settings);
-        thread::scope(|scope| {
+        let (happens, metrics) = (AtomicBool::new(true), weir.metrics);
+        let seen = thread::scope(|scope| {
+            let looking = scope.spawn(|| looks(metrics, &happens));
+            let mut causes = Vec::new();
             for what in FAULTS {
                 let proxy = weir.proxy;
-                scope.spawn(move || {
+                causes.push(scope.spawn(move || {
                     for (number, authorization) in authorizations().iter().enumerate() {
                         for (at, path) in paths(what).iter().enumerate().skip(number % 3).step_by(3)
                         {
@@ -283,16 +306,22 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
                             provoke(proxy, &asked("POST", path, &authorizations()[0]));
                         }
                     }
-                });
+                }));
             }
-            scope.spawn(|| {
+            causes.push(scope.spawn(|| {
                 for bytes in malformed() {
                     provoke(weir.proxy, &bytes);
                     provoke(weir.metrics, &bytes);
                 }
-            });
+            }));
+            for cause in causes {
+                cause.join().expect("it has happened");
+            }
+            happens.store(false, Ordering::Relaxed);
+            looking.join().expect("it was looked at")
         });
-        let said = everything_said(weir);
+        assert!(seen.contains("\"busiest\":[{\"method\""), "{seen}");
+        let said = everything_said(weir) + &seen;
         assert!(
             said.contains("DEBUG") && said.contains("nirn_proxy_requests"),
             "{said}"
@@ -307,10 +336,10 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
             "weir_errors_total{kind=\"garbage_answer\"",
             "weir_errors_total{kind=\"answer_timeout\"",
             "weir_errors_total{kind=\"body_truncated\"",
-            "weir_refused_total{reason=\"wait_too_long\"",
-            "weir_refused_total{reason=\"token_locked\"",
-            "weir_refused_total{reason=\"webhook_dead\"",
-            "weir_refused_total{reason=\"malformed\"",
+            "weir_refused_total{status=\"429\",reason=\"wait_too_long\"",
+            "weir_refused_total{status=\"401\",reason=\"token_locked\"",
+            "weir_refused_total{status=\"404\",reason=\"webhook_dead\"",
+            "weir_refused_total{status=\"4xx\",reason=\"malformed\"",
         ] {
             let line = said.lines().find(|line| line.starts_with(counted));
             assert!(

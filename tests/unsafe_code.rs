@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, usize, &str)] = &[
     // What ships. Each is a call of the operating system or the allocator that no safe interface
     // among our dependencies offers, on memory of the same function.
     (
-        "src/admin/mod.rs",
+        "src/admin/server.rs",
         1,
         "poll of the metrics port's listener and of the word that it is to end, on a local array",
     ),

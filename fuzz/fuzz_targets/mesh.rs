@@ -90,6 +90,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use weir::limit;
 use weir::limit::{BucketKey, ClientClass, Refusal, Settings, Verdict};
+use weir::metrics;
 
 const WORKERS: usize = 2;
 /// More operations find nothing that these do not, and cost time.

@@ -85,7 +85,10 @@ impl World {
     fn take(&mut self) {
         let taken = self.pool.take(self.now);
         let expected = self.model.pop().filter(|(since, _)| !self.stale(*since));
-        assert_eq!(taken, expected.map(|(since, connection)| (connection, since)));
+        assert_eq!(
+            taken,
+            expected.map(|(since, connection)| (connection, since))
+        );
     }
 
     fn expire(&mut self) {

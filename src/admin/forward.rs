@@ -13,88 +13,86 @@
 //! Only from this machine (a loopback address), whatever `ALLOW_FROM` says: whoever may scrape metrics
 //! need not be one who may open a host to a flood.
 
+use super::answer::Answer;
+use super::pages::Asked;
 use crate::config::bounds::FORWARD_CAP_MAX;
 use crate::egress::Limits;
 use crate::egress::limits::NotChanged;
-use crate::http1::Reply;
 
-/// What the paths here begin with.
-pub(super) const PREFIX: &[u8] = b"/forward/";
+/// Where the caps are.
+pub(super) const PATH: &str = "/forward/limits";
+
+/// What the caps of single hosts are below.
+pub(super) const HOSTS: &str = "/forward/limits/";
 
 /// Largest body: the digits of a cap and a line end.
 pub(super) const BODY_BYTES_MAX: usize = 16;
 
-/// What is to be done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verb {
-    Read,
-    Write,
-    Remove,
+/// Why nothing was done.
+type Failed = (u16, &'static str);
+
+/// `GET /forward/limits`
+pub(super) fn read(asked: &Asked<'_>) -> Answer {
+    done(asked, |_| Ok(()))
 }
 
-/// Does it, and writes the answer.
-pub(super) fn answer(
-    verb: Verb,
-    path: &[u8],
-    body: &[u8],
-    limits: Option<&Limits>,
-    out: &mut Vec<u8>,
-) {
-    let Some(limits) = limits else {
-        return Reply::error(404, "there is no forward proxy: FORWARD_PORT is not set")
-            .encode(false, out);
-    };
-    let Some(host) = host(path) else {
-        return Reply::error(404, "limits are at /forward/limits").encode(false, out);
-    };
-    let done = match (verb, host) {
-        (Verb::Read, None) => Ok(()),
-        (Verb::Write, host) => match cap(body) {
-            None => Err((400, "the body is no number from 0 to 1048576")),
-            Some(cap) => set(limits, host, cap),
-        },
-        (Verb::Remove, Some(host)) if limits.remove_host_limit(host) => Ok(()),
-        (Verb::Remove, Some(_)) => Err((404, "this host has no limit of its own")),
-        (Verb::Read, Some(_)) | (Verb::Remove, None) => Err((
-            405,
-            "single hosts are set and removed, all are read at /forward/limits",
-        )),
-    };
-    match done {
-        Ok(()) => Reply::json(200, describe(limits).as_bytes()).encode(false, out),
-        Err((status, message)) => Reply::error(status, message).encode(false, out),
-    }
-}
-
-/// The host in a path; `None` inside for all of them.
-fn host(path: &[u8]) -> Option<Option<&str>> {
-    let rest = path.strip_prefix(b"/forward/limits")?;
-    match rest {
-        b"" => Some(None),
-        [b'/', host @ ..] => Some(Some(std::str::from_utf8(host).ok()?)),
-        _ => None,
-    }
-}
-
-fn set(limits: &Limits, host: Option<&str>, cap: u32) -> Result<(), (u16, &'static str)> {
-    let Some(host) = host else {
+/// `PUT /forward/limits`
+pub(super) fn set_default(asked: &Asked<'_>) -> Answer {
+    done(asked, |limits| {
+        let cap = cap(asked.body)?;
         limits.set_default_max_connections(cap);
         tracing::info!(cap, "the forward proxy's default limit was changed");
-        return Ok(());
-    };
-    limits.set_host_limit(host, cap).map_err(|why| match why {
-        NotChanged::NotAHost => (400, "not a host, nor a host with a port"),
-        NotChanged::TooMany => (409, "too many hosts have a limit of their own"),
-    })?;
-    tracing::info!(host, cap, "a host's limit was changed");
-    Ok(())
+        Ok(())
+    })
 }
 
-fn cap(body: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(body).ok()?.trim();
+/// `PUT /forward/limits/…`
+pub(super) fn set_host(asked: &Asked<'_>) -> Answer {
+    done(asked, |limits| {
+        let (host, cap) = (host(asked)?, cap(asked.body)?);
+        limits.set_host_limit(host, cap).map_err(|why| match why {
+            NotChanged::NotAHost => NOT_A_HOST,
+            NotChanged::TooMany => (409, "too many hosts have a limit of their own"),
+        })?;
+        tracing::info!(host, cap, "a host's limit was changed");
+        Ok(())
+    })
+}
+
+/// `DELETE /forward/limits/…`
+pub(super) fn remove_host(asked: &Asked<'_>) -> Answer {
+    done(asked, |limits| {
+        if limits.remove_host_limit(host(asked)?) {
+            Ok(())
+        } else {
+            Err((404, "this host has no limit of its own"))
+        }
+    })
+}
+
+/// Does it, and answers with what holds then.
+fn done(asked: &Asked<'_>, what: impl FnOnce(&Limits) -> Result<(), Failed>) -> Answer {
+    let Some(limits) = &asked.process.forward else {
+        return Answer::error(404, "there is no forward proxy: FORWARD_PORT is not set");
+    };
+    match what(limits) {
+        Ok(()) => Answer::json(describe(limits)),
+        Err((status, message)) => Answer::error(status, message),
+    }
+}
+
+const NOT_A_HOST: Failed = (400, "not a host, nor a host with a port");
+
+fn host<'r>(asked: &Asked<'r>) -> Result<&'r str, Failed> {
+    asked.behind(HOSTS).ok_or(NOT_A_HOST)
+}
+
+fn cap(body: &[u8]) -> Result<u32, Failed> {
+    let text = std::str::from_utf8(body).unwrap_or_default().trim();
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let cap = plain.then(|| text.parse().ok())?;
+    let cap = plain.then(|| text.parse().ok()).flatten();
     cap.filter(|&cap: &u32| cap <= FORWARD_CAP_MAX)
+        .ok_or((400, "the body is no number from 0 to 1048576"))
 }
 
 fn describe(limits: &Limits) -> String {

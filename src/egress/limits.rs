@@ -123,6 +123,17 @@ impl Limits {
         (named.collect(), others)
     }
 
+    /// The limit that holds for a host now, whether it is its own or the default; 0 for none.
+    pub fn limit_of(&self, host: &str) -> u32 {
+        let host = HostKey::parse(host);
+        host.map_or(0, |host| self.hub.slots().cap(&host))
+    }
+
+    /// Clients that are connected.
+    pub fn clients(&self) -> usize {
+        self.hub.places.taken()
+    }
+
     /// How it stands with the other proxies; `None` if caps are not shared.
     pub fn fleet(&self) -> Option<FleetCounters> {
         let common = self.hub.common.as_ref();

@@ -46,7 +46,7 @@ pub use fields::Fields;
 pub use framing::{BadFraming, BodyTracker, Framing};
 pub use lenient::{RequestOutline, outline_request};
 pub use proxied::{Connect, Proxied, parse_proxied};
-pub use reply::{CONTINUE, Reply, Scope};
+pub use reply::{CONTINUE, Reply, Scope, reason};
 pub use request::{BadRequest, RequestHead, parse_request};
 pub use response::{BadResponse, ResponseHead, ResponseOutline, parse_response};
 

@@ -278,7 +278,7 @@ fn push_json_string(out: &mut SmallVec<[u8; BODY_INLINE]>, text: &str) {
 }
 
 /// The reason phrase of a status that weir answers with; clients ignore it.
-const fn reason(status: u16) -> &'static str {
+pub const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
@@ -289,6 +289,7 @@ const fn reason(status: u16) -> &'static str {
         407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         409 => "Conflict",
+        411 => "Length Required",
         413 => "Content Too Large",
         414 => "URI Too Long",
         429 => "Too Many Requests",

@@ -222,6 +222,25 @@ pub struct BotCensus {
     pub remaining: u32,
 }
 
+/// How one bot stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// What metrics call it.
+    pub client: Client,
+    /// Its shards that wait.
+    pub waiting: usize,
+    /// Its starts that the day still allows.
+    pub remaining: u32,
+    /// Its starts that a day allows.
+    pub total: u32,
+    /// Shards that may start together.
+    pub max_concurrency: u32,
+    /// Until all starts are there again; `None`: not known.
+    pub resets_in: Option<Duration>,
+    /// Until the next of those who wait goes; `None` if nobody waits.
+    pub next_in: Option<Duration>,
+}
+
 impl Queues {
     /// Nobody waits.
     pub fn new(settings: Settings) -> Self {
@@ -374,6 +393,25 @@ impl Queues {
             waits: self.waits,
             bots: self.bots.values().filter_map(of_bot).collect(),
         }
+    }
+
+    /// How each bot stands that asked.
+    pub fn standings(&self, now: Instant) -> Vec<Standing> {
+        let of_bot = |bot: &Bot| {
+            let budget = &bot.budget;
+            let next = bot.next().filter(|_| bot.waiting() > 0);
+            Some(Standing {
+                client: bot.client?,
+                waiting: bot.waiting(),
+                remaining: budget.remaining,
+                total: budget.total,
+                max_concurrency: budget.max_concurrency,
+                resets_in: (budget.reset_at != Instant::FAR)
+                    .then(|| budget.reset_at.saturating_duration_since(now)),
+                next_in: next.map(|next| next.saturating_duration_since(now)),
+            })
+        };
+        self.bots.values().filter_map(of_bot).collect()
     }
 
     /// Forgets a bot that nobody waits for if there are as many as there may be: of those that can be

@@ -141,6 +141,36 @@ impl Room {
 }
 
 #[test]
+fn a_bots_standing_says_who_waits_what_is_left_and_who_goes_when() {
+    let mut room = Room::told(2, 1_000, 400, 3_600);
+    // Shards 0 and 1 go at once, 2 and 4 wait for the key of 0.
+    for shard in [0, 1, 2, 4] {
+        room.ask(shard).unwrap();
+    }
+    room.until(1.0);
+    let standing = room.queues.standings(room.now);
+    assert_eq!(standing.len(), 1);
+    let bot = standing[0];
+    assert_eq!((bot.client, bot.waiting), (Client::Bot(BOT), 2));
+    assert_eq!(
+        (bot.remaining, bot.total, bot.max_concurrency),
+        (398, 1_000, 2)
+    );
+    assert_eq!(bot.resets_in, Some(Duration::from_secs(3_599)));
+    let next = bot.next_in.unwrap();
+    assert!(
+        next > Duration::from_secs(3) && next < Duration::from_secs(5),
+        "{next:?}"
+    );
+    room.until(20.0);
+    assert_eq!(
+        room.queues.standings(room.now)[0].next_in,
+        None,
+        "nobody waits"
+    );
+}
+
+#[test]
 fn the_first_shard_goes_after_the_round_has_gathered() {
     let mut room = Room::told(1, 1_000, 1_000, 3_600);
     room.ask(5).unwrap();

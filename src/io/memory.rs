@@ -1,13 +1,12 @@
-//! How much memory is in use: what the program holds, and what that makes resident.
+//! How much memory is in use: what the program holds.
 //!
-//! The two differ: an allocator keeps pages for sizes that were asked for lately, so what is resident
+//! What is resident is something else ([`super::system`]): an allocator keeps pages for sizes that were asked for lately, so what is resident
 //! follows the busiest moment. What a program holds tells whether something leaks.
 //!
 //! Cost: an addition without contention for each allocation and each release, and a request that
 //! goes its usual way makes none.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::fs;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// Counters, so that threads seldom share one; a power of two.
@@ -79,13 +78,6 @@ pub fn held() -> Option<u64> {
     u64::try_from(sum).ok().filter(|&bytes| bytes > 0)
 }
 
-/// Bytes that are resident (`/proc/self/statm`); `None` where that cannot be read.
-pub fn resident() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +107,5 @@ mod tests {
             allocator.dealloc(memory, layout);
         }
         assert_eq!(sum(), before);
-        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -20,6 +20,7 @@ pub mod recycled;
 pub mod runtime;
 pub mod seldom;
 pub mod socket;
+pub mod system;
 pub mod turn;
 
 pub use buffer::Buf;

@@ -3,6 +3,7 @@
 //! A 429 that Discord itself did not send stops everything until its `Retry-After`, or for a minute.
 //! Then one probe goes; an answer from Discord closes the breaker, another block doubles the wait.
 
+use super::guarded::Blocks;
 use super::snapshot::{Record, Times, left};
 use crate::clock::Instant;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(super) struct Breaker {
     blocked_until: Option<Instant>,
     probe_since: Option<Instant>,
     blocks: u32,
+    seen: Blocks,
 }
 
 impl Breaker {
@@ -37,6 +39,11 @@ impl Breaker {
             blocked_until: None,
             probe_since: None,
             blocks: 0,
+            seen: Blocks {
+                began: 0,
+                went_on: 0,
+                ended: 0,
+            },
         }
     }
 
@@ -88,6 +95,10 @@ impl Breaker {
                 Duration::from_secs(1)
             },
         );
+        match self.blocked_until {
+            None => self.seen.began += 1,
+            Some(_) => self.seen.went_on += 1,
+        }
         self.blocks += 1;
         self.blocked_until = Some(now + pause);
         self.probe_since = None;
@@ -95,7 +106,23 @@ impl Breaker {
 
     /// Discord itself answered a probe.
     pub(super) fn answered(&mut self) {
-        *self = Self::new();
+        let mut seen = self.seen;
+        seen.ended += u64::from(self.blocked_until.is_some());
+        *self = Self {
+            seen,
+            ..Self::new()
+        };
+    }
+
+    /// If there is a block: how long until a probe goes.
+    pub(super) fn blocked_for(&self, now: Instant) -> Option<Duration> {
+        self.blocked_until
+            .map(|until| until.saturating_duration_since(now))
+    }
+
+    /// What became of blocks since the start.
+    pub(super) const fn seen(&self) -> Blocks {
+        self.seen
     }
 
     /// The probe got no answer; another may go.
@@ -139,9 +166,19 @@ mod tests {
         );
         assert_eq!(breaker.pass(s(30)), Passage::Probe);
         assert_eq!(breaker.pass(s(31)), Passage::Closed(Duration::from_secs(1)));
+        assert_eq!(breaker.blocked_for(s(10)), Some(Duration::from_secs(20)));
+        breaker.blocked(s(31), Some(Duration::from_secs(9)), true);
+        breaker.answered();
         breaker.answered();
         assert_eq!(breaker.pass(s(31)), Passage::Open);
         assert!(breaker.is_open());
+        assert_eq!(breaker.blocked_for(s(31)), None);
+        let seen = Blocks {
+            began: 1,
+            went_on: 1,
+            ended: 1,
+        };
+        assert_eq!(breaker.seen(), seen);
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod handover;
 mod keep;
 mod predict;
 mod reading;
+mod survey;
 
 pub(super) use predict::Ahead;
 pub(super) use reading::Learned;

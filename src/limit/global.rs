@@ -20,6 +20,7 @@
 //! larger than one of 50/s: about 1 KiB.
 
 mod keep;
+mod survey;
 
 use super::pressure::Pressure;
 use crate::clock::Instant;

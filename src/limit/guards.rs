@@ -3,8 +3,9 @@
 
 use super::ask::{Ask, ClientClass, Permit, Reason, Refusal};
 use super::breaker::{Breaker, Passage};
+use super::guarded::Guarded;
 use super::headers::{Answer, Limited};
-use super::invalid::Invalid;
+use super::invalid::{BUDGET, Invalid};
 use super::learn::KeyMap;
 use super::offenders::{Level, Offenders};
 use super::snapshot::{Record, Times, left};
@@ -23,6 +24,8 @@ pub(super) struct Guards {
     breaker: Breaker,
     invalid: Invalid,
     dead: KeyMap<Instant>,
+    /// Webhooks that were found dead.
+    died: u64,
     offenders: Offenders,
 }
 
@@ -32,6 +35,7 @@ impl Guards {
             breaker: Breaker::new(),
             invalid: Invalid::new(Instant::ZERO),
             dead: KeyMap::default(),
+            died: 0,
             offenders: Offenders::new(),
         }
     }
@@ -66,7 +70,8 @@ impl Guards {
                 self.dead.retain(|_, until| *until > now);
             }
             if self.dead.len() < DEAD_WEBHOOKS_MAX {
-                self.dead.insert(permit.key.identity, now + DEAD_FOR);
+                let known = self.dead.insert(permit.key.identity, now + DEAD_FOR);
+                self.died += u64::from(known.is_none());
             }
         }
         self.have_a_say(now)
@@ -182,6 +187,19 @@ impl Guards {
         }
         self.offenders.goes(now, level, &permit.key);
         None
+    }
+
+    /// How they stand, but for what the identities know.
+    pub(super) fn stand(&mut self, now: Instant) -> Guarded {
+        Guarded {
+            invalid: self.invalid.total(now),
+            invalid_max: BUDGET,
+            blocked_for: self.breaker.blocked_for(now),
+            webhooks_dead: self.dead.values().filter(|&&until| until > now).count(),
+            webhooks_died: self.died,
+            blocks: self.breaker.seen(),
+            ..Guarded::default()
+        }
     }
 
     pub(super) fn probe_lost(&mut self) {

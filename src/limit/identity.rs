@@ -8,12 +8,14 @@ mod departure;
 mod handover;
 mod keep;
 mod memory;
+mod survey;
 
 use super::agenda::{Agenda, Timer};
 use super::arena::Arena;
 use super::ask::{Output, Outputs, Permit, Reason, Refusal, Ticket};
 use super::breaker::Passage;
 use super::global::Window;
+use super::guarded::Locks;
 use super::headers::{Answer, Limited};
 use super::learn::{KeyMap, identity_key as key_of};
 use super::line::{Line, Lines};
@@ -92,6 +94,8 @@ pub(super) struct Identities {
     bearers: Nodes<u32>,
     bearer_list: Queue,
     agenda: Agenda,
+    /// What became of tokens.
+    locks: Locks,
     /// The budget of invalid requests shrinks.
     wary: bool,
     /// What a process before this one knew, until they are met again.
@@ -113,6 +117,7 @@ impl Identities {
             bearers: Nodes::new(),
             bearer_list: Queue::EMPTY,
             agenda: Agenda::new(number),
+            locks: Locks::default(),
             wary: false,
             restored: None,
             careful: None,
@@ -247,10 +252,12 @@ impl Identities {
                 self.settings.unauthorized_lock,
                 permit.is(Permit::LOCK_PROBE),
             );
-            if self.arena[number]
-                .token
-                .judge(now, answer.status, probe, lock)
-            {
+            let token = &mut self.arena[number].token;
+            let barred = token.is_barred();
+            let doubtful = token.judge(now, answer.status, probe, lock);
+            let refused = probe && answer.status == 401;
+            self.locks.note(barred, token.is_barred(), refused);
+            if doubtful {
                 let identity = permit.key.identity;
                 out.list.push_back(Output::Confirm {
                     identity,
@@ -299,9 +306,10 @@ impl Identities {
         let Some(number) = self.map.get(&key_of(identity)).copied() else {
             return;
         };
-        self.arena[number]
-            .token
-            .confirmed(now, valid, self.settings.unauthorized_lock);
+        let token = &mut self.arena[number].token;
+        let barred = token.is_barred();
+        token.confirmed(now, valid, self.settings.unauthorized_lock);
+        self.locks.note(barred, token.is_barred(), false);
     }
 
     /// The identity's global limit was found out; it stays known when the identity is forgotten.
@@ -332,6 +340,11 @@ impl Identities {
 
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
         self.agenda.next()
+    }
+
+    /// What became of tokens since the start.
+    pub(super) const fn locks(&self) -> Locks {
+        self.locks
     }
 
     /// Requests waiting, identities tracked, requests under way.

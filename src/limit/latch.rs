@@ -13,6 +13,11 @@ pub trait Latch<T> {
     fn new(value: T) -> Self;
     /// Runs `f` with the value; nobody else has it meanwhile.
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
+    /// As [`Self::with`], for somebody who only looks: `None` if somebody else has it for longer than
+    /// anything here takes.
+    fn with_soon<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        Some(self.with(f))
+    }
 }
 
 /// A kind of latch.

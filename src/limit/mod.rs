@@ -33,6 +33,7 @@ mod ask;
 mod breaker;
 mod bucket;
 mod global;
+mod guarded;
 mod guards;
 mod headers;
 mod identity;
@@ -47,12 +48,14 @@ mod queue;
 mod settings;
 mod shard;
 pub mod snapshot;
+pub mod survey;
 pub mod timer;
 mod token;
 
 pub use ask::{
     Ask, BucketKey, ClientClass, Decision, Output, Outputs, Permit, Reason, Refusal, Ticket,
 };
+pub use guarded::{Blocks, Guarded, Locks};
 pub use headers::{
     Answer, LIMIT_MAX, Limited, PAUSE_MAX, RateLimitHeaders, Scope, Verdict, bucket_hash,
 };

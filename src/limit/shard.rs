@@ -7,6 +7,7 @@ mod flow;
 mod keep;
 mod lanes;
 mod places;
+mod survey;
 
 use super::agenda::{Agenda, Timer};
 use super::arena::Arena;

@@ -210,6 +210,11 @@ impl Token {
         matches!(self, Self::Doubtful { .. })
     }
 
+    /// Locked, or being tried after a lock.
+    pub(super) const fn is_barred(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::Probing { .. })
+    }
+
     /// Whether forgetting it would open a lock.
     pub(super) fn is_locked(&self, now: Instant) -> bool {
         match *self {

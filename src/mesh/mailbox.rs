@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use crate::limit::Output;
+use crate::metrics::HandOffs;
 
 /// The mailbox of one worker. Aligned so that two workers' boxes never share a cache line.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub struct Mailbox {
     /// Mirrors "the inbox is not empty", to be read without the lock.
     full: AtomicBool,
     permits: AtomicU64,
+    sent: AtomicU64,
+    taken: AtomicU64,
     woken: AtomicU64,
 }
 
@@ -40,7 +43,9 @@ impl Mailbox {
             .iter()
             .filter(|message| matches!(message, Output::Go { .. }))
             .count();
+        let count = inbox.messages.len() - before;
         self.permits.fetch_add(permits as u64, Ordering::Relaxed);
+        self.sent.fetch_add(count as u64, Ordering::Relaxed);
         self.full.store(true, Ordering::Release);
         let waker = if was_empty { inbox.waker.clone() } else { None };
         drop(inbox);
@@ -54,7 +59,9 @@ impl Mailbox {
     pub fn take(&self, into: &mut Vec<Output>) {
         if self.full.load(Ordering::Acquire) {
             let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = inbox.messages.len();
             into.append(&mut inbox.messages);
+            self.taken.fetch_add(count as u64, Ordering::Relaxed);
             self.full.store(false, Ordering::Release);
         }
     }
@@ -80,11 +87,13 @@ impl Mailbox {
             .waker = None;
     }
 
-    /// Permits ever put in, and how many puts of whatever woke the worker.
-    pub fn counts(&self) -> (u64, u64) {
-        (
-            self.permits.load(Ordering::Relaxed),
-            self.woken.load(Ordering::Relaxed),
-        )
+    /// What came and went, and how often that woke the worker.
+    pub fn counts(&self) -> HandOffs {
+        HandOffs {
+            permits: self.permits.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            taken: self.taken.load(Ordering::Relaxed),
+            wakes: self.woken.load(Ordering::Relaxed),
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! What all workers share: the limiter's shards behind their locks, and everybody's mailbox.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use super::mailbox::Mailbox;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::io::guard::undivided;
 use crate::limit::{Latch, Latches, Limiter, Output, Settings};
+use crate::metrics::HandOffs;
 
 /// A shard's lock, on cache lines of its own.
 #[repr(align(128))]
@@ -33,7 +36,27 @@ impl<T> Latch<T> for Locked<T> {
             result
         })
     }
+
+    fn with_soon<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let until = clock::now() + SOON;
+        loop {
+            match self.0.try_lock() {
+                Ok(mut value) => return Some(f(&mut value)),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    return Some(f(&mut poisoned.into_inner()));
+                }
+                Err(TryLockError::WouldBlock) if clock::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(TRY_AGAIN),
+            }
+        }
+    }
 }
+
+/// A worker holds a shard for microseconds; one that holds it for so long is stuck.
+const SOON: Duration = Duration::from_millis(100);
+
+/// Pause between two tries of somebody who only looks.
+const TRY_AGAIN: Duration = Duration::from_micros(50);
 
 /// What all workers share: the limiter's shards and everybody's mailbox.
 pub struct Mesh {
@@ -55,12 +78,13 @@ impl Mesh {
         &self.limiter
     }
 
-    /// Permits handed between workers so far, and how many messages woke a core.
-    pub fn counts(&self) -> (u64, u64) {
-        self.mailboxes
-            .iter()
-            .map(Mailbox::counts)
-            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    /// What workers have handed each other so far.
+    pub fn counts(&self) -> HandOffs {
+        let mut sum = HandOffs::default();
+        for mailbox in &self.mailboxes {
+            sum.add(mailbox.counts());
+        }
+        sum
     }
 
     /// Wakes a worker, whatever it sleeps on.

@@ -76,7 +76,7 @@ fn an_answer_on_one_worker_lets_a_request_of_another_go() {
     drop(second);
     grant.report(&Answer::new(200));
     assert_eq!(census(&mesh, clock::now()), (0, 0));
-    assert_eq!(mesh.counts().0, 1, "one message between the workers");
+    assert_eq!(mesh.counts().permits, 1, "one message between the workers");
 }
 
 #[test]
@@ -125,11 +125,15 @@ fn mail_wakes_once_however_much_of_it_comes() {
     for grant in first {
         grant.report(&Answer::new(200));
     }
-    let (delivered, woken) = mesh.counts();
-    assert_eq!((delivered >= 10, woken), (true, 1));
+    let counts = mesh.counts();
+    assert_eq!((counts.permits >= 10, counts.wakes), (true, 1));
+    // Beside the permits there is word of deadlines.
+    assert!(counts.sent >= counts.permits && counts.taken == 0);
     assert!(there.wake_by(Waker::noop()), "there is mail");
     there.turn(clock::now());
+    here.turn(clock::now());
     assert!(!there.wake_by(Waker::noop()));
+    assert_eq!(mesh.counts().taken, mesh.counts().sent);
     for waiting in &mut others {
         drop(verdict(waiting).expect("its turn").expect("a permit"));
     }

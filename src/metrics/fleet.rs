@@ -81,7 +81,8 @@ impl FleetCounters {
     pub(super) fn encode(&self, out: &mut String) {
         let asks = Family {
             name: "weir_forward_redis_asks_total",
-            help: "Places asked for, by outcome; alone: without Redis",
+            help: "Places for connections that the forward proxy asked for, by outcome; alone_*: decided without \
+                   Redis",
             kind: Kind::Counter,
         };
         asks.head(out);
@@ -96,7 +97,7 @@ impl FleetCounters {
         }
         let events = Family {
             name: "weir_forward_redis_events_total",
-            help: "What became of the connection to Redis and of asks",
+            help: "Times that Redis was lost, joined, or had forgotten this proxy, and answers that came too late",
             kind: Kind::Counter,
         };
         events.head(out);
@@ -118,19 +119,31 @@ impl FleetCounters {
             help,
             kind: Kind::Gauge,
         };
-        let standing = gauge("weir_forward_redis_standing", "1 for how it stands");
+        let standing = gauge(
+            "weir_forward_redis_standing",
+            "1 for how this proxy stands with Redis, else 0: shared is well, away follows REDIS_FAIL",
+        );
         standing.head(out);
         for one in Standing::ALL {
             let is_so = u8::from(one == self.standing);
             standing.sample(out, "", &[("standing", one.as_str())], is_so);
         }
-        let waiting = gauge("weir_forward_redis_waiting", "Asks without an answer yet");
+        let waiting = gauge(
+            "weir_forward_redis_waiting",
+            "Asks that wait for an answer of Redis now",
+        );
         waiting.head(out);
         waiting.sample(out, "", &[], self.waiting);
-        let held = gauge("weir_forward_redis_held", "Places that this proxy holds");
+        let held = gauge(
+            "weir_forward_redis_held",
+            "Places for connections that this proxy holds in Redis now",
+        );
         held.head(out);
         held.sample(out, "", &[], self.held);
-        let proxies = gauge("weir_forward_redis_proxies", "Proxies in the fleet");
+        let proxies = gauge(
+            "weir_forward_redis_proxies",
+            "Forward proxies that share caps through Redis, this one among them",
+        );
         proxies.head(out);
         let ours = self.fleet.saturating_sub(self.foreign);
         for (kind, count) in [("weir", ours), ("dprl", self.foreign)] {

@@ -162,23 +162,38 @@ impl Forward<'_> {
         type Of = fn(&HostTally) -> u64;
         let by_host: [(Family, Of); 5] = [
             (
-                gauge("weir_forward_connections", "Connections to a host"),
+                gauge(
+                    "weir_forward_connections",
+                    "Connections of the forward proxy to a host now",
+                ),
                 |tally| tally.active,
             ),
             (
-                gauge("weir_forward_waiting", "Clients that wait for a connection"),
+                gauge(
+                    "weir_forward_waiting",
+                    "Clients of the forward proxy that wait for a connection to a host now",
+                ),
                 |tally| tally.waiting,
             ),
             (
-                counter("weir_forward_opened_total", "Connections opened to a host"),
+                counter(
+                    "weir_forward_opened_total",
+                    "Connections that the forward proxy opened to a host",
+                ),
                 |tally| tally.opened,
             ),
             (
-                counter("weir_forward_rejected_total", "Refused for a host's cap"),
+                counter(
+                    "weir_forward_rejected_total",
+                    "Connections that the forward proxy refused because a host has as many as it may",
+                ),
                 |tally| tally.refused,
             ),
             (
-                counter("weir_forward_waited_total", "Had to wait for a slot"),
+                counter(
+                    "weir_forward_waited_total",
+                    "Clients of the forward proxy that had to wait for a connection to a host",
+                ),
                 |tally| tally.waited,
             ),
         ];
@@ -188,7 +203,10 @@ impl Forward<'_> {
                 family.sample(out, "", &[("host", host)], of(&tally));
             }
         }
-        let bytes = counter("weir_forward_bytes_total", "Bytes relayed, by direction");
+        let bytes = counter(
+            "weir_forward_bytes_total",
+            "Bytes that the forward proxy sent to a host and received from it",
+        );
         bytes.head(out);
         for (host, tally) in self.all() {
             for (direction, count) in [
@@ -199,7 +217,10 @@ impl Forward<'_> {
                 bytes.sample(out, "", &labels, count);
             }
         }
-        let clients = gauge("weir_forward_clients", "Connections to the forward proxy");
+        let clients = gauge(
+            "weir_forward_clients",
+            "Connections of clients to the forward proxy now",
+        );
         clients.head(out);
         clients.sample(out, "", &[], self.clients);
         let refused = counter(

@@ -90,6 +90,10 @@ impl OpenRequests {
         }
     }
 
+    pub(super) fn sum(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (labels, &theirs) in &other.by_labels {
             let ours = self.of_labels(labels.clone());

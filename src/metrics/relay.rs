@@ -80,17 +80,17 @@ impl Relay {
         for (name, help, value) in [
             (
                 "nirn_proxy_requests_routed_sent",
-                "Counter for requests routed from this node into other nodes",
+                "Requests that this node sent to the node that owns their bot",
                 self.sent,
             ),
             (
                 "nirn_proxy_requests_routed_received",
-                "Counter for requests received from other nodes",
+                "Requests that other nodes sent here",
                 self.received,
             ),
             (
                 "nirn_proxy_requests_routed_error",
-                "Counter for failed requests routed from this node",
+                "Requests that could not be sent to the node that owns their bot",
                 self.failed,
             ),
             (

@@ -183,6 +183,14 @@ impl Requests {
         }
     }
 
+    /// How many answers each series has had, by its status.
+    pub(super) fn by_status(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.by_labels.iter().map(|(labels, &series)| {
+            let count = self.histograms[series].counts.iter().sum();
+            (labels.status, count)
+        })
+    }
+
     pub(super) fn series(&self) -> usize {
         self.histograms.len()
     }

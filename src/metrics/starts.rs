@@ -15,14 +15,14 @@ pub fn encode_starts(census: &Census, out: &mut String) {
     by_bot(census, out);
     let granted = Family {
         name: "weir_identify_granted_total",
-        help: "Shards that were let go to IDENTIFY",
+        help: "Shards that the identify queue let go",
         kind: Kind::Counter,
     };
     granted.head(out);
     granted.sample(out, "", &[], census.granted);
     let refused = Family {
         name: "weir_identify_refused_total",
-        help: "Shards that were not let in to wait, or waited too long",
+        help: "Shards that the identify queue did not let in, or that waited too long",
         kind: Kind::Counter,
     };
     refused.head(out);
@@ -35,7 +35,7 @@ pub fn encode_starts(census: &Census, out: &mut String) {
 fn waits(census: &Census, out: &mut String) {
     let family = Family {
         name: "weir_identify_wait_seconds",
-        help: "Seconds that shards waited before they were let go",
+        help: "Seconds that shards waited in the identify queue before they were let go",
         kind: Kind::Histogram,
     };
     family.head(out);
@@ -67,21 +67,21 @@ fn by_bot(census: &Census, out: &mut String) {
     }
     let waiting = Family {
         name: "weir_identify_waiting",
-        help: "Shards that wait to IDENTIFY",
+        help: "Shards of a bot that wait in the identify queue now",
         kind: Kind::Gauge,
     };
     waiting.head(out);
     for (label, (count, _)) in &sums {
-        waiting.sample(out, "", &[("clientId", label)], count);
+        waiting.sample(out, "", &[("client", label)], count);
     }
     let left = Family {
         name: "weir_identify_budget_remaining",
-        help: "Starts that the day still allows, as far as they are known",
+        help: "Session starts (IDENTIFY) that a bot has left today, as far as is known",
         kind: Kind::Gauge,
     };
     left.head(out);
     for (label, (_, remaining)) in &sums {
-        left.sample(out, "", &[("clientId", label)], remaining);
+        left.sample(out, "", &[("client", label)], remaining);
     }
 }
 
@@ -111,8 +111,8 @@ mod tests {
         let mut text = String::new();
         encode_starts(&census, &mut text);
         for line in [
-            "weir_identify_waiting{clientId=\"5\"} 5",
-            "weir_identify_budget_remaining{clientId=\"5\"} 20",
+            "weir_identify_waiting{client=\"5\"} 5",
+            "weir_identify_budget_remaining{client=\"5\"} 20",
             "weir_identify_granted_total 3",
             "weir_identify_refused_total{reason=\"wait_too_long\"} 4",
             "weir_identify_wait_seconds_bucket{le=\"1\"} 2",
@@ -143,7 +143,7 @@ mod tests {
         encode_starts(&census, &mut text);
         let samples = text.matches("\nweir_identify_waiting{").count();
         assert_eq!(samples, BOTS_MAX + 1);
-        assert!(text.contains("weir_identify_waiting{clientId=\"1002\"} 2\n"));
-        assert!(text.contains("weir_identify_waiting{clientId=\"other\"} 744\n"));
+        assert!(text.contains("weir_identify_waiting{client=\"1002\"} 2\n"));
+        assert!(text.contains("weir_identify_waiting{client=\"other\"} 744\n"));
     }
 }

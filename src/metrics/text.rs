@@ -59,6 +59,22 @@ impl Family {
     }
 }
 
+impl Family {
+    /// Writes a metric that has one sample.
+    pub(super) fn one(&self, out: &mut String, value: impl Display) {
+        self.head(out);
+        self.sample(out, "", &[], value);
+    }
+
+    /// Writes a metric with a sample for each value of one label.
+    pub(super) fn by(&self, out: &mut String, label: &str, samples: &[(&str, u64)]) {
+        self.head(out);
+        for (value, count) in samples {
+            self.sample(out, "", &[(label, value)], count);
+        }
+    }
+}
+
 /// Seconds with six decimals, from microseconds: exact, unlike a float.
 pub(super) struct Seconds(pub(super) u64);
 

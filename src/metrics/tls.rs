@@ -35,7 +35,7 @@ pub struct Tls {
     pub reloads: u64,
     /// Times that they could not be used, and the old ones stayed.
     pub reloads_failed: u64,
-    failed: [u64; HandshakeFailure::LABELS.len()],
+    pub(super) failed: [u64; HandshakeFailure::LABELS.len()],
 }
 
 impl Tls {
@@ -76,7 +76,7 @@ impl Tls {
         };
         family(
             "weir_client_tls_handshakes_total",
-            "TLS handshakes with clients",
+            "TLS handshakes with clients: full, and resumed (without certificates)",
             "kind",
             &[("full", self.handshakes), ("resumed", self.resumed)],
         );
@@ -92,7 +92,7 @@ impl Tls {
         );
         family(
             "weir_tls_reloads_total",
-            "Times that the certificate for clients was read again",
+            "Times that the certificate for clients was read again, and used or refused",
             "result",
             &[("used", self.reloads), ("refused", self.reloads_failed)],
         );

@@ -24,13 +24,14 @@ use slab::Slab;
 
 use super::connection::Connection;
 use super::dial;
-use super::pool::Pool;
+use super::pool;
 use super::resolve::Resolver;
 use super::slots::{Slot, Slots};
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::io::Deadlines;
 use crate::io::socket::{Half, end_when_silent, shut};
+use crate::metrics::Pool;
 use crate::tls::Trust;
 
 /// How often a request that waits for a connection says so: a few times within the 2 s after which a
@@ -67,33 +68,50 @@ pub struct Bounds {
     pub trusted_for: Duration,
 }
 
-/// Counts of what happened to connections, for the metrics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Connections opened.
-    pub opened: u64,
-    /// Of those, TLS sessions that were resumed.
-    pub resumed: u64,
-    /// Exchanges on a connection that had carried one before.
-    pub reused: u64,
-    /// Connections found dead when they were to be used again.
-    pub stale: u64,
-    /// Attempts to connect that failed.
-    pub failed: u64,
-    /// Connections closed, by either side.
-    pub closed: u64,
+/// What happened to connections, and what they are at, as far as the pool does not say it.
+#[derive(Default)]
+struct Tally {
+    opening: Cell<u64>,
+    waiting: Cell<u64>,
+    opened: Cell<u64>,
+    resumed: Cell<u64>,
+    dials_failed: Cell<u64>,
+    handshakes_failed: Cell<u64>,
+    reused: Cell<u64>,
+    stale: Cell<u64>,
+    expired: Cell<u64>,
+    /// Counted by each connection as it is dropped.
+    closed: Rc<Cell<u64>>,
+}
+
+fn add(count: &Cell<u64>, more: u64) {
+    count.set(count.get() + more);
+}
+
+/// Counts one more until dropped.
+struct Now<'t>(&'t Cell<u64>);
+
+impl<'t> Now<'t> {
+    fn one_of(count: &'t Cell<u64>) -> Self {
+        add(count, 1);
+        Self(count)
+    }
+}
+
+impl Drop for Now<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// The upstream, as one worker sees it.
 pub struct Upstream {
     target: Target,
     bounds: Bounds,
-    pool: RefCell<Pool<Box<Connection>>>,
+    pool: RefCell<pool::Pool<Box<Connection>>>,
     slots: Slots,
     deadlines: Deadlines,
-    counts: Cell<Counts>,
-    /// Counted by each connection as it is dropped.
-    closed: Rc<Cell<u64>>,
+    tally: Tally,
     /// The connections lent out, so that an end with a deadline can cut them.
     lent: Rc<RefCell<Slab<RawFd>>>,
     /// Nothing is lent any more.
@@ -157,11 +175,10 @@ impl Upstream {
         Rc::new(Self {
             target,
             bounds,
-            pool: RefCell::new(Pool::new(bounds.connections_max, bounds.idle_timeout)),
+            pool: RefCell::new(pool::Pool::new(bounds.connections_max, bounds.idle_timeout)),
             slots: Slots::new(bounds.connections_max),
             deadlines,
-            counts: Cell::default(),
-            closed: Rc::default(),
+            tally: Tally::default(),
             lent: Rc::default(),
             ended: Cell::new(false),
             preferred: Cell::new(None),
@@ -206,25 +223,36 @@ impl Upstream {
         let opened = Box::pin(self.open()).await;
         let noted = opened.as_ref().map(|_| ());
         self.outage.note(&self.target.authority, noted);
-        let connection = opened.inspect_err(|_| self.count(|counts| counts.failed += 1))?;
-        Ok(self.lend(connection, false, slot))
+        Ok(self.lend(opened?, false, slot))
     }
 
     /// A connection from the pool that still lives.
     async fn pooled(&self) -> Option<Box<Connection>> {
         loop {
             let now = clock::now();
-            let (mut connection, since) = self.pool.borrow_mut().take(now)?;
+            let (mut connection, since) = self.take(now)?;
             let trusted = now < since + self.bounds.trusted_for;
             if trusted || connection.is_alive().await {
-                self.count(|counts| counts.reused += 1);
+                add(&self.tally.reused, 1);
                 return Some(connection);
             }
-            self.count(|counts| counts.stale += 1);
+            add(&self.tally.stale, 1);
         }
     }
 
+    /// The connection that went idle last, and when.
+    fn take(&self, now: Instant) -> Option<(Box<Connection>, Instant)> {
+        let mut pool = self.pool.borrow_mut();
+        let before = pool.len();
+        let taken = pool.take(now);
+        if taken.is_none() && before > 0 {
+            add(&self.tally.expired, 1);
+        }
+        taken
+    }
+
     async fn wait_for_slot(&self, on_full: impl Fn()) -> Result<Slot, Error> {
+        let _waits = Now::one_of(&self.tally.waiting);
         let until = clock::now() + self.bounds.connect_timeout;
         let mut acquired = pin!(self.slots.acquire());
         loop {
@@ -258,6 +286,7 @@ impl Upstream {
     }
 
     async fn open(&self) -> Result<Box<Connection>, Error> {
+        let _opens = Now::one_of(&self.tally.opening);
         let until = clock::now() + self.bounds.connect_timeout;
         let mut addresses = self.target.resolver.addresses().to_vec();
         if let Some(preferred) = self.preferred.get() {
@@ -265,19 +294,19 @@ impl Upstream {
             addresses.sort_by_key(|address| *address != preferred);
         }
         let outbound = self.target.outbound;
-        let (stream, address) = dial::dial(&addresses, outbound, until, &self.deadlines).await?;
+        let dialled = dial::dial(&addresses, outbound, until, &self.deadlines).await;
+        let (stream, address) = dialled.inspect_err(|_| add(&self.tally.dials_failed, 1))?;
         self.preferred.set(Some(address));
         if let Some(silence) = self.bounds.silence_max {
             end_when_silent(&stream, silence).map_err(Error::connecting)?;
         }
         let trust = self.target.tls.as_ref();
         let opened = Connection::open(stream, trust, until, &self.deadlines).await;
-        let (mut connection, resumed) = opened?;
-        connection.opened(self.closed.clone());
-        self.count(|counts| {
-            counts.opened += 1;
-            counts.resumed += u64::from(resumed);
-        });
+        let (mut connection, resumed) =
+            opened.inspect_err(|_| add(&self.tally.handshakes_failed, 1))?;
+        connection.opened(self.tally.closed.clone());
+        add(&self.tally.opened, 1);
+        add(&self.tally.resumed, u64::from(resumed));
         Ok(connection)
     }
 
@@ -301,7 +330,7 @@ impl Upstream {
         drop(lent);
         if connection.rest() && !self.ended.get() {
             let evicted = self.pool.borrow_mut().put(clock::now(), connection);
-            drop(evicted);
+            add(&self.tally.expired, u64::from(evicted.is_some()));
         }
         // The place goes on last, so that who gets it finds the connection.
         drop(slot);
@@ -314,25 +343,35 @@ impl Upstream {
             if expired.is_none() {
                 return self.pool.borrow().next_deadline();
             }
+            add(&self.tally.expired, 1);
         }
     }
 
     /// Closes all idle connections.
     pub fn close_idle(&self) {
-        self.pool.borrow_mut().clear();
+        let mut pool = self.pool.borrow_mut();
+        add(&self.tally.expired, pool.len() as u64);
+        pool.clear();
     }
 
-    /// What happened so far.
-    pub fn counts(&self) -> Counts {
-        Counts {
-            closed: self.closed.get(),
-            ..self.counts.get()
+    /// What happened so far, and what connections are at.
+    pub fn counts(&self) -> Pool {
+        let tally = &self.tally;
+        Pool {
+            busy: self.lent.borrow().len() as u64,
+            idle: self.pool.borrow().len() as u64,
+            opening: tally.opening.get(),
+            waiting: tally.waiting.get(),
+            most: self.bounds.connections_max as u64,
+            opened: tally.opened.get(),
+            resumed: tally.resumed.get(),
+            dials_failed: tally.dials_failed.get(),
+            handshakes_failed: tally.handshakes_failed.get(),
+            reused: tally.reused.get(),
+            stale: tally.stale.get(),
+            expired: tally.expired.get(),
+            closed: tally.closed.get(),
+            tls: self.target.tls.is_some(),
         }
-    }
-
-    fn count(&self, change: impl FnOnce(&mut Counts)) {
-        let mut counts = self.counts.get();
-        change(&mut counts);
-        self.counts.set(counts);
     }
 }

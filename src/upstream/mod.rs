@@ -21,4 +21,4 @@ pub mod slots;
 pub mod trust;
 
 #[cfg(feature = "io")]
-pub use lease::{Bounds, Counts, Lease, Target, Upstream};
+pub use lease::{Bounds, Lease, Target, Upstream};

@@ -286,6 +286,13 @@ impl<'r> Exchange<'r> {
         self.kept && self.request.method.is_safe()
     }
 
+    /// If the answer is a 429 that its client is spared: how many bytes it has.
+    fn absorbs(&mut self, head: &Head) -> Option<usize> {
+        let whole = head.whole.filter(|_| self.kept && self.sent)?;
+        let max_wait = self.request.ask.max_wait;
+        self.retries.take(&head.answer, max_wait).then_some(whole)
+    }
+
     /// Sends the request and relays its answer, whose head is put into `came`.
     ///
     /// # Errors
@@ -324,12 +331,13 @@ impl<'r> Exchange<'r> {
         let peer = way.node();
         let home = peer.map_or(&worker.upstream, |peer| &peer.connections);
         if let Way::Discord(grant) = way {
-            worker.count_answer(&head.answer);
-            if self.kept
-                && self.sent
-                && let Some(whole) = head.whole
-                && self.retries.take(&head.answer, self.request.ask.max_wait)
-            {
+            let absorbed = self.absorbs(head);
+            worker.count_answer(&head.answer, absorbed.is_some());
+            if let Some(whole) = absorbed {
+                let took = clock::now().nanos_since(began);
+                worker.metrics().own.upstream.record(took);
+                let tried = &self.request.tried_nanos;
+                tried.set(tried.get() + took);
                 lease.connection.split().1.plain().consume(whole);
                 if head.keep_alive() && !self.request.may_be_followed_by_its_body() {
                     worker.upstream.give_back(lease);
@@ -350,6 +358,7 @@ impl<'r> Exchange<'r> {
                 status: head.answer.status,
                 shared: head.is_shared(),
                 took,
+                lead_nanos: began.nanos_since(self.request.began),
             },
             Some(_) => Outcome::Relayed { took },
         };

@@ -14,6 +14,7 @@ mod elsewhere;
 mod exchange;
 mod full;
 mod identify;
+mod look;
 mod own;
 mod pace;
 mod peers;
@@ -100,6 +101,8 @@ pub(crate) struct Worker {
     drain: Cell<Drain>,
     /// The ticker is to end.
     ending: Cell<bool>,
+    /// Somebody looks at what requests are of.
+    watched: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
     wall: Cell<(Instant, u64)>,
     /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
@@ -195,6 +198,7 @@ impl Worker {
             accepting: RefCell::default(),
             drain: Cell::new(Drain::NotYet),
             ending: Cell::new(false),
+            watched: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
             gateway: gateway_key(&process.keys),
@@ -255,12 +259,15 @@ impl Worker {
             }
             // It was to be sent on, and there is nobody: as if its node had been lost.
             Reason::Moved => Refusal::WaitTooLong,
-            Reason::Budget | Reason::Forbidden | Reason::Share => Refusal::InvalidBudget,
+            Reason::Budget => Refusal::InvalidBudget,
+            Reason::Forbidden => Refusal::Forbidden,
+            Reason::Share => Refusal::InvalidShare,
         });
     }
 
-    /// Counts what an answer of Discord's says about limits.
-    fn count_answer(&self, answer: &Answer) {
+    /// Counts what an answer of Discord's says about limits; if it is `absorbed`, its client does not see
+    /// it.
+    fn count_answer(&self, answer: &Answer, absorbed: bool) {
         match answer.status {
             429 => {
                 if answer.limited() == Limited::Cloudflare {
@@ -277,7 +284,7 @@ impl Worker {
                     (true, limit::Scope::Shared) => metrics::Scope::Shared,
                     (true, limit::Scope::None) => metrics::Scope::None,
                 };
-                self.metrics().own.receive_429(scope);
+                self.metrics().own.receive_429(scope, absorbed);
             }
             401 | 403 => self.metrics().own.receive(answer.status),
             _ => {}
@@ -373,12 +380,7 @@ impl Worker {
 
     /// Brings the counts that are kept elsewhere into the metrics.
     fn publish(&self, metrics: &mut Metrics) {
-        let upstream = self.upstream.counts();
-        metrics.own.upstream_opened = upstream.opened;
-        metrics.own.upstream_resumed = upstream.resumed;
-        metrics.own.upstream_reused = upstream.reused;
-        metrics.own.upstream_stale = upstream.stale;
-        metrics.own.upstream_closed = upstream.closed;
+        metrics.own.pool = self.upstream.counts();
         metrics.own.held_back = self.local.held_back();
     }
 }
@@ -414,6 +416,7 @@ async fn tick(worker: Rc<Worker>) {
             buffer::trim();
             trims_at = now + TRIM_PAUSE;
         }
+        worker.watched.set(worker.process.watch.is_on(now));
         worker.deadlines.expire(now);
         let idle = worker.upstream.expire(now);
         let nodes = worker.peers.as_ref().and_then(|peers| peers.expire(now));

@@ -16,17 +16,18 @@ use std::time::Duration;
 use super::conn::{Client, Next};
 use super::elsewhere::Notes;
 use super::exchange::{Exchange, Failure, Way};
+use super::look;
 use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
 use super::{Worker, elsewhere, own, reply, wait};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
 use crate::io::Buf;
 use crate::limit::{Reason, Refusal as AtLimit};
 use crate::mesh::{Asked, Grant, Request as AskedFor, Waiting};
-use crate::metrics::{OpenSlot, Refusal, SeriesKey};
+use crate::metrics::{OpenSlot, Refusal, Retry, SeriesKey};
 use crate::upstream::Lease;
 
 /// Serves one request; its head has been taken from the client's buffer.
@@ -62,11 +63,13 @@ const TOO_LONG: AtLimit = AtLimit {
 /// What the metrics are told of a request.
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
-    /// Discord answered, this long after the request was sent.
+    /// Discord answered, this long after the request was sent, which was so many nanoseconds after its
+    /// head.
     Answered {
         status: u16,
         shared: bool,
         took: Duration,
+        lead_nanos: u64,
     },
     /// Another node answered, this long after the request was sent there; it counts the rest.
     Relayed { took: Duration },
@@ -82,12 +85,20 @@ async fn answer(
 ) -> (Outcome, Next) {
     own::detect(worker, request, &flight);
     let asked = worker.local.ask(request.began, request.ask);
+    if matches!(asked, Asked::Wait(_)) {
+        look::name(worker, request, &flight);
+    }
     let grant = match permit(worker, client, request, asked).await {
         Ok(grant) => grant,
         Err(NoPermit::Moved(peer)) => {
             return Box::pin(moved(worker, client, request, flight, peer)).await;
         }
-        Err(none) => return refused(worker, client, request, none, unread(request)).await,
+        Err(none) => {
+            if matches!(&none, NoPermit::Refused(why) if why.reason == Reason::Unauthorized) {
+                look::name(worker, request, &flight);
+            }
+            return refused(worker, client, request, none, unread(request)).await;
+        }
     };
     let mut way = Way::Discord(grant);
     match Exchange::begin(worker, client, request, flight, &mut way).await {
@@ -122,6 +133,9 @@ pub(super) async fn here(
 ) -> (Outcome, Next) {
     own::detect(worker, request, exchange.flight());
     let asked = worker.local.ask(clock::now(), request.ask);
+    if matches!(asked, Asked::Wait(_)) {
+        look::name(worker, request, exchange.flight());
+    }
     match permit(worker, client, request, asked).await {
         Ok(grant) => attempts(worker, client, request, exchange, Way::Discord(grant)).await,
         Err(NoPermit::Moved(peer)) => {
@@ -157,7 +171,10 @@ async fn attempts(
             Err(failure) => {
                 let asked;
                 (asked, fresh) = match failure {
-                    Failure::Stale => (worker.local.ask(clock::now(), request.ask), true),
+                    Failure::Stale => {
+                        worker.metrics().own.retry(Retry::Stale);
+                        (worker.local.ask(clock::now(), request.ask), true)
+                    }
                     Failure::Limited(waiting) => (Asked::Wait(waiting), false),
                     failure => {
                         return no_answer(worker, client, request, failure, exchange.left()).await;
@@ -347,6 +364,7 @@ async fn refused(
 struct Waits<'r> {
     worker: &'r Rc<Worker>,
     request: &'r Request,
+    since: Instant,
 }
 
 impl<'r> Waits<'r> {
@@ -354,16 +372,20 @@ impl<'r> Waits<'r> {
         let mut metrics = worker.metrics();
         metrics.own.waiting += 1;
         metrics.own.waited += 1;
-        Self { worker, request }
+        drop(metrics);
+        Self {
+            worker,
+            request,
+            since: clock::now(),
+        }
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        let waited = clock::now().saturating_duration_since(self.request.began);
-        let mut metrics = self.worker.metrics();
-        metrics.own.waiting -= 1;
-        metrics.own.waited_micros += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let waited = &self.request.waited_nanos;
+        waited.set(waited.get() + clock::now().nanos_since(self.since));
+        self.worker.metrics().own.waiting -= 1;
     }
 }
 
@@ -426,6 +448,10 @@ pub(super) async fn own_answer(
     (Outcome::Unanswered, next)
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Counts a request as open until it is closed, even if its task panics or is dropped.
 struct Open<'r> {
     worker: &'r Rc<Worker>,
@@ -460,7 +486,13 @@ impl<'r> Open<'r> {
                 status,
                 shared,
                 took,
+                lead_nanos,
             } => {
+                let (waited, tried) = (request.waited_nanos.get(), request.tried_nanos.get());
+                let own = &mut metrics.own;
+                own.queue_wait.record(waited);
+                own.added.record(lead_nanos.saturating_sub(waited + tried));
+                own.upstream.record(nanos(took));
                 let key = SeriesKey {
                     method: request.method.as_str(),
                     status,
@@ -477,6 +509,10 @@ impl<'r> Open<'r> {
                 metrics.requests.record(key, labels, took);
             }
             Outcome::Relayed { took } => metrics.own.relay.answered(took),
+            // Refused at once, or after a wait that came to nothing.
+            Outcome::Unanswered if request.waited_nanos.get() > 0 => {
+                metrics.own.queue_wait.record(request.waited_nanos.get());
+            }
             Outcome::Unanswered => {}
         }
         self.worker.publish(&mut metrics);

@@ -1,6 +1,7 @@
 //! A request as it is kept while it waits and is exchanged: everything that must outlive the
 //! buffer its head arrived in, and nothing else.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use crate::mesh;
 use crate::route::identity::{Client, Kind};
 use crate::route::{Identity, PathIdentity, RouteText, classify, identity, key};
 
-use super::Worker;
 use super::peers::{Origin, Peer};
+use super::{Worker, look};
 
 /// A request between its head and its answer.
 pub(super) struct Request {
@@ -33,6 +34,10 @@ pub(super) struct Request {
     pub(super) in_milliseconds: bool,
     /// When its head was complete.
     pub(super) began: Instant,
+    /// Nanoseconds that it has waited for limits.
+    pub(super) waited_nanos: Cell<u64>,
+    /// Nanoseconds that attempts before the last took, of which another followed.
+    pub(super) tried_nanos: Cell<u64>,
     /// Where it is from.
     pub(super) origin: Origin,
     /// The other node that owns its identity, unless it was routed here or is counted for the address
@@ -64,6 +69,9 @@ impl Request {
             serial: !head.method.is_safe(),
             max_wait: max_wait(worker.process.config.max_wait, head.abort_after),
         };
+        if worker.watched.get() {
+            look::note(worker, &route, head.method_bytes, &ask);
+        }
         let owner = match &worker.peers {
             Some(peers) if !key::counts_for_address(&route.identity, &sender) => {
                 let owner = peers.owner(bucket.identity);
@@ -97,6 +105,8 @@ impl Request {
                 .iter()
                 .any(|old| head.target.starts_with(old)),
             began: now,
+            waited_nanos: Cell::new(0),
+            tried_nanos: Cell::new(0),
             origin,
             owner,
         }

@@ -49,7 +49,7 @@ fn the_daily_budget_is_never_exceeded_and_the_reset_is_waited_for() {
     }
     let metrics = stage.metrics();
     assert_eq!(sum(&metrics, "weir_identify_granted_total"), 5.0);
-    let left = "weir_identify_budget_remaining{clientId=\"203039963636301824\"}";
+    let left = "weir_identify_budget_remaining{client=\"203039963636301824\"}";
     assert_eq!(sum(&metrics, left), 1.0, "{metrics}");
     assert_eq!(
         sum(

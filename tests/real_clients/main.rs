@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+#[path = "../support/install.rs"]
 mod install;
 #[cfg(test)]
 mod stage;

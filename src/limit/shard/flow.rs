@@ -245,7 +245,13 @@ impl Shard {
     }
 
     /// When a request behind `ahead` would go.
-    fn predict(&self, now: Instant, bucket: u32, ahead: Ahead, serial: bool) -> Duration {
+    pub(super) fn predict(
+        &self,
+        now: Instant,
+        bucket: u32,
+        ahead: Ahead,
+        serial: bool,
+    ) -> Duration {
         let width = self.settings.default_bucket;
         let b = &self.buckets[bucket];
         b.predicted_wait(now, ahead, serial, width, self.trip.smoothed())

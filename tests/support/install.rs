@@ -3,6 +3,11 @@
 //! A set is installed once for each content of its lists of versions: the directory's name carries
 //! their hash. It is made under another name and renamed when it is whole, so an interrupted or
 //! concurrent installation is never taken for a finished one.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -13,14 +18,14 @@ use std::process::{self, Command};
 use std::sync::OnceLock;
 
 /// An interpreter with a set of libraries.
-pub(super) struct Interpreter {
+pub struct Interpreter {
     program: PathBuf,
     scripts: PathBuf,
 }
 
 impl Interpreter {
     /// The command that runs `name`.
-    pub(super) fn script(&self, name: &str) -> Command {
+    pub fn script(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
         command
             .arg(self.scripts.join(name))
@@ -30,39 +35,48 @@ impl Interpreter {
 }
 
 /// Python with discord.py, hikari and requests.
-pub(super) fn python() -> &'static Interpreter {
+pub fn python() -> &'static Interpreter {
     static PYTHON: OnceLock<Interpreter> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let scripts = clients().join("python");
-        let requirements = scripts.join("requirements.txt");
-        let home = installed("python", &[&requirements], |home| {
-            run(
-                Command::new("python3").args(["-m", "venv"]).arg(home),
-                "python3 and python3-venv",
-            );
-            run(
-                Command::new(home.join("bin/python"))
-                    .args([
-                        "-m",
-                        "pip",
-                        "install",
-                        "--quiet",
-                        "--disable-pip-version-check",
-                    ])
-                    .args([OsStr::new("--no-deps"), OsStr::new("--requirement")])
-                    .arg(&requirements),
-                "a registry of Python packages",
-            );
-        });
-        Interpreter {
-            program: home.join("bin/python"),
-            scripts,
-        }
-    })
+    PYTHON.get_or_init(|| of_python("python"))
+}
+
+/// Python with Playwright, which needs a browser beside: Debian's `chromium`.
+pub fn browser() -> &'static Interpreter {
+    static BROWSER: OnceLock<Interpreter> = OnceLock::new();
+    BROWSER.get_or_init(|| of_python("browser"))
+}
+
+/// Python with the libraries that this folder of the clients asks for.
+fn of_python(name: &str) -> Interpreter {
+    let scripts = clients().join(name);
+    let requirements = scripts.join("requirements.txt");
+    let home = installed(name, &[&requirements], |home| {
+        run(
+            Command::new("python3").args(["-m", "venv"]).arg(home),
+            "python3 and python3-venv",
+        );
+        run(
+            Command::new(home.join("bin/python"))
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                ])
+                .args([OsStr::new("--no-deps"), OsStr::new("--requirement")])
+                .arg(&requirements),
+            "a registry of Python packages",
+        );
+    });
+    Interpreter {
+        program: home.join("bin/python"),
+        scripts,
+    }
 }
 
 /// Node with @discordjs/rest, Eris, and undici, which the first brings along.
-pub(super) fn node() -> &'static Interpreter {
+pub fn node() -> &'static Interpreter {
     static NODE: OnceLock<Interpreter> = OnceLock::new();
     NODE.get_or_init(|| {
         let source = clients().join("node");
