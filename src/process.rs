@@ -29,7 +29,7 @@ use crate::mesh::Mesh;
 use crate::metrics::{self, AdminRefused};
 use crate::places::Places;
 use crate::route::key::Keys;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, NodeTrust};
 use crate::upstream::Target;
 use crate::watch::Watch;
 
@@ -55,7 +55,9 @@ pub struct Process {
     /// How relayed requests show where they are from.
     pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
-    pub tls: Option<Credentials>,
+    pub tls: Option<Arc<Credentials>>,
+    /// Whom nodes must prove to be that speak TLS; `None` outside a cluster.
+    pub node_trust: Option<Arc<NodeTrust>>,
     /// Where requests are written down, if they are.
     pub access: Option<Access>,
     /// What is said now and then.

@@ -22,7 +22,7 @@ use crate::access::{Access, Style};
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
-use crate::cluster::{Cluster, Members, Secret, secret};
+use crate::cluster::{self, Cluster, Members, Secret, secret};
 use crate::config::{Config, Wrong, bounds};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
@@ -38,9 +38,9 @@ use crate::process::{Board, Overrides, Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
 use crate::systemd::{self, Inherited};
-use crate::tls::Credentials;
+use crate::tls::{Credentials, Current, NodeTrust, Trust};
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Target, Trust, trust};
+use crate::upstream::{Target, trust};
 use crate::watch::Watch;
 use crate::worker;
 
@@ -135,7 +135,7 @@ pub fn start_among(
         None => tracing::debug!(?driver, "I/O driver"),
     }
     let trusted = trust(&config)?;
-    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?;
+    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?.map(Arc::new);
     // Found out now rather than at the first request.
     check_outbound(&config)?;
     let address = SocketAddr::new(config.bind_ip, config.port);
@@ -173,6 +173,8 @@ pub fn start_among(
         Some(joined) => (Some(joined.members), joined.secret),
         None => (None, None),
     };
+    let node_trust = members.as_ref().map(|_| NodeTrust::load(&config));
+    let node_trust = node_trust.transpose()?.map(Arc::new);
     let shared_seeds = members.is_some().then(|| secret::seeds(secret.as_deref()));
     let open_state = |path| Kept::open(path, shared_seeds);
     let kept = config.state_file.as_deref().map(open_state).transpose()?;
@@ -229,6 +231,7 @@ pub fn start_among(
         }),
         write_state: OnceLock::new(),
         id: ambient_seed() as u32,
+        node_trust,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
@@ -263,7 +266,19 @@ pub fn start_among(
     };
     if let Some(cluster) = &mut cluster {
         let probe = process.keys.probe();
-        cluster.start(&process.config, proxy_addr, &process.mesh, probe)?;
+        let asked_at = process.config.gateway_queue_port;
+        let parts = cluster::Parts {
+            mesh: process.mesh.clone(),
+            probe,
+            tls: cluster::Tls {
+                shown: process.tls.clone(),
+                trust: process.node_trust.clone(),
+            },
+            identify: asked_at
+                .filter(|port| *port != 0)
+                .map(|_| process.identify.clone()),
+        };
+        cluster.start(&process.config, proxy_addr, parts)?;
         // Before anybody is served: what others serve is theirs.
         cluster.members().wait_for_others(FIND_OTHERS);
     }
@@ -449,10 +464,15 @@ impl Handle {
     }
 
     fn reload_tls(&self) -> Result<bool, StartError> {
-        let Some(credentials) = &self.process.tls else {
+        let nodes = self.process.node_trust.as_ref();
+        let nodes = nodes.filter(|trust| trust.is_any());
+        if self.process.tls.is_none() && nodes.is_none() {
             return Ok(false);
-        };
-        let reloaded = credentials.reload(clock::unix_ms() / 1000);
+        }
+        let shown = self.process.tls.as_ref();
+        let reloaded = shown
+            .map_or(Ok(()), |shown| shown.reload(clock::unix_ms() / 1000))
+            .and_then(|()| nodes.map_or(Ok(()), |trust| trust.reload()));
         // Counted where all is counted, although no worker did it.
         let count = |count: fn(&mut crate::metrics::Tls)| {
             count(&mut self.process.metrics[0].lock().own.tls);
@@ -603,7 +623,10 @@ pub(crate) fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
         .try_into()
         .map_err(|_| StartError::UpstreamName { host })?;
     let client = trust::client_config(config.upstream_ca_file.as_deref())?;
-    Ok(Some((name, client)))
+    Ok(Some(Trust {
+        name,
+        config: Arc::new(Current::new(client)),
+    }))
 }
 
 /// What descriptors are asked for.

@@ -32,6 +32,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "cluster::wire",
             "cluster::member",
             "cluster::owner",
+            "cluster::told",
             "egress::hosts",
             "egress::shared::keys",
             "egress::shared::share",

@@ -53,7 +53,7 @@ _weir() {
 
     case "${cmd}" in
         weir)
-            opts="-h -V --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --access-log --enable-metrics --metrics-port --admin-token --buffer-size --disable-http-2 --enable-pprof --help --version serve check status top help"
+            opts="-h -V --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --cluster-ca-file --cluster-tls-name --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --access-log --enable-metrics --metrics-port --admin-token --buffer-size --disable-http-2 --enable-pprof --help --version serve check status top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -219,6 +219,14 @@ _weir() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --cluster-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-tls-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dprl-port)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -371,7 +379,7 @@ _weir() {
             return 0
             ;;
         weir__subcmd__check)
-            opts="-h --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --access-log --enable-metrics --metrics-port --admin-token --buffer-size --disable-http-2 --enable-pprof --help"
+            opts="-h --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --cluster-ca-file --cluster-tls-name --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --access-log --enable-metrics --metrics-port --admin-token --buffer-size --disable-http-2 --enable-pprof --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -534,6 +542,14 @@ _weir() {
                     return 0
                     ;;
                 --cluster-secret)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-tls-name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -773,7 +789,7 @@ _weir() {
             return 0
             ;;
         weir__subcmd__serve)
-            opts="-h --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --access-log --enable-metrics --metrics-port --admin-token --buffer-size --disable-http-2 --enable-pprof --help"
+            opts="-h --env-file --bind-ip --port --allow-from --tls-cert-file --tls-key-file --tls-client-ca-file --max-connections --max-connections-per-client --client-header-timeout --client-idle-timeout --client-min-rate --upstream-url --upstream-ca-file --outbound-ip --request-timeout --upstream-max-connections --upstream-idle-timeout --bot-ratelimit-overrides --disable-global-ratelimit-detection --disable-401-lock --retries --retry-shared --max-wait --allow-concurrent-requests --default-bucket --default-buckets --max-waiting-per-bucket --max-waiting --max-buckets --max-bearer-count --gateway-queue-port --discord-token --gateway-queue-max-waiting --gateway-queue-max-waiting-per-bot --gateway-queue-max-bots --cluster-members --cluster-dns --cluster-port --cluster-secret --cluster-ca-file --cluster-tls-name --dprl-port --forward-port --forward-bind-ip --dprl-max-connections --forward-max-connections --forward-host-limits --forward-reject-status --forward-queue-timeout --forward-allow --forward-deny --forward-credentials-file --forward-connect-timeout --forward-idle-timeout --forward-max-clients --redis-addr --redis-username --redis-password --redis-db --redis-fail --redis-max-lifetime --redis-timeout --redis-scan-interval --workers --io-driver --shutdown-timeout --core-dumps --state-file --log-level --log-format --access-log --enable-metrics --metrics-port --admin-token --buffer-size --disable-http-2 --enable-pprof --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -936,6 +952,14 @@ _weir() {
                     return 0
                     ;;
                 --cluster-secret)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-tls-name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

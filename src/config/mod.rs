@@ -46,7 +46,7 @@ pub use ports::Listener;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
 pub use source::{GivenSetting, Loaded, Place, Refused, Wrong, early_log_format, only};
 pub use spelling::misspelt_setting;
-pub use tls::TlsFiles;
+pub use tls::{NodeTls, TlsFiles};
 pub use upstream::{NotAnUpstream, UpstreamUrl};
 
 /// Everything that can be decided about a running weir.
@@ -135,6 +135,11 @@ pub struct Config {
     pub cluster_dns: Option<Peer>,
     /// `CLUSTER_SECRET`: what proves that a node is one; `None` lets in whoever reaches the port.
     pub cluster_secret: Option<ClusterSecret>,
+    /// `CLUSTER_CA_FILE`: a PEM file with the authorities that the certificates of other nodes must be
+    /// signed by; `None` believes none. See [`Config::node_tls`].
+    pub cluster_ca_file: Option<PathBuf>,
+    /// `CLUSTER_TLS_NAME`: the host name that nodes' certificates carry; `None`: their address.
+    pub cluster_tls_name: Option<String>,
 
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
@@ -233,6 +238,8 @@ impl Default for Config {
             cluster_members: Vec::new(),
             cluster_dns: None,
             cluster_secret: None,
+            cluster_ca_file: None,
+            cluster_tls_name: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,

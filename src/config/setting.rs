@@ -16,6 +16,7 @@ use super::cluster;
 use super::forward::FORWARD;
 use super::gateway::GATEWAY;
 use super::redis::REDIS;
+use super::upstream::is_host_name;
 use super::{AccessLog, AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl, admin};
 
 /// One thing that can be decided.
@@ -509,6 +510,23 @@ const CLUSTER: &[Setting] = &[
         effect: Effect::Lists(|c, v| {
             c.cluster_secret = Some(cluster::secret(v)?);
             Ok(())
+        }),
+    },
+    Setting {
+        name: "CLUSTER_CA_FILE",
+        help: "PEM file with the authorities that must have signed the certificates of other nodes",
+        default: "",
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.cluster_ca_file, path(v))),
+    },
+    Setting {
+        name: "CLUSTER_TLS_NAME",
+        help: "Host name that the certificates of all nodes carry; unset, each node's carries its address",
+        default: "",
+        allowed: "a host name such as weir.example.com",
+        effect: Effect::Sets(|c, v| {
+            let name = Some(v.to_owned()).filter(|name| is_host_name(name));
+            set(&mut c.cluster_tls_name, name.map(Some))
         }),
     },
 ];

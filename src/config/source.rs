@@ -236,7 +236,7 @@ fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
         place_of(name, place, sources.path)
     };
     ports::all_differ(&loaded.config, &loaded.given, place)?;
-    loaded.config.tls_files()?;
+    loaded.config.node_tls()?;
     let effects = effects::warnings(&loaded.config, &loaded.given);
     loaded.warnings.extend(effects);
     Ok(loaded)

@@ -200,6 +200,9 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("CLUSTER_SECRET", "0123456789abcdef", |c| {
             c.cluster_secret = ClusterSecret::new("0123456789abcdef");
         }),
+        ("CLUSTER_CA_FILE", "/a/ca.pem", |c| {
+            c.cluster_ca_file = Some("/a/ca.pem".into());
+        }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
         ("ACCESS_LOG", "errors", |c| c.access_log = AccessLog::ERRORS),
@@ -224,8 +227,8 @@ fn every_setting_sets_its_own_field_and_no_other() {
     let with_effect = settings().filter(|s| !matches!(s.effect, Effect::Ignored(..)));
     assert_eq!(
         with_effect.count(),
-        // Those of TLS are not set alone, and have their own test.
-        table.len() + 3,
+        // Those of TLS are not set alone, and have their own test; so has CLUSTER_TLS_NAME.
+        table.len() + 4,
         "a setting is missing from this test"
     );
 }
@@ -378,6 +381,8 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "DISCORD_TOKEN",
         "CLUSTER_MEMBERS",
         "CLUSTER_SECRET",
+        "CLUSTER_CA_FILE",
+        "CLUSTER_TLS_NAME",
         "FORWARD_HOST_LIMITS",
         "FORWARD_ALLOW",
         "FORWARD_DENY",
@@ -476,6 +481,23 @@ fn the_files_of_tls_are_set_together() {
         })
     );
     assert_eq!(Config::default().tls_files().unwrap(), None);
+    const CLUSTER_CA: (&str, &str) = ("CLUSTER_CA_FILE", "/a/nodes.pem");
+    let among = config(&[
+        CERT,
+        KEY,
+        CA,
+        CLUSTER_CA,
+        ("CLUSTER_TLS_NAME", "weir.example"),
+    ]);
+    assert_eq!(
+        among.node_tls().unwrap(),
+        NodeTls {
+            authorities: Some("/a/nodes.pem".into()),
+            name: Some("weir.example".to_owned()),
+            own: among.tls_files().unwrap(),
+        }
+    );
+    config(&[CERT, KEY, CLUSTER_CA, ("CLUSTER_MEMBERS", "10.0.0.2")]);
     for (given, line) in [
         (
             &[CERT][..],
@@ -495,8 +517,16 @@ fn the_files_of_tls_are_set_together() {
         ),
         (
             &[CERT, KEY, ("CLUSTER_MEMBERS", "10.0.0.2")],
-            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; not in a cluster: nodes relay to each other in plain \
-             HTTP on PORT",
+            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; only beside CLUSTER_CA_FILE in a cluster: nodes \
+             speak TLS to each other then",
+        ),
+        (
+            &[("CLUSTER_TLS_NAME", "weir.example")],
+            "CLUSTER_TLS_NAME: \"weir.example\" is not allowed; only beside CLUSTER_CA_FILE",
+        ),
+        (
+            &[CLUSTER_CA, ("CLUSTER_TLS_NAME", "weir example")],
+            "CLUSTER_TLS_NAME: \"weir example\" is not allowed; a host name such as weir.example.com",
         ),
     ] {
         assert_eq!(error(from(&[], given, "")), line);

@@ -63,7 +63,7 @@ pub use headers::{
 };
 pub use invalid::BUDGET;
 pub use latch::{Latch, Latches, Unlocked};
-pub use learn::HINTS_MAX;
+pub use learn::{HINTS_MAX, route_key};
 pub use locks::{Block, DeadWebhook, TokenLock, Which};
 pub use notice::Notice;
 pub use settings::{
@@ -376,6 +376,7 @@ impl<L: Latches> Limiter<L> {
             }
             let decided = if let Some((ticket, mut permit)) = out.granted.pop_front() {
                 let shard = &self.shards[usize::from(permit.shard)];
+                self.look_again(now, &permit, out);
                 if shard.with(|shard| shard.recall(now, ticket, &permit, out)) {
                     let identity = self.identity(permit.key.identity);
                     identity.with(|identities| identities.no_answer(now, &permit, false, out));
@@ -384,6 +385,12 @@ impl<L: Latches> Limiter<L> {
                 permit.sent = now;
                 (ticket, self.pass_guards(now, permit, out))
             } else if let Some((ticket, permit)) = out.ready.pop_front() {
+                let shard = &self.shards[usize::from(permit.shard)];
+                if self.look_again(now, &permit, out)
+                    && shard.with(|shard| shard.recall(now, ticket, &permit, out))
+                {
+                    continue;
+                }
                 (ticket, self.send(now, ticket, permit, out))
             } else {
                 return;

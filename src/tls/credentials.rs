@@ -1,7 +1,7 @@
 //! What weir shows its clients, and what it asks of them: certificate and key from files, read at the
 //! start and again when told to.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{self, Ticketer};
@@ -10,7 +10,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use super::x509::{self, Validity};
-use super::{Certificate, pem};
+use super::{Certificate, Current, pem};
 use crate::config::{Config, TlsFiles};
 use crate::error::StartError;
 
@@ -22,8 +22,7 @@ const CLIENT_CA: &str = "TLS_CLIENT_CA_FILE";
 #[derive(Debug)]
 pub struct Credentials {
     files: TlsFiles,
-    /// What new connections use; locked for a moment for each.
-    current: RwLock<Arc<ServerConfig>>,
+    current: Current<ServerConfig>,
     /// What clients are shown first, when the files were read first.
     leaf: Certificate,
 }
@@ -39,7 +38,7 @@ impl Credentials {
             return Ok(None);
         };
         let (current, leaf) = server_config(&files, unix_s)?;
-        let current = RwLock::new(current);
+        let current = Current::new(current);
         Ok(Some(Self {
             files,
             current,
@@ -54,8 +53,7 @@ impl Credentials {
 
     /// What a connection that begins now uses.
     pub fn current(&self) -> Arc<ServerConfig> {
-        let current = self.current.read();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.now()
     }
 
     /// Reads the files again, for connections from now on. Sessions that began before are not resumed:
@@ -65,8 +63,7 @@ impl Credentials {
     /// As [`Credentials::load`]; what was used before is used on.
     pub fn reload(&self, unix_s: u64) -> Result<(), StartError> {
         let (fresh, _) = server_config(&self.files, unix_s)?;
-        let current = self.current.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.current.exchange(fresh);
         Ok(())
     }
 }

@@ -12,10 +12,11 @@ use std::rc::Rc;
 use monoio::io::{OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::TcpStream;
 
+use crate::clock::Instant;
 use crate::error::{Error, Kind};
-use crate::io::Buf;
-use crate::io::socket::{Peek, peek, read_some, write_all};
-use crate::tls::{ClientSession, Handshake};
+use crate::io::socket::{Half, Peek, peek, read_some, readable, write_all};
+use crate::io::{Buf, Deadlines};
+use crate::tls::{ClientSession, Handshake, Trust};
 
 /// Room asked for before a read. Small, because a read takes all the spare room there is; a larger
 /// demand would make the buffer grow when a nearly complete record lies in it.
@@ -74,6 +75,28 @@ impl Connection {
             writing: Cell::new(false),
             closed: None,
         }
+    }
+
+    /// One over `stream`, on which hands are shaken before `until` where there is something to prove; and
+    /// whether an earlier session was resumed.
+    ///
+    /// # Errors
+    /// The peer is not whom it should be, went away, or takes too long.
+    pub async fn open(
+        stream: TcpStream,
+        trust: Option<&Trust>,
+        until: Instant,
+        deadlines: &Deadlines,
+    ) -> Result<(Box<Self>, bool), Error> {
+        let session = trust.map(Trust::session).transpose();
+        let session = session.map_err(handshake_error)?;
+        let mut connection = Box::new(Self::new(stream, session));
+        let deadline = deadlines.arm(&*connection, Half::Both, until);
+        let shaken = connection.handshake().await;
+        if deadline.expired() {
+            return Err(Error::new(Kind::ConnectTimeout));
+        }
+        Ok((connection, shaken?))
     }
 
     /// It is open: `closed` is counted up when it ends. One whose handshake failed never was.
@@ -272,6 +295,14 @@ impl Receiver<'_> {
             return Ok(0);
         }
         Ok(count)
+    }
+
+    /// Waits until there is something to be received, and holds no buffer meanwhile.
+    ///
+    /// # Errors
+    /// Whatever the socket says.
+    pub async fn ready(&self) -> io::Result<()> {
+        readable(self.half).await
     }
 
     /// Whether the end of the stream was said and not merely met: by close_notify with TLS

@@ -20,12 +20,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use monoio::net::TcpStream;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use slab::Slab;
 
-use super::connection::{Connection, handshake_error};
+use super::connection::Connection;
 use super::dial;
 use super::outage::Outage;
 use super::pool;
@@ -36,10 +33,7 @@ use crate::error::{Error, Kind};
 use crate::io::Deadlines;
 use crate::io::socket::{Half, end_when_silent, shut};
 use crate::metrics::Pool;
-use crate::tls::ClientSession;
-
-/// The name that a certificate must carry, and how it is checked.
-pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
+use crate::tls::Trust;
 
 /// How often a request that waits for a connection says so: a few times within the 2 s after which a
 /// client counts as one that holds a connection up.
@@ -50,7 +44,7 @@ const FULL_EVERY: Duration = Duration::from_millis(250);
 pub struct Target {
     /// The name to put into `Host`, with the port unless it is the scheme's own.
     pub authority: Arc<str>,
-    /// The name the certificate must carry, and the trust in it; `None` for plain HTTP.
+    /// What it has to prove; `None` for plain HTTP.
     pub tls: Option<Trust>,
     /// Its addresses.
     pub resolver: Arc<Resolver>,
@@ -282,35 +276,14 @@ impl Upstream {
         if let Some(silence) = self.bounds.silence_max {
             end_when_silent(&stream, silence).map_err(Error::connecting)?;
         }
-        let shaken = self.shake_hands(stream, until).await;
+        let trust = self.target.tls.as_ref();
+        let opened = Connection::open(stream, trust, until, &self.deadlines).await;
         let (mut connection, resumed) =
-            shaken.inspect_err(|_| add(&self.tally.handshakes_failed, 1))?;
+            opened.inspect_err(|_| add(&self.tally.handshakes_failed, 1))?;
         connection.opened(self.tally.closed.clone());
         add(&self.tally.opened, 1);
         add(&self.tally.resumed, u64::from(resumed));
         Ok(connection)
-    }
-
-    /// Makes a connection of `stream`; says whether an earlier TLS session was resumed.
-    async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        until: Instant,
-    ) -> Result<(Box<Connection>, bool), Error> {
-        let session = match &self.target.tls {
-            Some((name, config)) => {
-                let session = ClientSession::connect(config.clone(), name.clone());
-                Some(session.map_err(handshake_error)?)
-            }
-            None => None,
-        };
-        let mut connection = Box::new(Connection::new(stream, session));
-        let deadline = self.deadlines.arm(&*connection, Half::Both, until);
-        let shaken = connection.handshake().await;
-        if deadline.expired() {
-            return Err(Error::new(Kind::ConnectTimeout));
-        }
-        Ok((connection, shaken?))
     }
 
     /// Ends every connection, those lent out too; from now on nothing is lent.

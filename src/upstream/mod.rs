@@ -23,4 +23,4 @@ pub mod slots;
 pub mod trust;
 
 #[cfg(feature = "io")]
-pub use lease::{Bounds, Lease, Target, Trust, Upstream};
+pub use lease::{Bounds, Lease, Target, Upstream};

@@ -22,7 +22,6 @@ use crate::io::socket::borrow;
 use crate::io::turn::{self, Turn};
 use crate::metrics::Refusal;
 use crate::places::Place;
-use crate::tls::Credentials;
 
 /// Pause after the process ran out of descriptors or memory, so that it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -132,7 +131,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, port: Port, from: IpAddr) {
         identify::keep_alive(&stream);
     }
     let client = Client::new(worker, stream);
-    let tls = worker.process.tls.as_ref().map(Credentials::current);
+    let tls = worker.process.tls.as_ref().map(|tls| tls.current());
     match (tls, port) {
         (None, Port::Proxy) => spawn(worker, place, conn::serve(worker.clone(), client)),
         (None, Port::Identify) => spawn(worker, place, identify::serve(worker.clone(), client)),

@@ -69,7 +69,7 @@ impl Word {
 
 /// Interim answers that say that Discord has not got the request, that it may from now on, and that it
 /// will not.
-const WAITS: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: waits\r\n\r\n";
+pub(super) const WAITS: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: waits\r\n\r\n";
 const GOES: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: goes\r\n\r\n";
 const MOVED: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: moved\r\n\r\n";
 
@@ -265,6 +265,9 @@ async fn lease(client: &Client, peer: &Rc<Peer>, fresh: bool) -> Result<Option<L
 }
 
 fn failed(worker: &Worker, request: &Request, peer: &Peer, error: &Error) {
+    if let Some(peers) = &worker.peers {
+        peers.tell_of(&peer.node, error);
+    }
     tracing::debug!(id = %request.tale, node = %peer.node, %error, "a request could not be relayed");
     worker.metrics().own.relay.failed += 1;
 }

@@ -19,7 +19,7 @@ use crate::io::Deadlines;
 use crate::io::deadline::Alarm;
 use crate::io::runtime::{Chosen, WorkerRuntime};
 use crate::server;
-use crate::tls::{Certificate, ClientSession};
+use crate::tls::{Certificate, ClientSession, Trust};
 use crate::upstream::connection::{Connection, handshake_error};
 use crate::upstream::trust::{self, Seen};
 use crate::upstream::{dial, resolve};
@@ -177,7 +177,7 @@ async fn connect(report: &mut Report, config: &Config, addresses: &[SocketAddr])
 type Sessions = Option<Result<ClientSession, rustls::Error>>;
 
 fn session(config: &Config, seen: &Seen) -> Result<Sessions, crate::error::StartError> {
-    let Some((name, _)) = server::trust(config)? else {
+    let Some(Trust { name, .. }) = server::trust(config)? else {
         return Ok(None);
     };
     let watched = trust::watched_config(config.upstream_ca_file.as_deref(), seen.clone())?;
