@@ -16,6 +16,7 @@
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
 //! level 4  server                             starts and stops it all
+//! level 5  cli                                commands: what is typed and printed
 //! ```
 //! Arrows point down only (a test walks the `use` lines). Levels 0 and 1 build without the default
 //! feature `io`: `cargo check --no-default-features`.
@@ -39,6 +40,8 @@ pub mod access;
 #[cfg(feature = "io")]
 pub mod admin;
 mod caseless;
+#[cfg(feature = "io")]
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;

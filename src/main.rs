@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use weir::cli::{self, Start};
 use weir::config::Config;
 use weir::io::{descriptors, dumps, memory};
 use weir::server::{Event, Pulse};
@@ -16,9 +17,9 @@ use weir::{StartError, admin, server, systemd};
 static ALLOCATOR: memory::Counted<mimalloc::MiMalloc> = memory::Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
-    let loaded = match Config::from_env_and_args() {
-        Ok(loaded) => loaded,
-        Err(stop) => return ExitCode::from(stop.report()),
+    let loaded = match cli::begin() {
+        Start::Serve(loaded) => loaded,
+        Start::End(status) => return ExitCode::from(status),
     };
     let journal = systemd::is_journal(&io::stderr());
     if let Err(error) =

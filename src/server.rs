@@ -136,10 +136,8 @@ pub fn start_among(
     }
     let trusted = trust(&config)?;
     let tls = Credentials::load(&config, clock::unix_ms() / 1000)?;
-    if let Some(ip) = config.outbound_ip {
-        // Found out now rather than at the first request.
-        UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
-    }
+    // Found out now rather than at the first request.
+    check_outbound(&config)?;
     let address = SocketAddr::new(config.bind_ip, config.port);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.worker_count(cores);
@@ -184,12 +182,7 @@ pub fn start_among(
             Options::of(&config),
             shares.forward,
         )?),
-        None => {
-            if config.redis_addr.is_some() {
-                tracing::warn!("REDIS_ADDR is for the forward proxy, and FORWARD_PORT is not set");
-            }
-            None
-        }
+        None => None,
     };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
@@ -424,14 +417,39 @@ impl Handle {
         self.events.recv().unwrap_or(Event::Interrupted)
     }
 
-    /// Reads the files of the listening side's TLS again, for connections from now on, and says in the
-    /// log what came of it. False if there are none.
+    /// Reads the files of the listening side's TLS and of the forward proxy's credentials again, for
+    /// connections and requests from now on, and says in the log what came of it. False if there are none.
     ///
     /// # Errors
-    /// They cannot be used; what was used before is used on.
+    /// One of them cannot be used; what was used before is used on.
     pub fn reload(&self) -> Result<bool, StartError> {
+        let users = self.reload_credentials();
+        let tls = self.reload_tls();
+        if let (Ok(false), Ok(false)) = (&users, &tls) {
+            tracing::info!(
+                "there is nothing to be read again: neither TLS_CERT_FILE nor FORWARD_CREDENTIALS_FILE is set"
+            );
+        }
+        Ok(users? | tls?)
+    }
+
+    fn reload_credentials(&self) -> Result<bool, StartError> {
+        let Some(forward) = &self.forward else {
+            return Ok(false);
+        };
+        let reloaded = forward.reload();
+        match &reloaded {
+            Ok(true) => {
+                tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}; the credentials from before are used on"),
+        }
+        reloaded
+    }
+
+    fn reload_tls(&self) -> Result<bool, StartError> {
         let Some(credentials) = &self.process.tls else {
-            tracing::info!("there is nothing to be read again: TLS_CERT_FILE is not set");
             return Ok(false);
         };
         let reloaded = credentials.reload(clock::unix_ms() / 1000);
@@ -556,8 +574,26 @@ impl Drop for Handle {
     }
 }
 
+/// Whether `OUTBOUND_IP` is an address of this machine.
+pub(crate) fn check_outbound(config: &Config) -> Result<(), StartError> {
+    let Some(ip) = config.outbound_ip else {
+        return Ok(());
+    };
+    let bound = UdpSocket::bind((ip, 0));
+    bound.map_or_else(
+        |source| Err(StartError::OutboundIp { ip, source }),
+        |_| Ok(()),
+    )
+}
+
+/// Whether all of `DEFAULT_BUCKETS` are of different limits.
+pub(crate) fn check_default_buckets(config: &Config) -> Result<(), StartError> {
+    let keys = Keys::with_seeds(std::array::from_fn(|_| ambient_seed()));
+    default_buckets(config, &keys).map(drop)
+}
+
 /// Whom the upstream must prove to be, and to whose satisfaction; `None` for plain HTTP.
-fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+pub(crate) fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     if !config.upstream.tls {
         return Ok(None);
     }
@@ -570,9 +606,9 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     Ok(Some((name, client)))
 }
 
-/// Divides the descriptors, and says so where there are fewer than was asked for.
-fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
-    let wanted = Wanted {
+/// What descriptors are asked for.
+pub(crate) fn wanted(config: &Config, workers: usize, relays: bool) -> Wanted {
+    Wanted {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
@@ -581,7 +617,12 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
             .forward
             .port
             .map_or(0, |_| config.forward.max_clients),
-    };
+    }
+}
+
+/// Divides the descriptors, and says so where there are fewer than was asked for.
+fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
+    let wanted = wanted(config, workers, relays);
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);
     let shares = Shares::of(limit, descriptors::open(), wanted);

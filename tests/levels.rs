@@ -51,6 +51,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
     ),
     (Kind::Shell, &["worker"]),
     (Kind::Shell, &["server"]),
+    (Kind::Shell, &["cli"]),
 ];
 
 /// Files that stand above all levels.

@@ -1,11 +1,12 @@
 //! What a person can decide: the validated [`Config`], and how it comes about.
 //!
 //! A program that embeds weir fills in the fields: `Config { port: 0, ..Config::default() }`. The
-//! `weir` binary calls [`Config::from_env_and_args`], which takes each setting from a flag, else
+//! `weir` program calls [`Loaded::from_system`], which takes each setting from a flag, else
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
+//! [`bounds`] holds every cap, `setting` the table of settings, `flags` has their help, `source` reads them, `ports` and `effects`
+//! look at what they say together, `spelling` at what is nearly a name, [`forward`] has
 //! those of the forward proxy; `upstream`, `buckets`, `gateway`, `allow` and `cluster` are those with a grammar
 //! of their own, `tls` and `redis` those of several parts.
 
@@ -15,11 +16,16 @@ mod allow;
 pub mod bounds;
 mod buckets;
 mod cluster;
+mod effects;
+mod flags;
 pub mod forward;
 mod gateway;
+mod ports;
 mod redis;
 mod setting;
+mod shown;
 mod source;
+mod spelling;
 mod tls;
 mod upstream;
 
@@ -33,10 +39,13 @@ pub use admin::AdminToken;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
+pub use flags::{arguments, env_file};
 pub use forward::Forward;
 pub use gateway::{BotToken, NotAToken};
+pub use ports::Listener;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
-pub use source::{Loaded, Stop, Wrong};
+pub use source::{GivenSetting, Loaded, Place, Refused, Wrong, early_log_format, only};
+pub use spelling::misspelt_setting;
 pub use tls::TlsFiles;
 pub use upstream::{NotAnUpstream, UpstreamUrl};
 

@@ -246,14 +246,11 @@ async fn read_head(worker: &Rc<Worker>, client: &mut Client) -> Result<Option<As
 
 /// Who asks, and where to.
 fn judge(worker: &Worker, head: &Proxied<'_>) -> Result<(Asked, usize), Refused> {
-    if let Some(credentials) = &worker.hub.credentials {
-        let given = head.proxy_authorization();
-        if !given.is_some_and(|value| credentials.accept(value)) {
-            return Err(Refused {
-                reason: ForwardRefusal::Unauthorized,
-                bad: None,
-            });
-        }
+    if !worker.hub.lets_in(head.proxy_authorization()) {
+        return Err(Refused {
+            reason: ForwardRefusal::Unauthorized,
+            bad: None,
+        });
     }
     let target = || Refused::malformed(BadRequest::Target);
     match head {

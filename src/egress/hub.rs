@@ -1,9 +1,9 @@
 //! What all threads of one forward proxy share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::common::Common;
 use super::hosts::credentials::Credentials;
@@ -25,7 +25,8 @@ pub(super) struct Hub {
     pub(super) header_timeout: std::time::Duration,
     pub(super) client_idle_timeout: std::time::Duration,
     pub(super) reach: Reach,
-    pub(super) credentials: Option<Credentials>,
+    /// Who may use it; locked for reading while one request's are compared.
+    credentials: Option<RwLock<Credentials>>,
     /// Counts and lines of all hosts; see [`super::limits`].
     pub(super) slots: Mutex<Slots>,
     /// What is shared with other proxies.
@@ -69,7 +70,7 @@ impl Hub {
             outbound_ip: options.outbound_ip,
             header_timeout: options.header_timeout,
             client_idle_timeout: options.client_idle_timeout,
-            credentials,
+            credentials: credentials.map(RwLock::new),
             lookup: Lookup::default(),
             places: Places::new(places, None),
             posts: (0..options.workers).map(|_| Post::default()).collect(),
@@ -79,6 +80,21 @@ impl Hub {
             waiting: AtomicUsize::new(0),
             aborting: AtomicBool::new(false),
             cut: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether somebody who shows this `Proxy-Authorization` may use it.
+    pub(super) fn lets_in(&self, authorization: Option<&[u8]>) -> bool {
+        self.credentials.as_ref().is_none_or(|credentials| {
+            let credentials = credentials.read().unwrap_or_else(PoisonError::into_inner);
+            authorization.is_some_and(|value| credentials.accept(value))
+        })
+    }
+
+    /// From now on these may use it, if not everybody may.
+    pub(super) fn let_in(&self, fresh: Credentials) {
+        if let Some(credentials) = &self.credentials {
+            *credentials.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
     }
 

@@ -190,6 +190,19 @@ impl ForwardProxy {
         format!("http://{addr}")
     }
 
+    /// Reads `FORWARD_CREDENTIALS_FILE` again, for requests from now on; tunnels that stand stay. False
+    /// if there is none.
+    ///
+    /// # Errors
+    /// It cannot be used; who could use the proxy before still can.
+    pub fn reload(&self) -> Result<bool, StartError> {
+        let Some(file) = &self.hub.settings.credentials_file else {
+            return Ok(false);
+        };
+        self.hub.let_in(read_credentials(file)?);
+        Ok(true)
+    }
+
     /// The caps on connections, to be read and changed, also from other threads.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -264,6 +277,7 @@ impl Drop for ForwardProxy {
 fn start_fleet(settings: &RedisSettings) -> Result<Fleet, StartError> {
     Fleet::start(settings).map_err(|error| match error {
         FleetError::Redis { address, source } => StartError::Redis {
+            setting: source.setting(),
             address,
             source: Box::new(source),
         },
@@ -271,7 +285,11 @@ fn start_fleet(settings: &RedisSettings) -> Result<Fleet, StartError> {
     })
 }
 
-fn read_credentials(path: &Path) -> Result<Credentials, StartError> {
+/// Those who stand in `FORWARD_CREDENTIALS_FILE`.
+///
+/// # Errors
+/// It cannot be read, or is no list of `user:password`.
+pub(crate) fn read_credentials(path: &Path) -> Result<Credentials, StartError> {
     let unusable = |line| StartError::Credentials {
         path: path.to_owned(),
         line,

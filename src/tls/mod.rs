@@ -5,6 +5,7 @@
 //! its keys and no buffer. [`Credentials`] are what weir shows its clients; whom it believes as a
 //! client itself is [`upstream::trust`](crate::upstream::trust).
 
+mod certificate;
 pub mod credentials;
 mod end;
 pub mod pem;
@@ -12,6 +13,7 @@ mod records;
 mod session;
 pub mod x509;
 
+pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use end::End;
 pub use session::{ClientSession, Handshake, ServerSession, Session};

@@ -100,6 +100,15 @@ impl Resolver {
     }
 }
 
+/// Asks the system's resolver, which takes its time: at most so many addresses as are ever tried.
+///
+/// # Errors
+/// Whatever it says.
+pub(crate) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs()?;
+    Ok(found.take(ADDRESSES_MAX).collect())
+}
+
 impl Drop for Resolver {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
@@ -152,9 +161,9 @@ impl Shared {
     }
 
     fn refresh(&self) -> bool {
-        match (self.host.as_str(), self.port).to_socket_addrs() {
+        match look_up(&self.host, self.port) {
             Ok(found) => {
-                let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
+                let found: Arc<[SocketAddr]> = found.into();
                 if found.is_empty() {
                     self.failed(&io::ErrorKind::NotFound.into());
                     return false;

@@ -28,6 +28,8 @@ mod tale;
 mod upload;
 mod wait;
 
+pub(crate) use own::USER_AGENT;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;

@@ -22,7 +22,7 @@ use crate::route;
 use super::request::Request;
 
 /// What Discord calls a client of weir's (Discord docs, reference: user agent).
-const USER_AGENT: &str = concat!(
+pub(crate) const USER_AGENT: &str = concat!(
     "DiscordBot (https://crates.io/crates/weir, ",
     env!("CARGO_PKG_VERSION"),
     ")"
