@@ -20,6 +20,7 @@ use clap::{ArgMatches, Command};
 
 use crate::admin::log;
 use crate::config::{self, Loaded, LogFormat, LogLevel, Refused};
+use crate::systemd;
 
 /// Exit status for a wrong setting or flag; clap's own.
 pub const EXIT_USAGE: u8 = 2;
@@ -110,10 +111,12 @@ fn refuse(refused: &Refused) -> u8 {
 
 /// One line on stderr, in the form of the log that is to be, for whoever collects that.
 fn complain(line: &str, format: LogFormat) {
-    if format == LogFormat::Json && log::start(LogLevel::Error, format, false).is_ok() {
+    let journal = systemd::is_journal(&io::stderr());
+    if format == LogFormat::Json && log::start(LogLevel::Error, format, journal).is_ok() {
         tracing::error!("{line}");
     } else {
-        drop(writeln!(io::stderr(), "weir: {line}"));
+        let priority = if journal { "<3>" } else { "" };
+        drop(writeln!(io::stderr(), "{priority}weir: {line}"));
     }
 }
 

@@ -48,7 +48,7 @@ const IDLE: &[Idle] = &[
         why: "without CLUSTER_MEMBERS or CLUSTER_DNS: this weir is no node of a cluster",
     },
     Idle {
-        names: &["METRICS_PORT"],
+        names: &["METRICS_PORT", "ADMIN_TOKEN"],
         except: &[],
         holds: |config| !config.enable_metrics,
         why: "with ENABLE_METRICS=false",

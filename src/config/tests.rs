@@ -374,7 +374,6 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "TLS_CERT_FILE",
         "TLS_KEY_FILE",
         "TLS_CLIENT_CA_FILE",
-        "ADMIN_TOKEN",
         "UPSTREAM_CA_FILE",
         "BOT_RATELIMIT_OVERRIDES",
         "DEFAULT_BUCKETS",
@@ -390,6 +389,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "REDIS_USERNAME",
         "REDIS_PASSWORD",
         "STATE_FILE",
+        "ADMIN_TOKEN",
     ];
     assert_eq!(without_a_test, expected);
 }
@@ -923,7 +923,12 @@ fn what_was_set_is_known_with_its_place_and_without_secrets() {
     let secrets: Vec<_> = secrets.iter().map(|secret| secret.name).collect();
     assert_eq!(
         secrets,
-        ["DISCORD_TOKEN", "CLUSTER_SECRET", "REDIS_PASSWORD"]
+        [
+            "DISCORD_TOKEN",
+            "CLUSTER_SECRET",
+            "REDIS_PASSWORD",
+            "ADMIN_TOKEN"
+        ]
     );
 }
 
