@@ -5,7 +5,7 @@
 //! its answer longest, past a moment that every honest reader is done in.
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -19,8 +19,17 @@ const THREADS_MAX: usize = 2 * SEATS;
 /// Whoever is served for longer may be pushed out: the largest answer is written in some ms.
 const SERVED_FOR: Duration = Duration::from_secs(2);
 
+/// How long a newcomer waits for a thread: on a starved machine those that were pushed out take a while
+/// to notice.
+const THREAD_WITHIN: Duration = Duration::from_millis(500);
+
 /// All of them.
-pub(super) struct Seats(Mutex<Table>);
+#[derive(Default)]
+pub(super) struct Seats {
+    table: Mutex<Table>,
+    /// A thread has ended.
+    ended: Condvar,
+}
 
 #[derive(Default)]
 struct Table {
@@ -40,13 +49,17 @@ struct Seated {
 
 impl Seats {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::default()))
+        Arc::new(Self::default())
     }
 
     /// A seat for a newcomer, if need be somebody else's.
     pub(super) fn take(self: &Arc<Self>, stream: TcpStream, now: Instant) -> Option<Seat> {
-        let mut table = self.lock();
-        if table.threads >= THREADS_MAX {
+        let full = |table: &mut Table| table.threads >= THREADS_MAX;
+        let waited = self
+            .ended
+            .wait_timeout_while(self.lock(), THREAD_WITHIN, full);
+        let (mut table, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
             return None;
         }
         if table.seated.len() >= SEATS {
@@ -72,7 +85,7 @@ impl Seats {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,6 +124,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut table = self.seats.lock();
         table.threads -= 1;
+        self.seats.ended.notify_one();
         table.seated.retain(|seated| seated.number != self.number);
     }
 }
