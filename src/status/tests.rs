@@ -202,6 +202,16 @@ fn the_worst_comes_first() {
     let levels: Vec<_> = list.iter().map(|item| item.level).collect();
     assert!(levels.is_sorted() && levels.len() > 2, "{list:?}");
     assert_eq!(list[0].what, "cloudflare");
+    let mut status = Status::default();
+    (status.connections.clients, status.connections.clients_max) = (9, 9);
+    let recent = Recent {
+        over_ms: 1_000,
+        errors: vec![("dns".to_owned(), 1)],
+        refused: Vec::new(),
+    };
+    let list = attention(&status, &recent);
+    let what: Vec<_> = list.iter().map(|item| &*item.what).collect();
+    assert_eq!(what, ["clients", "upstream"], "found later, and worse");
 }
 
 #[test]

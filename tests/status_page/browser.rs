@@ -51,7 +51,8 @@ fn the_page_shows_how_weir_stands_and_that_it_does_not_answer() {
     for line in BufReader::new(script.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         match &*line {
-            "do flood" => stage.flood(40),
+            "do flood" => stage.flood(16),
+            "do flood more" => stage.flood(40),
             "do beside" => {
                 stage.identify(4);
                 stage.tunnels(3);
