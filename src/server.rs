@@ -14,15 +14,16 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::access::{Access, Style};
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
 use crate::cluster::{self, Cluster, Members, Secret, secret};
-use crate::config::{Config, Wrong};
+use crate::config::{Config, Wrong, bounds};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::identify::{self, Queues};
@@ -31,11 +32,12 @@ use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
+use crate::metrics::AdminRefused;
 use crate::places::Places;
-use crate::process::{Process, Table};
+use crate::process::{Board, Overrides, Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
-use crate::systemd::Inherited;
+use crate::systemd::{self, Inherited};
 use crate::tls::{Credentials, Current, NodeTrust, Trust};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Target, trust};
@@ -61,7 +63,7 @@ pub struct Handle {
 pub enum Event {
     /// [`Interrupter::reload`] was called.
     Reload,
-    /// [`Interrupter::interrupt`] was called.
+    /// [`Interrupter::interrupt`] was called, or `POST /admin/drain`.
     Interrupted,
     /// A worker serves; seen by [`start`] alone.
     Ready,
@@ -134,10 +136,8 @@ pub fn start_among(
     }
     let trusted = trust(&config)?;
     let tls = Credentials::load(&config, clock::unix_ms() / 1000)?.map(Arc::new);
-    if let Some(ip) = config.outbound_ip {
-        // Found out now rather than at the first request.
-        UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
-    }
+    // Found out now rather than at the first request.
+    check_outbound(&config)?;
     let address = SocketAddr::new(config.bind_ip, config.port);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.worker_count(cores);
@@ -184,12 +184,7 @@ pub fn start_among(
             Options::of(&config),
             shares.forward,
         )?),
-        None => {
-            if config.redis_addr.is_some() {
-                tracing::warn!("REDIS_ADDR is for the forward proxy, and FORWARD_PORT is not set");
-            }
-            None
-        }
+        None => None,
     };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
@@ -198,8 +193,20 @@ pub fn start_among(
         .or(key_seeds)
         .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
+    let (sender, events) = mpsc::channel();
+    let style = Style {
+        format: config.log_format,
+        journal: systemd::is_journal(&io::stdout()),
+    };
     let process = Arc::new(Process {
-        mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
+        mesh: Mesh::with_ear(
+            &settings(&config, &keys, workers)?,
+            workers,
+            Box::new({
+                let board = Board::default();
+                move |now, notice| board.post(now, notice)
+            }),
+        ),
         keys,
         driver,
         started_unix_ms: clock::unix_ms(),
@@ -208,11 +215,23 @@ pub fn start_among(
             tls: trusted,
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
+            outage: Arc::default(),
         },
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
         node_trust,
+        access: Access::start(config.access_log, style, workers)?,
+        troubles: Troubles::default(),
+        overrides: Overrides::new(config.bot_ratelimit_overrides.clone()),
+        admin_refused: AdminRefused::default(),
+        drain: Box::new({
+            let sender = sender.clone();
+            // Without a handle nobody waits.
+            move || drop(sender.send(Event::Interrupted))
+        }),
+        write_state: OnceLock::new(),
+        id: ambient_seed() as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
@@ -238,7 +257,10 @@ pub fn start_among(
     let keeper = match kept {
         Some(kept) => {
             let (mesh, queues) = (process.mesh.clone(), process.identify.clone());
-            Some(Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?)
+            let keeper = Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?;
+            // It was not set before.
+            let _ = process.write_state.set(Box::new(keeper.writer()));
+            Some(keeper)
         }
         None => None,
     };
@@ -264,7 +286,6 @@ pub fn start_among(
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
     };
-    let (sender, events) = mpsc::channel();
     let mut handle = Handle {
         process,
         proxy_addr,
@@ -286,9 +307,11 @@ pub fn start_among(
             driver,
         )?);
     }
-    for _ in 0..workers {
+    let (mut ready, mut interrupted) = (0, false);
+    while ready < workers {
         match handle.events.recv() {
-            Ok(Event::Ready) => {}
+            Ok(Event::Ready) => ready += 1,
+            Ok(Event::Interrupted) => interrupted = true,
             Ok(Event::WorkerEnded { result, .. }) => {
                 return Err(StartError::System {
                     what: "set up a worker",
@@ -297,8 +320,13 @@ pub fn start_among(
                         .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
             }
-            Ok(Event::Interrupted | Event::Reload) | Err(_) => {}
+            Ok(Event::Reload) => {}
+            Err(_) => break,
         }
+    }
+    if interrupted {
+        // For whoever waits on the handle.
+        handle.interrupter().interrupt();
     }
     if handle.process.config.is_open_to_everyone() {
         tracing::warn!(
@@ -404,16 +432,41 @@ impl Handle {
         self.events.recv().unwrap_or(Event::Interrupted)
     }
 
-    /// Reads the files of the listening side's TLS again, for connections from now on, and says in the
-    /// log what came of it. False if there are none.
+    /// Reads the files of the listening side's TLS and of the forward proxy's credentials again, for
+    /// connections and requests from now on, and says in the log what came of it. False if there are none.
     ///
     /// # Errors
-    /// They cannot be used; what was used before is used on.
+    /// One of them cannot be used; what was used before is used on.
     pub fn reload(&self) -> Result<bool, StartError> {
+        let users = self.reload_credentials();
+        let tls = self.reload_tls();
+        if let (Ok(false), Ok(false)) = (&users, &tls) {
+            tracing::info!(
+                "there is nothing to be read again: neither TLS_CERT_FILE nor FORWARD_CREDENTIALS_FILE is set"
+            );
+        }
+        Ok(users? | tls?)
+    }
+
+    fn reload_credentials(&self) -> Result<bool, StartError> {
+        let Some(forward) = &self.forward else {
+            return Ok(false);
+        };
+        let reloaded = forward.reload();
+        match &reloaded {
+            Ok(true) => {
+                tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}; the credentials from before are used on"),
+        }
+        reloaded
+    }
+
+    fn reload_tls(&self) -> Result<bool, StartError> {
         let nodes = self.process.node_trust.as_ref();
         let nodes = nodes.filter(|trust| trust.is_any());
         if self.process.tls.is_none() && nodes.is_none() {
-            tracing::info!("there is nothing to be read again: TLS_CERT_FILE is not set");
             return Ok(false);
         }
         let shown = self.process.tls.as_ref();
@@ -472,6 +525,9 @@ impl Handle {
         }
         if let Some(mut forward) = self.forward.take() {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
+        }
+        if let Some(access) = &self.process.access {
+            access.finish();
         }
         self.admin = None;
         if let Some(mut cluster) = self.cluster.take() {
@@ -538,8 +594,26 @@ impl Drop for Handle {
     }
 }
 
+/// Whether `OUTBOUND_IP` is an address of this machine.
+pub(crate) fn check_outbound(config: &Config) -> Result<(), StartError> {
+    let Some(ip) = config.outbound_ip else {
+        return Ok(());
+    };
+    let bound = UdpSocket::bind((ip, 0));
+    bound.map_or_else(
+        |source| Err(StartError::OutboundIp { ip, source }),
+        |_| Ok(()),
+    )
+}
+
+/// Whether all of `DEFAULT_BUCKETS` are of different limits.
+pub(crate) fn check_default_buckets(config: &Config) -> Result<(), StartError> {
+    let keys = Keys::with_seeds(std::array::from_fn(|_| ambient_seed()));
+    default_buckets(config, &keys).map(drop)
+}
+
 /// Whom the upstream must prove to be, and to whose satisfaction; `None` for plain HTTP.
-fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+pub(crate) fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     if !config.upstream.tls {
         return Ok(None);
     }
@@ -555,9 +629,9 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     }))
 }
 
-/// Divides the descriptors, and says so where there are fewer than was asked for.
-fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
-    let wanted = Wanted {
+/// What descriptors are asked for.
+pub(crate) fn wanted(config: &Config, workers: usize, relays: bool) -> Wanted {
+    Wanted {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
@@ -566,7 +640,12 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
             .forward
             .port
             .map_or(0, |_| config.forward.max_clients),
-    };
+    }
+}
+
+/// Divides the descriptors, and says so where there are fewer than was asked for.
+fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
+    let wanted = wanted(config, workers, relays);
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);
     let shares = Shares::of(limit, descriptors::open(), wanted);
@@ -579,12 +658,21 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
         );
     }
     if shares.forward < wanted.forward {
-        tracing::warn!(
-            limit,
-            forward_clients = shares.forward,
-            wanted = wanted.forward,
-            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
-        );
+        // Who has not asked for so many need not be warned.
+        if config.forward.max_clients == bounds::FORWARD_CLIENTS {
+            tracing::info!(
+                limit,
+                forward_clients = shares.forward,
+                "open files bound the forward proxy's clients; LimitNOFILE or ulimit -Hn allows more"
+            );
+        } else {
+            tracing::warn!(
+                limit,
+                forward_clients = shares.forward,
+                wanted = wanted.forward,
+                "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
+            );
+        }
     }
     if shares.clients < wanted.clients {
         tracing::info!(

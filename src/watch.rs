@@ -1,6 +1,6 @@
 //! What is noted only while somebody looks, and what lookers share.
 //!
-//! A look turns watching on for [`ON_FOR`]; workers hear of it by a nudge and count which buckets are asked
+//! A look turns watching on for some seconds; workers hear of it by a nudge and count which buckets are asked
 //! for. When nobody looks, a request pays for one test of a flag of its own worker.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,7 +5,7 @@
 //! its answer longest, past a moment that every honest reader is done in.
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -16,11 +16,18 @@ const SEATS: usize = 16;
 /// Threads at once. Those that were pushed out may take a moment to notice.
 const THREADS_MAX: usize = 2 * SEATS;
 
+/// How long those that were pushed out are waited for, where there is no thread beside theirs.
+const NOTICED_IN: Duration = Duration::from_millis(500);
+
 /// Whoever is served for longer may be pushed out: the largest answer is written in some ms.
 const SERVED_FOR: Duration = Duration::from_secs(2);
 
 /// All of them.
-pub(super) struct Seats(Mutex<Table>);
+pub(super) struct Seats {
+    table: Mutex<Table>,
+    /// A thread has ended.
+    left: Condvar,
+}
 
 #[derive(Default)]
 struct Table {
@@ -40,12 +47,18 @@ struct Seated {
 
 impl Seats {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::default()))
+        Arc::new(Self {
+            table: Mutex::default(),
+            left: Condvar::new(),
+        })
     }
 
     /// A seat for a newcomer, if need be somebody else's.
     pub(super) fn take(self: &Arc<Self>, stream: TcpStream, now: Instant) -> Option<Seat> {
-        let mut table = self.lock();
+        // Those that were pushed out end in a moment, and the newcomer need not suffer for them.
+        let full = |table: &mut Table| table.threads >= THREADS_MAX;
+        let waited = self.left.wait_timeout_while(self.lock(), NOTICED_IN, full);
+        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if table.threads >= THREADS_MAX {
             return None;
         }
@@ -72,7 +85,7 @@ impl Seats {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,6 +124,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut table = self.seats.lock();
         table.threads -= 1;
+        self.seats.left.notify_one();
         table.seated.retain(|seated| seated.number != self.number);
     }
 }

@@ -5,6 +5,7 @@
 //! its keys and no buffer. [`Credentials`] are what weir shows its clients; whom it believes as a
 //! client itself is [`upstream::trust`](crate::upstream::trust), and of the nodes of its cluster [`NodeTrust`].
 
+mod certificate;
 pub mod credentials;
 pub mod current;
 mod end;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use current::Current;
 pub use end::End;

@@ -139,6 +139,11 @@ impl Connection {
         }
     }
 
+    /// The protocol of TLS that was agreed upon; `None` without.
+    pub fn protocol(&self) -> Option<&'static str> {
+        self.session.as_ref()?.borrow().protocol()
+    }
+
     /// Borrows both sides at once.
     pub fn split(&mut self) -> (Sender<'_>, Receiver<'_>) {
         let session = self.session.as_ref();
@@ -314,7 +319,7 @@ impl Receiver<'_> {
 }
 
 /// What a failed handshake was.
-fn handshake_error(error: rustls::Error) -> Error {
+pub(crate) fn handshake_error(error: rustls::Error) -> Error {
     let kind = match error {
         rustls::Error::InvalidCertificate(_) => Kind::TlsCertificate,
         _ => Kind::TlsHandshake,

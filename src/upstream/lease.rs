@@ -24,6 +24,7 @@ use slab::Slab;
 
 use super::connection::Connection;
 use super::dial;
+use super::outage::Outage;
 use super::pool;
 use super::resolve::Resolver;
 use super::slots::{Slot, Slots};
@@ -49,6 +50,8 @@ pub struct Target {
     pub resolver: Arc<Resolver>,
     /// The local address to connect from.
     pub outbound: Option<IpAddr>,
+    /// Whether it is out of reach, as far as it was told.
+    pub outage: Arc<Outage>,
 }
 
 /// Bounds of one worker's connections.
@@ -118,33 +121,6 @@ pub struct Upstream {
     ended: Cell<bool>,
     /// The address that was connected to last: tried first.
     preferred: Cell<Option<SocketAddr>>,
-    outage: Outage,
-}
-
-/// Says once that the upstream cannot be reached, and once that it can again: an outage under load
-/// must not fill the log.
-#[derive(Default)]
-struct Outage {
-    failed: Cell<u64>,
-}
-
-impl Outage {
-    fn note(&self, upstream: &str, outcome: Result<(), &Error>) {
-        match outcome {
-            Ok(()) => {
-                let failed = self.failed.replace(0);
-                if failed > 0 {
-                    tracing::info!(upstream, failed, "the upstream can be reached again");
-                }
-            }
-            Err(error) => {
-                self.failed.set(self.failed.get() + 1);
-                if self.failed.get() == 1 {
-                    tracing::warn!(upstream, %error, "the upstream cannot be reached");
-                }
-            }
-        }
-    }
 }
 
 /// A connection lent to one exchange.
@@ -182,7 +158,6 @@ impl Upstream {
             lent: Rc::default(),
             ended: Cell::new(false),
             preferred: Cell::new(None),
-            outage: Outage::default(),
         })
     }
 
@@ -222,7 +197,8 @@ impl Upstream {
         // Boxed: opening is rare, and its state would be part of every connection's task.
         let opened = Box::pin(self.open()).await;
         let noted = opened.as_ref().map(|_| ());
-        self.outage.note(&self.target.authority, noted);
+        let place = &self.target.authority;
+        self.target.outage.note(clock::now(), place, noted);
         Ok(self.lend(opened?, false, slot))
     }
 

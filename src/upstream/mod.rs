@@ -10,6 +10,8 @@ pub mod connection;
 pub mod dial;
 #[cfg(feature = "io")]
 pub mod lease;
+#[cfg(feature = "io")]
+pub mod outage;
 pub mod pool;
 #[cfg(feature = "io")]
 pub mod resolve;

@@ -141,6 +141,7 @@ impl Peers {
                     tls: self.trust(&node),
                     resolver: Arc::new(Resolver::fixed(addr)),
                     outbound: None,
+                    outage: self.process.troubles.outage_of(addr),
                 };
                 let bounds = Bounds {
                     connections_max: self.process.node_connections_max,

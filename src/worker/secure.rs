@@ -155,7 +155,7 @@ async fn shake(worker: &Rc<Worker>, client: &mut Client, config: Arc<ServerConfi
         Err(failure) => failure,
     };
     worker.metrics().own.tls.fail(failure.kind);
-    if let Some(unsaid) = worker.unshaken.happened(clock::now()) {
+    if let Some(unsaid) = worker.process.troubles.unshaken.happened(clock::now()) {
         tracing::debug!(
             kind = ?failure.kind,
             error = failure.error.as_ref().map(tracing::field::display),

@@ -129,6 +129,39 @@ fn the_document_says_how_weir_stands() {
 }
 
 #[test]
+fn the_first_look_knows_by_name_who_waits_and_whose_token_is_refused() {
+    let mut stage = Stage::start();
+    stage.be_refused();
+    stage.flood(12);
+    // Until some wait; Prometheus is nobody who looks.
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut client = Client::connect(stage.weir.metrics);
+        let text = client
+            .ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .text();
+        let waiting = text
+            .lines()
+            .find_map(|line| line.strip_prefix("weir_requests_waiting "));
+        if waiting.is_some_and(|waiting| waiting.parse::<u32>().unwrap() >= 3) {
+            break;
+        }
+        assert!(Instant::now() < until, "nobody waits: {text}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let (status, text) = stage.status();
+    let bucket = &status.buckets.blocked[0];
+    assert_eq!(bucket.route, "/channels/!/messages", "{text}");
+    assert_eq!(bucket.major_id, Some(FLOODED.to_string()));
+    assert_eq!(bucket.user_id.as_deref(), Some(BOT));
+    assert_eq!(status.senders.locks[0].user_id.as_deref(), Some(REFUSED));
+    assert!(
+        status.buckets.busiest.is_empty(),
+        "nothing was counted before"
+    );
+}
+
+#[test]
 fn looks_that_follow_each_other_closely_share_a_document() {
     let stage = Stage::start();
     let began = Instant::now();

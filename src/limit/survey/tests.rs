@@ -146,6 +146,30 @@ fn slots_that_are_free_are_told_as_they_return() {
 }
 
 #[test]
+fn a_sliding_buckets_slots_are_told_as_they_return_one_by_one() {
+    let mut world = World::new();
+    let key = BucketKey {
+        identity: 1,
+        major: 1,
+        route: 1,
+    };
+    // The second answer's window ends a second later: each request moves it by one slot.
+    for (at, remaining, after_s) in [(1_000, 4, 1.0), (1_050, 3, 1.95)] {
+        let permit = world.ask(ms(at), 1, 1).expect("it goes");
+        let mut answer = answer(200, 5, remaining, after_s);
+        let reset = f64::from(at as u32) / 1_000.0 + 0.02 + after_s;
+        answer.header(b"X-RateLimit-Reset", format!("{reset:.3}").as_bytes());
+        world
+            .limiter
+            .report(ms(at + 40), permit, &answer, &mut world.out);
+    }
+    let sight = |at| world.limiter.sight(ms(at), &key).unwrap();
+    assert_eq!(sight(1_100).reading, Reading::Sliding);
+    let free = |at| sight(at).slots.unwrap().1;
+    assert_eq!([free(1_100), free(2_500), free(3_500)], [3, 4, 5]);
+}
+
+#[test]
 fn a_window_is_seen_as_full_as_it_is_and_empties_again() {
     let mut world = World::new();
     let permits: Vec<_> = (0..20).filter_map(|n| world.ask(ms(1_000), 1, n)).collect();
