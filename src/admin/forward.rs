@@ -43,7 +43,7 @@ pub(super) fn set_default(asked: &Asked<'_>) -> Answer {
         let cap = cap(asked.body)?;
         let was = limits.default_max_connections();
         limits.set_default_max_connections(cap);
-        changed(asked, "the forward proxy's default limit", was, cap);
+        changed(asked, "the forward proxy's default limit", &was, &cap);
         Ok(())
     })
 }
@@ -57,7 +57,12 @@ pub(super) fn set_host(asked: &Asked<'_>) -> Answer {
             NotChanged::NotAHost => NOT_A_HOST,
             NotChanged::TooMany => (409, "too many hosts have a limit of their own"),
         })?;
-        changed(asked, &format!("limit of {host}"), was, shown(limits, host));
+        changed(
+            asked,
+            &format!("limit of {host}"),
+            &was,
+            &shown(limits, host),
+        );
         Ok(())
     })
 }
@@ -68,7 +73,12 @@ pub(super) fn remove_host(asked: &Asked<'_>) -> Answer {
         let host = host(asked)?;
         let was = shown(limits, host);
         if limits.remove_host_limit(host) {
-            changed(asked, &format!("limit of {host}"), was, shown(limits, host));
+            changed(
+                asked,
+                &format!("limit of {host}"),
+                &was,
+                &shown(limits, host),
+            );
             Ok(())
         } else {
             Err((404, "this host has no limit of its own"))

@@ -120,7 +120,7 @@ impl Kind {
 
 fn answer(asked: &Asked<'_>, what: &str, opened: usize) -> Answer {
     if opened > 0 {
-        changed(asked, what, format_args!("{opened} locked"), "opened");
+        changed(asked, what, &format_args!("{opened} locked"), &"opened");
     }
     json(&serde_json::json!({ "opened": opened }))
 }

@@ -22,6 +22,7 @@
 pub(super) mod locks;
 pub(super) mod overrides;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::answer::Answer;
@@ -33,12 +34,12 @@ use crate::config::LogLevel;
 pub(super) const BODY_BYTES_MAX: usize = 64;
 
 /// One line of the log for each change.
-pub(super) fn changed(asked: &Asked<'_>, what: &str, was: impl ToString, now: impl ToString) {
+pub(super) fn changed(asked: &Asked<'_>, what: &str, was: &dyn Display, now: &dyn Display) {
     tracing::info!(
         from = %asked.from.to_canonical(),
         what,
-        was = was.to_string(),
-        now = now.to_string(),
+        %was,
+        %now,
         "changed at run time"
     );
 }
@@ -101,12 +102,12 @@ pub(super) fn set_log_level(asked: &Asked<'_>) -> Answer {
     // Before it, if nobody would hear of it afterwards.
     let before = level < LogLevel::Info;
     if before {
-        changed(asked, "log level", was.as_str(), level.as_str());
+        changed(asked, "log level", &was.as_str(), &level.as_str());
     }
     match log::set_level(level) {
         Ok(was) => {
             if !before {
-                changed(asked, "log level", was.as_str(), level.as_str());
+                changed(asked, "log level", &was.as_str(), &level.as_str());
             }
             read_log_level(asked)
         }
@@ -120,7 +121,7 @@ pub(super) fn drain(asked: &Asked<'_>) -> Answer {
     if process.is_draining() {
         return Answer::error(409, "weir is draining already");
     }
-    changed(asked, "draining", false, true);
+    changed(asked, "draining", &false, &true);
     (process.drain)();
     let within = millis(process.config.shutdown_timeout);
     let told = serde_json::json!({ "draining": true, "ends_within_ms": within });

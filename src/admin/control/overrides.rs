@@ -44,7 +44,12 @@ pub(in crate::admin) fn set(asked: &Asked<'_>) -> Answer {
         let limit = limit.ok_or((400, "the body is no number from 1 to 50000"))?;
         let was = asked.process.set_override(bot, Some(limit));
         let was = was.map_err(|_| (409, "too many bots have a limit that was set"))?;
-        changed(asked, &format!("global limit of {bot}"), shown(was), limit);
+        changed(
+            asked,
+            &format!("global limit of {bot}"),
+            &shown(was),
+            &limit,
+        );
         Ok(Some(limit))
     })
 }
@@ -54,7 +59,7 @@ pub(in crate::admin) fn remove(asked: &Asked<'_>) -> Answer {
     answer(asked, |bot| {
         let was = asked.process.set_override(bot, None);
         let was = was.ok().flatten().ok_or(NONE)?;
-        changed(asked, &format!("global limit of {bot}"), was, shown(None));
+        changed(asked, &format!("global limit of {bot}"), &was, &shown(None));
         Ok(None)
     })
 }

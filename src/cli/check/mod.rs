@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::{Config, GivenSetting, Loaded, misspelt_setting};
 use crate::egress;
 use crate::server;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, NodeTrust};
 use crate::upstream::trust;
 
 use report::{Report, Tried};
@@ -117,6 +117,13 @@ fn files(report: &mut Report, config: &Config) {
         Ok(None) => tried.ok("none: clients speak plain HTTP"),
         Ok(Some(credentials)) => certificate(tried, &credentials, clock::unix_ms() / 1000),
         Err(error) => tried.start_error(&error),
+    }
+    if let (true, Some(path)) = (config.is_clustered(), &config.cluster_ca_file) {
+        let tried = report.trying("TLS between nodes");
+        match NodeTrust::load(config) {
+            Ok(_) => tried.ok(&format!("those of {path:?} are trusted for other nodes")),
+            Err(error) => tried.start_error(&error),
+        }
     }
     if let Err(error) = server::check_default_buckets(config) {
         report.trying("DEFAULT_BUCKETS").start_error(&error);
