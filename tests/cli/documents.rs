@@ -1,4 +1,4 @@
-//! The manual page and the completions in `deploy/`, and README's table of settings, say what the
+//! The manual page and the completions in `deploy/`, and the pages' tables of settings, say what the
 //! program does.
 //!
 //! The generators are of no use to who runs weir, so they are no part of it: this test makes the files
@@ -224,8 +224,14 @@ fn is_variable(word: &str) -> bool {
 }
 
 #[test]
-fn readme_and_help_have_the_same_settings_with_the_same_defaults() {
-    let readme = fs::read_to_string(file("README.md")).unwrap();
+fn pages_and_help_have_the_same_settings_with_the_same_defaults() {
+    let pages = [
+        "README.md",
+        "docs/identify-queue.md",
+        "docs/forward-proxy.md",
+    ];
+    let pages = pages.map(|page| fs::read_to_string(file(page)).unwrap());
+    let readme = pages.concat();
     let settings = settings();
     let mut told = BTreeSet::new();
     for row in readme.lines().filter(|line| line.starts_with("| `")) {
@@ -233,13 +239,13 @@ fn readme_and_help_have_the_same_settings_with_the_same_defaults() {
         let names: Vec<_> = quoted(cells[1]).filter(|word| is_variable(word)).collect();
         for name in &names {
             let default = settings.get(*name);
-            let default = default.unwrap_or_else(|| panic!("README's {name} is no setting"));
+            let default = default.unwrap_or_else(|| panic!("the pages' {name} is no setting"));
             told.insert((*name).to_owned());
             let says = cells[2].trim_matches('`');
             let same = says == default || default.is_empty() && !cells[2].starts_with('`');
             assert!(
                 same,
-                "{name} is {default:?} by default, README says {says:?}"
+                "{name} is {default:?} by default, a page says {says:?}"
             );
         }
     }
@@ -253,5 +259,5 @@ fn readme_and_help_have_the_same_settings_with_the_same_defaults() {
         .keys()
         .filter(|name| !told.contains(*name))
         .collect();
-    assert!(silent.is_empty(), "README does not tell of {silent:?}");
+    assert!(silent.is_empty(), "no page tells of {silent:?}");
 }

@@ -54,9 +54,9 @@ const AFTER_A_DEATH: u64 = 25;
 /// A node that lives and is taken for dead, of packets that were lost, is such a death.
 const WITH_LOSS: u64 = AFTER_A_DEATH;
 /// Two parts that cannot hear each other each grant all that there is, and until they have agreed again:
-/// README's figures for the four seconds, and for what comes after them.
+/// docs/cluster.md's figures for the four seconds, and for what comes after them.
 const CUT_AND_HEALED: u64 = 219 + 107;
-/// A node that comes back: README's figure.
+/// A node that comes back: the page's figure.
 const BY_A_RETURN: u64 = 3;
 /// One that is restarted: what its bots have under way elsewhere at that moment may be too many.
 const BY_A_RESTART: u64 = 2;
