@@ -40,7 +40,7 @@ fn request(major: u64) -> Request {
             major,
             route: 1,
         },
-        client: ClientClass::Webhook,
+        client: ClientClass::Webhook { id: None },
         counts_globally: false,
         serial: true,
         max_wait: None,

@@ -11,10 +11,12 @@
 //!          identify   metrics   status        pure: bytes and time in, decisions out
 //! level 2  io   tls   upstream   mesh  egress shells: sockets, threads, clocks
 //!          cluster                            who else serves, and whom (its core is pure)
-//!          places   watch   process   admin   what all threads share; the metrics port
+//!          places   watch   access            what all threads share
+//!          process   admin                    and the metrics port
 //!          state   systemd                    what outlives the process: its state, its sockets
 //! level 3  worker                             one thread a core; follow a request from here
 //! level 4  server                             starts and stops it all
+//! level 5  cli                                commands: what is typed and printed
 //! ```
 //! Arrows point down only (a test walks the `use` lines). Levels 0 and 1 build without the default
 //! feature `io`: `cargo check --no-default-features`.
@@ -34,8 +36,12 @@
 //! ```
 
 #[cfg(feature = "io")]
+pub mod access;
+#[cfg(feature = "io")]
 pub mod admin;
 mod caseless;
+#[cfg(feature = "io")]
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;

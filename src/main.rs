@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use weir::cli::{self, Start};
 use weir::config::Config;
 use weir::io::{descriptors, dumps, memory};
 use weir::server::{Event, Pulse};
@@ -16,11 +17,14 @@ use weir::{StartError, admin, server, systemd};
 static ALLOCATOR: memory::Counted<mimalloc::MiMalloc> = memory::Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
-    let loaded = match Config::from_env_and_args() {
-        Ok(loaded) => loaded,
-        Err(stop) => return ExitCode::from(stop.report()),
+    let loaded = match cli::begin() {
+        Start::Serve(loaded) => loaded,
+        Start::End(status) => return ExitCode::from(status),
     };
-    if let Err(error) = admin::log::start(loaded.config.log_level, loaded.config.log_format) {
+    let journal = systemd::is_journal(&io::stderr());
+    if let Err(error) =
+        admin::log::start(loaded.config.log_level, loaded.config.log_format, journal)
+    {
         // Nothing else in this program sets up a log; without one weir is blind, not broken.
         drop(writeln!(io::stderr(), "weir: no log; {error}"));
     }
@@ -109,6 +113,8 @@ fn serve(config: Config) -> Result<ExitCode, StartError> {
     };
     match event {
         Event::Interrupted | Event::Ready | Event::Reload => {
+            // Again if it was a signal; nobody has told it of a request to drain.
+            systemd::stopping(patience);
             let finished = handle.shutdown(patience);
             tracing::info!(finished, "ended");
             Ok(if finished {

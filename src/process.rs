@@ -1,24 +1,35 @@
 //! What all threads of one process share: configuration, mesh, target, metrics, and whether it is
 //! ending.
 
+mod board;
+pub mod overrides;
+mod troubles;
+
+pub use board::Board;
+pub use overrides::Overrides;
+pub use troubles::Troubles;
+
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ahash::AHashSet;
 
+use crate::access::Access;
 use crate::clock::{self, Instant};
 use crate::cluster::Members;
 use crate::cluster::passes::Passes;
 use crate::config::Config;
+use crate::config::bounds::OVERRIDES_MAX;
 use crate::egress::Limits;
 use crate::identify::Queues;
 use crate::io::runtime::Chosen;
 use crate::io::system;
 use crate::mesh::Mesh;
-use crate::metrics;
+use crate::metrics::{self, AdminRefused};
 use crate::places::Places;
 use crate::route::key::Keys;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, NodeTrust};
 use crate::upstream::Target;
 use crate::watch::Watch;
 
@@ -44,7 +55,23 @@ pub struct Process {
     /// How relayed requests show where they are from.
     pub passes: Passes,
     /// What clients are shown; `None` for plain HTTP.
-    pub tls: Option<Credentials>,
+    pub tls: Option<Arc<Credentials>>,
+    /// Whom nodes must prove to be that speak TLS; `None` outside a cluster.
+    pub node_trust: Option<Arc<NodeTrust>>,
+    /// Where requests are written down, if they are.
+    pub access: Option<Access>,
+    /// What is said now and then.
+    pub troubles: Troubles,
+    /// Global limits that somebody has set.
+    pub overrides: Overrides,
+    /// Requests to change this weir that were refused.
+    pub admin_refused: AdminRefused,
+    /// Has weir end as SIGTERM does.
+    pub drain: Box<dyn Fn() + Send + Sync>,
+    /// Writes `STATE_FILE` and says how many bytes it has; empty if there is none.
+    pub write_state: OnceLock<WriteState>,
+    /// Tells this process's requests from those of others, in the ids that they are given.
+    pub id: u32,
     /// The caps of the forward proxy; `None` if there is none.
     pub forward: Option<Limits>,
     /// One table a worker; its owner locks it for a few nanoseconds a request, the scrape now and
@@ -81,6 +108,13 @@ pub struct Process {
     /// Requests that the end left without Discord's answer.
     pub unserved: AtomicUsize,
 }
+
+/// Writes the state file.
+pub type WriteState = Box<dyn Fn() -> io::Result<usize> + Send + Sync>;
+
+/// There is no room for another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooMany;
 
 /// What one worker has counted.
 pub struct Metrics {
@@ -131,6 +165,30 @@ impl Process {
         bots.insert(identity)
     }
 
+    /// Sets a bot's global limit, or has it found out with `None`; says what was set before.
+    ///
+    /// # Errors
+    /// As many bots have one as may (`OVERRIDES_MAX`); nothing was changed.
+    pub fn set_override(&self, bot: u64, limit: Option<u32>) -> Result<Option<u32>, TooMany> {
+        let mut was = Ok(None);
+        self.overrides.change(|limits| {
+            let known = limits.get(&bot).copied();
+            if known.is_none() && limit.is_some() && limits.len() >= OVERRIDES_MAX {
+                was = Err(TooMany);
+                return false;
+            }
+            was = Ok(known);
+            match limit {
+                Some(limit) => limits.insert(bot, limit),
+                None => limits.remove(&bot),
+            };
+            // Within, so that the limiter is told in the same order.
+            self.mesh.set_override(clock::now(), bot, limit);
+            known != limit
+        });
+        was
+    }
+
     /// All workers' metrics in one, as Prometheus' text.
     pub fn metrics_text(&self) -> String {
         let mut text = String::new();
@@ -149,6 +207,9 @@ impl Process {
         text.reserve(requests.text_bytes());
         requests.encode(&mut text);
         own.encode(&mut text);
+        self.admin_refused.encode(&mut text);
+        let (written, dropped) = self.access.as_ref().map_or((0, 0), Access::counts);
+        metrics::encode_access(written, dropped, &mut text);
         metrics::encode_guards(&self.mesh.limiter().guarded(clock::now()), &mut text);
         self.system(requests.under_way()).encode(&mut text);
         if let Some(members) = &self.cluster {

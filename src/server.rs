@@ -14,15 +14,16 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::access::{Access, Style};
 use crate::admin::{self, AdminServer};
 use crate::clock;
 use crate::cluster::passes::Passes;
-use crate::cluster::{Cluster, Members, Secret, secret};
-use crate::config::{Config, Wrong};
+use crate::cluster::{self, Cluster, Members, Secret, secret};
+use crate::config::{Config, Wrong, bounds};
 use crate::egress::{ForwardProxy, Options};
 use crate::error::StartError;
 use crate::identify::{self, Queues};
@@ -31,14 +32,15 @@ use crate::io::listen;
 use crate::io::runtime::{self, Chosen};
 use crate::limit::Settings;
 use crate::mesh::Mesh;
+use crate::metrics::AdminRefused;
 use crate::places::Places;
-use crate::process::{Process, Table};
+use crate::process::{Board, Overrides, Process, Table, Troubles};
 use crate::route::Keys;
 use crate::state::{Keeper, Kept};
-use crate::systemd::Inherited;
-use crate::tls::Credentials;
+use crate::systemd::{self, Inherited};
+use crate::tls::{Credentials, Current, NodeTrust, Trust};
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Target, Trust, trust};
+use crate::upstream::{Target, trust};
 use crate::watch::Watch;
 use crate::worker;
 
@@ -61,7 +63,7 @@ pub struct Handle {
 pub enum Event {
     /// [`Interrupter::reload`] was called.
     Reload,
-    /// [`Interrupter::interrupt`] was called.
+    /// [`Interrupter::interrupt`] was called, or `POST /admin/drain`.
     Interrupted,
     /// A worker serves; seen by [`start`] alone.
     Ready,
@@ -133,11 +135,9 @@ pub fn start_among(
         None => tracing::debug!(?driver, "I/O driver"),
     }
     let trusted = trust(&config)?;
-    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?;
-    if let Some(ip) = config.outbound_ip {
-        // Found out now rather than at the first request.
-        UdpSocket::bind((ip, 0)).map_err(|source| StartError::OutboundIp { ip, source })?;
-    }
+    let tls = Credentials::load(&config, clock::unix_ms() / 1000)?.map(Arc::new);
+    // Found out now rather than at the first request.
+    check_outbound(&config)?;
     let address = SocketAddr::new(config.bind_ip, config.port);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.worker_count(cores);
@@ -173,6 +173,8 @@ pub fn start_among(
         Some(joined) => (Some(joined.members), joined.secret),
         None => (None, None),
     };
+    let node_trust = members.as_ref().map(|_| NodeTrust::load(&config));
+    let node_trust = node_trust.transpose()?.map(Arc::new);
     let shared_seeds = members.is_some().then(|| secret::seeds(secret.as_deref()));
     let open_state = |path| Kept::open(path, shared_seeds);
     let kept = config.state_file.as_deref().map(open_state).transpose()?;
@@ -182,12 +184,7 @@ pub fn start_among(
             Options::of(&config),
             shares.forward,
         )?),
-        None => {
-            if config.redis_addr.is_some() {
-                tracing::warn!("REDIS_ADDR is for the forward proxy, and FORWARD_PORT is not set");
-            }
-            None
-        }
+        None => None,
     };
     // The same in all tables, so that they can be merged.
     let seeds = std::array::from_fn(|_| ambient_seed());
@@ -196,8 +193,20 @@ pub fn start_among(
         .or(key_seeds)
         .unwrap_or_else(|| std::array::from_fn(|_| ambient_seed()));
     let keys = Keys::with_seeds(key_seeds);
+    let (sender, events) = mpsc::channel();
+    let style = Style {
+        format: config.log_format,
+        journal: systemd::is_journal(&io::stdout()),
+    };
     let process = Arc::new(Process {
-        mesh: Mesh::new(&settings(&config, &keys, workers)?, workers),
+        mesh: Mesh::with_ear(
+            &settings(&config, &keys, workers)?,
+            workers,
+            Box::new({
+                let board = Board::default();
+                move |now, notice| board.post(now, notice)
+            }),
+        ),
         keys,
         driver,
         started_unix_ms: clock::unix_ms(),
@@ -206,10 +215,23 @@ pub fn start_among(
             tls: trusted,
             resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
             outbound: config.outbound_ip,
+            outage: Arc::default(),
         },
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
+        node_trust,
+        access: Access::start(config.access_log, style, workers)?,
+        troubles: Troubles::default(),
+        overrides: Overrides::new(config.bot_ratelimit_overrides.clone()),
+        admin_refused: AdminRefused::default(),
+        drain: Box::new({
+            let sender = sender.clone();
+            // Without a handle nobody waits.
+            move || drop(sender.send(Event::Interrupted))
+        }),
+        write_state: OnceLock::new(),
+        id: ambient_seed() as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),
@@ -235,13 +257,28 @@ pub fn start_among(
     let keeper = match kept {
         Some(kept) => {
             let (mesh, queues) = (process.mesh.clone(), process.identify.clone());
-            Some(Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?)
+            let keeper = Keeper::start(kept, mesh, queues, key_seeds, &process.keys)?;
+            // It was not set before.
+            let _ = process.write_state.set(Box::new(keeper.writer()));
+            Some(keeper)
         }
         None => None,
     };
     if let Some(cluster) = &mut cluster {
         let probe = process.keys.probe();
-        cluster.start(&process.config, proxy_addr, &process.mesh, probe)?;
+        let asked_at = process.config.gateway_queue_port;
+        let parts = cluster::Parts {
+            mesh: process.mesh.clone(),
+            probe,
+            tls: cluster::Tls {
+                shown: process.tls.clone(),
+                trust: process.node_trust.clone(),
+            },
+            identify: asked_at
+                .filter(|port| *port != 0)
+                .map(|_| process.identify.clone()),
+        };
+        cluster.start(&process.config, proxy_addr, parts)?;
         // Before anybody is served: what others serve is theirs.
         cluster.members().wait_for_others(FIND_OTHERS);
     }
@@ -249,7 +286,6 @@ pub fn start_among(
         Some(listener) => Some(AdminServer::start(listener, &process)?),
         None => None,
     };
-    let (sender, events) = mpsc::channel();
     let mut handle = Handle {
         process,
         proxy_addr,
@@ -271,9 +307,11 @@ pub fn start_among(
             driver,
         )?);
     }
-    for _ in 0..workers {
+    let (mut ready, mut interrupted) = (0, false);
+    while ready < workers {
         match handle.events.recv() {
-            Ok(Event::Ready) => {}
+            Ok(Event::Ready) => ready += 1,
+            Ok(Event::Interrupted) => interrupted = true,
             Ok(Event::WorkerEnded { result, .. }) => {
                 return Err(StartError::System {
                     what: "set up a worker",
@@ -282,8 +320,13 @@ pub fn start_among(
                         .unwrap_or_else(|| io::Error::other("it ended by itself")),
                 });
             }
-            Ok(Event::Interrupted | Event::Reload) | Err(_) => {}
+            Ok(Event::Reload) => {}
+            Err(_) => break,
         }
+    }
+    if interrupted {
+        // For whoever waits on the handle.
+        handle.interrupter().interrupt();
     }
     if handle.process.config.is_open_to_everyone() {
         tracing::warn!(
@@ -389,17 +432,47 @@ impl Handle {
         self.events.recv().unwrap_or(Event::Interrupted)
     }
 
-    /// Reads the files of the listening side's TLS again, for connections from now on, and says in the
-    /// log what came of it. False if there are none.
+    /// Reads the files of the listening side's TLS and of the forward proxy's credentials again, for
+    /// connections and requests from now on, and says in the log what came of it. False if there are none.
     ///
     /// # Errors
-    /// They cannot be used; what was used before is used on.
+    /// One of them cannot be used; what was used before is used on.
     pub fn reload(&self) -> Result<bool, StartError> {
-        let Some(credentials) = &self.process.tls else {
-            tracing::info!("there is nothing to be read again: TLS_CERT_FILE is not set");
+        let users = self.reload_credentials();
+        let tls = self.reload_tls();
+        if let (Ok(false), Ok(false)) = (&users, &tls) {
+            tracing::info!(
+                "there is nothing to be read again: neither TLS_CERT_FILE nor FORWARD_CREDENTIALS_FILE is set"
+            );
+        }
+        Ok(users? | tls?)
+    }
+
+    fn reload_credentials(&self) -> Result<bool, StartError> {
+        let Some(forward) = &self.forward else {
             return Ok(false);
         };
-        let reloaded = credentials.reload(clock::unix_ms() / 1000);
+        let reloaded = forward.reload();
+        match &reloaded {
+            Ok(true) => {
+                tracing::info!("FORWARD_CREDENTIALS_FILE was read again; new requests need it");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}; the credentials from before are used on"),
+        }
+        reloaded
+    }
+
+    fn reload_tls(&self) -> Result<bool, StartError> {
+        let nodes = self.process.node_trust.as_ref();
+        let nodes = nodes.filter(|trust| trust.is_any());
+        if self.process.tls.is_none() && nodes.is_none() {
+            return Ok(false);
+        }
+        let shown = self.process.tls.as_ref();
+        let reloaded = shown
+            .map_or(Ok(()), |shown| shown.reload(clock::unix_ms() / 1000))
+            .and_then(|()| nodes.map_or(Ok(()), |trust| trust.reload()));
         // Counted where all is counted, although no worker did it.
         let count = |count: fn(&mut crate::metrics::Tls)| {
             count(&mut self.process.metrics[0].lock().own.tls);
@@ -452,6 +525,9 @@ impl Handle {
         }
         if let Some(mut forward) = self.forward.take() {
             sound &= forward.finish(until.saturating_duration_since(clock::now()));
+        }
+        if let Some(access) = &self.process.access {
+            access.finish();
         }
         self.admin = None;
         if let Some(mut cluster) = self.cluster.take() {
@@ -518,8 +594,26 @@ impl Drop for Handle {
     }
 }
 
+/// Whether `OUTBOUND_IP` is an address of this machine.
+pub(crate) fn check_outbound(config: &Config) -> Result<(), StartError> {
+    let Some(ip) = config.outbound_ip else {
+        return Ok(());
+    };
+    let bound = UdpSocket::bind((ip, 0));
+    bound.map_or_else(
+        |source| Err(StartError::OutboundIp { ip, source }),
+        |_| Ok(()),
+    )
+}
+
+/// Whether all of `DEFAULT_BUCKETS` are of different limits.
+pub(crate) fn check_default_buckets(config: &Config) -> Result<(), StartError> {
+    let keys = Keys::with_seeds(std::array::from_fn(|_| ambient_seed()));
+    default_buckets(config, &keys).map(drop)
+}
+
 /// Whom the upstream must prove to be, and to whose satisfaction; `None` for plain HTTP.
-fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+pub(crate) fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     if !config.upstream.tls {
         return Ok(None);
     }
@@ -529,12 +623,15 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
         .try_into()
         .map_err(|_| StartError::UpstreamName { host })?;
     let client = trust::client_config(config.upstream_ca_file.as_deref())?;
-    Ok(Some((name, client)))
+    Ok(Some(Trust {
+        name,
+        config: Arc::new(Current::new(client)),
+    }))
 }
 
-/// Divides the descriptors, and says so where there are fewer than was asked for.
-fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
-    let wanted = Wanted {
+/// What descriptors are asked for.
+pub(crate) fn wanted(config: &Config, workers: usize, relays: bool) -> Wanted {
+    Wanted {
         clients: config.max_connections,
         upstream: config.upstream_max_connections,
         workers,
@@ -543,7 +640,12 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
             .forward
             .port
             .map_or(0, |_| config.forward.max_clients),
-    };
+    }
+}
+
+/// Divides the descriptors, and says so where there are fewer than was asked for.
+fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
+    let wanted = wanted(config, workers, relays);
     // Where the limit cannot be read, it is not known to be too low.
     let limit = descriptors::limit().unwrap_or(u64::MAX);
     let shares = Shares::of(limit, descriptors::open(), wanted);
@@ -556,12 +658,21 @@ fn shares(config: &Config, workers: usize, relays: bool) -> Shares {
         );
     }
     if shares.forward < wanted.forward {
-        tracing::warn!(
-            limit,
-            forward_clients = shares.forward,
-            wanted = wanted.forward,
-            "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
-        );
+        // Who has not asked for so many need not be warned.
+        if config.forward.max_clients == bounds::FORWARD_CLIENTS {
+            tracing::info!(
+                limit,
+                forward_clients = shares.forward,
+                "open files bound the forward proxy's clients; LimitNOFILE or ulimit -Hn allows more"
+            );
+        } else {
+            tracing::warn!(
+                limit,
+                forward_clients = shares.forward,
+                wanted = wanted.forward,
+                "open files are limited too low for FORWARD_MAX_CLIENTS; LimitNOFILE or ulimit -Hn allows more"
+            );
+        }
     }
     if shares.clients < wanted.clients {
         tracing::info!(

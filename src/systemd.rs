@@ -12,9 +12,11 @@
 //! and 232 with epoll. So the spread is not as even as that of one listener a worker, which a socket
 //! that outlives its process cannot be. Of several sockets for clients, every worker accepts from each.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -40,23 +42,38 @@ const NAMELESS: [&str; 3] = ["", "unknown", "connection"];
 /// # Errors
 /// One of them is no listening TCP socket, or has a name that means nothing here.
 pub fn inherited() -> Result<Inherited, StartError> {
-    let handed_over = |source| StartError::System {
-        what: "take over the sockets of LISTEN_FDS",
-        source,
-    };
     let mut sockets = Inherited::default();
-    for (fd, name) in sd_notify::listen_fds_with_names().map_err(handed_over)? {
-        let listener = listener(fd).map_err(handed_over)?;
+    let handed_over = sd_notify::listen_fds()
+        .map_err(|error| StartError::Sockets(format!("it cannot be understood; {error}")))?;
+    if handed_over.len() == 0 {
+        if let Some(pid) = std::env::var_os("LISTEN_PID") {
+            tracing::warn!(
+                ?pid,
+                "LISTEN_FDS has no effect: LISTEN_PID says that it is for another process; \
+                 start weir itself, not through a shell"
+            );
+        }
+        return Ok(sockets);
+    }
+    let names = std::env::var("LISTEN_FDNAMES").ok();
+    let names = names_of(handed_over.len(), names.as_deref()).map_err(StartError::Sockets)?;
+    for (fd, name) in handed_over.zip(names) {
+        let listener = listener(fd, &name)?;
         match name.as_str() {
             "metrics" if sockets.metrics.is_none() => sockets.metrics = Some(listener),
             "clients" => sockets.clients.push(listener),
             unit if NAMELESS.contains(&unit) || unit.ends_with(".socket") => {
                 sockets.clients.push(listener);
             }
+            "metrics" => {
+                return Err(StartError::Sockets(
+                    "two sockets are named \"metrics\", and there is one metrics port".to_owned(),
+                ));
+            }
             _ => {
-                return Err(handed_over(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("{name:?} is none of clients and metrics (once)"),
+                return Err(StartError::Sockets(format!(
+                    "a socket is named {name:?}, which is none of \"clients\" and \"metrics\"; \
+                     FileDescriptorName= of its .socket unit says so"
                 )));
             }
         }
@@ -64,21 +81,43 @@ pub fn inherited() -> Result<Inherited, StartError> {
     Ok(sockets)
 }
 
-fn listener(fd: RawFd) -> io::Result<TcpListener> {
+/// The names of so many sockets, as `LISTEN_FDNAMES` has them; without it, none has one.
+fn names_of(count: usize, names: Option<&str>) -> Result<Vec<String>, String> {
+    let Some(names) = names else {
+        return Ok(vec![String::new(); count]);
+    };
+    let names: Vec<_> = names.split(':').map(str::to_owned).collect();
+    if names.len() == count {
+        return Ok(names);
+    }
+    Err(format!(
+        "LISTEN_FDNAMES has {} for {count} of LISTEN_FDS; one is needed for each",
+        match names.len() {
+            1 => "1 name".to_owned(),
+            many => format!("{many} names"),
+        }
+    ))
+}
+
+fn listener(fd: RawFd, name: &str) -> Result<TcpListener, StartError> {
     // SAFETY: whoever started this process left it the descriptors from 3 on to own, and this is
     // called once, before others are opened; one that is not open fails at the first use.
     let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    let tcp = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6)
-        && socket.r#type()? == Type::STREAM
-        && socket.is_listener()?;
-    if tcp {
-        Ok(socket.into())
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("descriptor {fd} is no listening TCP socket"),
-        ))
-    }
+    let tcp = || -> io::Result<bool> {
+        Ok(matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6)
+            && socket.r#type()? == Type::STREAM
+            && socket.is_listener()?)
+    };
+    let wrong = match tcp() {
+        Ok(true) => return Ok(socket.into()),
+        Ok(false) => {
+            "is no listening TCP socket; ListenStream= of its .socket unit makes one".into()
+        }
+        Err(error) => format!("cannot be used; {error}"),
+    };
+    Err(StartError::Sockets(format!(
+        "descriptor {fd}, named {name:?}, {wrong}"
+    )))
 }
 
 impl Inherited {
@@ -135,6 +174,18 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
+/// Whether what is written to `stream` goes to the journal: `JOURNAL_STREAM` names the device and inode
+/// of the socket that systemd.exec(5) has put there.
+pub fn is_journal(stream: &impl AsFd) -> bool {
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    let Ok(stream) = stream.as_fd().try_clone_to_owned() else {
+        return false;
+    };
+    let stream = File::from(stream).metadata();
+    let own = stream.map(|stream| format!("{}:{}", stream.dev(), stream.ino()));
+    named.is_some() && named == own.ok()
+}
+
 /// Says what becomes of connections that arrive while weir restarts, since nobody else holds its
 /// sockets.
 ///
@@ -150,4 +201,23 @@ pub fn hint_at_restarts() {
         "connections are refused while weir restarts, since it opened its port itself; \
          socket activation (LISTEN_FDS) lets them wait instead"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_socket_has_a_name_or_none_has() {
+        assert_eq!(names_of(2, None).unwrap(), ["", ""]);
+        assert_eq!(
+            names_of(2, Some("clients:metrics")).unwrap(),
+            ["clients", "metrics"]
+        );
+        assert_eq!(names_of(2, Some("a:")).unwrap(), ["a", ""]);
+        assert_eq!(
+            names_of(2, Some("clients")).unwrap_err(),
+            "LISTEN_FDNAMES has 1 name for 2 of LISTEN_FDS; one is needed for each"
+        );
+    }
 }

@@ -26,7 +26,7 @@ fn idle() -> (Handle, SocketAddr) {
 fn ask(metrics: SocketAddr, head: &str, body: &str) -> Answer {
     let length = body.len();
     Client::connect(metrics).ask(&format!(
-        "{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
     ))
 }
 
@@ -92,7 +92,7 @@ fn a_body_is_read_as_far_as_its_page_reads_one() {
     assert_eq!(ask(metrics, "GET /metrics", "7").status, 413);
     let mut late = Client::connect(metrics);
     late.send(format!(
-        "{put} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1"
+        "{put} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n1"
     ));
     std::thread::sleep(Duration::from_millis(50));
     late.send("2");
@@ -102,7 +102,8 @@ fn a_body_is_read_as_far_as_its_page_reads_one() {
         "{}",
         answer.text()
     );
-    let chunked = format!("{put} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunked =
+        format!("{put} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert_eq!(Client::connect(metrics).ask(&chunked).status, 411);
 }
 
@@ -111,7 +112,7 @@ fn no_page_in_a_browser_changes_anything() {
     let (_weir, metrics) = idle();
     let from_a_page = |method: &str| {
         Client::connect(metrics).ask(&format!(
-            "{method} /forward/limits HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\n\
+            "{method} /forward/limits HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\
              Content-Length: 0\r\n\r\n"
         ))
     };

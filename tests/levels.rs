@@ -32,6 +32,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "cluster::wire",
             "cluster::member",
             "cluster::owner",
+            "cluster::told",
             "egress::hosts",
             "egress::shared::keys",
             "egress::shared::share",
@@ -45,12 +46,13 @@ const LEVELS: &[(Kind, &[&str])] = &[
     (
         Kind::Shell,
         &[
-            "io", "tls", "upstream", "mesh", "cluster", "places", "watch", "egress", "process",
-            "admin", "state", "systemd",
+            "io", "tls", "upstream", "mesh", "cluster", "places", "watch", "egress", "access",
+            "process", "admin", "state", "systemd",
         ],
     ),
     (Kind::Shell, &["worker"]),
     (Kind::Shell, &["server"]),
+    (Kind::Shell, &["cli"]),
 ];
 
 /// Files that stand above all levels.

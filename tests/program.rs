@@ -2,14 +2,13 @@
 
 mod support;
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::http::Client;
-use support::program::{Program, command, slow_mock};
+use support::program::{Program, command, refuse_io_uring, slow_mock};
 use support::{TOKEN, request};
 
 const CHANNEL: u64 = 203_039_963_636_301_824;
@@ -283,55 +282,6 @@ fn io_uring_refused_falls_back_to_epoll_and_says_so_in_one_line() {
     );
 }
 
-/// Has the kernel refuse io_uring to the process, as a container's filter does.
-fn refuse_io_uring(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    const IO_URING_SETUP: u32 = 425;
-    let statement = |code, k| libc::sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let filter = [
-        // Load the number of the system call; if it is io_uring_setup, fail with EPERM.
-        statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0),
-        libc::sock_filter {
-            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 1,
-            k: IO_URING_SETUP,
-        },
-        statement(
-            (libc::BPF_RET | libc::BPF_K) as u16,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-        ),
-        statement(
-            (libc::BPF_RET | libc::BPF_K) as u16,
-            libc::SECCOMP_RET_ALLOW,
-        ),
-    ];
-    // SAFETY: between fork and exec only prctl is called, on data that was moved in.
-    unsafe {
-        command.pre_exec(move || {
-            let program = libc::sock_fprog {
-                len: filter.len() as u16,
-                filter: filter.as_ptr().cast_mut(),
-            };
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(
-                    libc::PR_SET_SECCOMP,
-                    libc::SECCOMP_MODE_FILTER,
-                    &raw const program,
-                ) != 0
-            {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
-}
-
 #[test]
 fn an_outbound_ip_of_another_machine_stops_the_start() {
     let (line, code) = complaint(&[("OUTBOUND_IP", "203.0.113.7")]);
@@ -380,47 +330,5 @@ fn a_log_that_cannot_be_written_stops_nothing() {
             weir.try_wait().expect("a child")
         });
         assert_eq!(ended.and_then(|status| status.code()), Some(0), "{broken}");
-    }
-}
-
-#[test]
-fn help_names_every_variable_and_flag() {
-    let mut child = command(&[])
-        .arg("--help")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("weir runs");
-    let mut help = String::new();
-    child
-        .stdout
-        .take()
-        .expect("a pipe")
-        .read_to_string(&mut help)
-        .expect("UTF-8");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    for name in [
-        "LOG_LEVEL",
-        "PORT",
-        "METRICS_PORT",
-        "ENABLE_METRICS",
-        "BUFFER_SIZE",
-        "BIND_IP",
-        "OUTBOUND_IP",
-        "REQUEST_TIMEOUT",
-        "MAX_BEARER_COUNT",
-        "BOT_RATELIMIT_OVERRIDES",
-        "DISABLE_GLOBAL_RATELIMIT_DETECTION",
-        "DISABLE_HTTP_2",
-        "DISABLE_401_LOCK",
-        "ENABLE_PPROF",
-        "CLUSTER_PORT",
-        "CLUSTER_MEMBERS",
-        "CLUSTER_DNS",
-        "WORKERS",
-        "IO_DRIVER",
-        "UPSTREAM_URL",
-        "UPSTREAM_CA_FILE",
-    ] {
-        assert!(help.contains(name), "{name} is missing");
     }
 }

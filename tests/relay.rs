@@ -786,3 +786,43 @@ fn other_nodes_are_let_in_whatever_holds_for_clients() {
     assert_eq!(members[0].metric("nirn_proxy_requests_routed_sent"), 40);
     assert_eq!((members[0].answered(), mock.oracle().requests), (0, 40));
 }
+
+#[test]
+fn a_request_is_called_the_same_at_both_nodes_and_nothing_at_discord() {
+    let limited = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 google\r\nX-RateLimit-Bucket: b\r\n\
+                   X-RateLimit-Limit: 1\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset-After: 9.0\r\n\r\nok";
+    let recorder = Recorder::start(move |peer: &mut Peer| {
+        while peer.read_head() {
+            peer.send(limited);
+        }
+    });
+    let members = together(&before(&recorder), 2, |index, config| {
+        config.max_wait = Some(Duration::from_millis(50));
+        if index == 0 {
+            // It gives names, and nothing of this is an error to it.
+            config.access_log = "0.000001".parse().unwrap();
+        }
+    });
+    let token = owned_by(&members, 1);
+    let mut client = Client::connect(members[0].addr());
+    let asked = format!(
+        "GET /api/v10/channels/{CHANNEL}/messages HTTP/1.1\r\nHost: weir\r\nAuthorization: {token}\r\n"
+    );
+    assert_eq!(client.ask(&format!("{asked}\r\n")).status, 200);
+    let refused = client.ask(&format!("{asked}\r\n"));
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused.header("x-request-id").is_some(),
+        "the owner, which gives no names, says the other's: {refused:?}"
+    );
+    let named = client.ask(&format!("{asked}x-request-id: mine\r\n\r\n"));
+    assert_eq!(named.header("x-request-id"), Some("mine"));
+    let there = Client::connect(members[1].addr())
+        .ask(&format!("{asked}weir-request-id: stranger\r\n\r\n"));
+    assert_eq!((there.status, there.header("x-request-id")), (429, None));
+    let sent = recorder.seen().join("").to_lowercase();
+    assert!(
+        sent.contains("/messages") && !sent.contains("request-id"),
+        "{sent}"
+    );
+}

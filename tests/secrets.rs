@@ -167,6 +167,11 @@ fn asked(method: &str, path: &str, authorization: &str) -> String {
     )
 }
 
+/// A request to the metrics port, with a token.
+fn operator(method: &str, page: &str, token: &str) -> String {
+    format!("{method} {page} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+}
+
 /// What is sent, whether it is answered or not.
 fn provoke(addr: SocketAddr, bytes: &str) {
     let mut client = Client::connect(addr);
@@ -234,14 +239,20 @@ fn looks(metrics: SocketAddr, happens: &AtomicBool) -> String {
 /// All that a weir says of itself, from its first line to its last.
 fn everything_said(mut weir: Program) -> String {
     let mut said = weir.before_serving.join("\n");
+    let admin = format!("admin-{PLANTED}-0123456789");
+    // Those who guessed have their address closed for a moment.
+    thread::sleep(Duration::from_secs(1));
     for page in [
         "/metrics",
         "/nirn/healthz",
         "/",
         "/nirn/status.json",
         "/status",
+        "/admin/locks",
+        "/admin/overrides",
+        "/admin/log-level",
     ] {
-        let asked = format!("GET {page} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let asked = operator("GET", page, &admin);
         let mut client = Client::connect(weir.metrics);
         client.send(asked);
         said += &String::from_utf8(client.rest()).expect("UTF-8");
@@ -274,9 +285,12 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
         let recorder = Recorder::start(misbehave);
         let mock = plain_mock();
         let url = recorder.url();
+        let admin = format!("admin-{PLANTED}-0123456789");
         let mut settings = vec![
             ("UPSTREAM_URL", url.as_str()),
             ("LOG_LEVEL", "trace"),
+            ("ACCESS_LOG", "all"),
+            ("ADMIN_TOKEN", admin.as_str()),
             ("REQUEST_TIMEOUT", "150"),
             ("CLIENT_HEADER_TIMEOUT", "300"),
             ("CLIENT_IDLE_TIMEOUT", "500"),
@@ -313,6 +327,13 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
                     provoke(weir.proxy, &bytes);
                     provoke(weir.metrics, &bytes);
                 }
+                for token in [format!("{admin}x"), bot(), PLANTED.to_owned()] {
+                    provoke(weir.metrics, &operator("GET", "/admin/locks", &token));
+                    provoke(
+                        weir.metrics,
+                        &operator("PUT", &format!("/admin/{token}"), &token),
+                    );
+                }
             }));
             for cause in causes {
                 cause.join().expect("it has happened");
@@ -326,6 +347,20 @@ fn no_token_is_in_anything_that_weir_says_whatever_goes_wrong() {
             said.contains("DEBUG") && said.contains("nirn_proxy_requests"),
             "{said}"
         );
+        let of_weir = if format == "json" {
+            "\"by\":\"weir\""
+        } else {
+            "by=weir"
+        };
+        for needed in [
+            "TRACE",
+            "access",
+            "client_gone",
+            of_weir,
+            "\"webhooks_count\":",
+        ] {
+            assert!(said.contains(needed), "{needed}");
+        }
         assert!(!recorder.seen().is_empty());
         // Every kind of thing went wrong.
         for counted in [

@@ -123,16 +123,16 @@ const ALLOWED: &[(&str, usize, &str)] = &[
         "an allocator that counts, before the system's",
     ),
     (
-        "tests/program.rs",
-        1,
-        "pre_exec: a filter of system calls that takes io_uring away",
-    ),
-    (
         "tests/restart.rs",
         1,
         "pre_exec: sockets as descriptors 3 and 4, as systemd hands them over",
     ),
     ("tests/secrets.rs", 2, "pre_exec: no limit of core dumps"),
+    (
+        "tests/support/program.rs",
+        1,
+        "pre_exec: a filter of system calls that takes io_uring away",
+    ),
 ];
 
 /// How often the keyword stands in these tokens.

@@ -6,8 +6,8 @@
 //! - Nothing that is read makes a member panic, send more than a datagram takes, know more nodes than
 //!   it may, or come to no rest.
 //! - Without the tag nothing is taken in; with it, a second time nothing is.
-//! - What a hand-over says never lets a limiter break its invariants, and what is read is what is
-//!   written.
+//! - What a hand-over says never lets a limiter or the identify queue break its invariants, and what is
+//!   read is what is written.
 
 #![no_main]
 
@@ -18,10 +18,12 @@ use weir::clock::Instant;
 use weir::cluster::member::{DATAGRAM_BYTES_MAX, Input, Member, NODES_MAX, Node, Output};
 use weir::cluster::owner::Ownership;
 use weir::cluster::wire::{self, Body, Ignored, Mac, Replays, Stamp, TAG_BYTES};
+use weir::identify::{self, Queues};
 use weir::limit::snapshot::Cut;
 use weir::limit::{
     Ask, BucketKey, ClientClass, Decision, Limiter, Outputs, Settings, Ticket, Unlocked,
 };
+use weir::route::identity::Client;
 use weir::route::slot::SlotSet;
 
 const NOW: Instant = Instant::from_millis(3_600_000);
@@ -159,27 +161,63 @@ fn records(bytes: &[u8]) {
     let mut out = Outputs::new();
     let _permits = ask_all(&limiter, NOW, &mut out);
     limiter.be_careful(NOW, &SlotSet::ALL, || ());
+    let mut queues = Queues::new(identify::Settings {
+        bots_max: 3,
+        waiting_per_bot_max: 4,
+        waiting_max: 8,
+    });
+    queues.gained(NOW, &SlotSet::ALL);
+    for bot in 0..2 {
+        let _ = queues.ask(NOW, &shard_of(bot));
+    }
     let half = bytes.len() / 2;
     for (part, complete) in [(bytes, true), (&bytes[half..], false), (bytes, false)] {
         if let Ok(taken) = limiter.take_over(NOW, &SlotSet::ALL, part, complete) {
             assert!(taken.records + taken.strange <= part.len());
+            queues.take_over(NOW, taken.starts);
+            let mut told = SlotSet::ALL;
+            told.remove_all(&taken.doubted);
+            queues.told_of(NOW, &told);
+            while queues.poll_output().is_some() {}
         }
     }
     let _more = ask_all(&limiter, NOW + Duration::from_secs(1), &mut out);
-    let mut cut = Cut::begin(NOW + Duration::from_secs(1), SlotSet::ALL);
+    let base = NOW + Duration::from_secs(1);
+    queues.lost(base, &SlotSet::ALL);
+    let starts = queues.keep_of(base, &SlotSet::ALL);
+    assert!(starts.len() <= 3);
+    let doubted = queues.doubted(base, &SlotSet::ALL);
+    let mut cut = Cut::begin(base, SlotSet::ALL).with_starts(&starts, &doubted);
+    let (mut told, mut doubts) = (0, SlotSet::EMPTY);
     let second = Limiter::<Unlocked>::new(&Settings::default(), 1);
     loop {
         let mut part = Vec::new();
         let more = cut.next(&limiter, 4_096, &mut part, || ());
         assert!(part.len() <= 4_096);
         let taken = second.take_over(NOW, &SlotSet::ALL, &part, true);
-        assert!(taken.is_ok(), "what is written can be read");
+        let taken = taken.expect("what is written can be read");
+        told += taken.starts.iter().map(|s| s.taken.len()).sum::<usize>();
+        doubts.add_all(&taken.doubted);
         if !more {
             break;
         }
     }
+    assert_eq!(told, starts.iter().map(|s| s.taken.len()).sum::<usize>());
+    assert!(doubts == doubted);
     let later = NOW + Duration::from_secs(1_000_000);
     limiter.sweep_restored(later, || ());
+}
+
+fn shard_of(bot: u64) -> identify::Ask {
+    identify::Ask {
+        bot,
+        client: Client::Bot(bot),
+        has_token: bot > 0,
+        shard: bot,
+        max_wait: None,
+        careful: false,
+        waiter: 0,
+    }
 }
 
 fn ask_all(limiter: &Limiter<Unlocked>, now: Instant, out: &mut Outputs) -> Vec<Decision> {

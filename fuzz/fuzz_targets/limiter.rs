@@ -265,7 +265,7 @@ impl World {
             },
             2 => ClientClass::Bearer,
             3 => ClientClass::Anonymous,
-            4 => ClientClass::Webhook,
+            4 => ClientClass::Webhook { id: None },
             _ => ClientClass::Interaction,
         };
         let ask = Ask {
@@ -280,7 +280,10 @@ impl World {
                 route: route as u64,
             },
             client,
-            counts_globally: !matches!(client, ClientClass::Webhook | ClientClass::Interaction),
+            counts_globally: !matches!(
+                client,
+                ClientClass::Webhook { .. } | ClientClass::Interaction
+            ),
             serial: serial > 0,
             max_wait: [None, Some(Duration::ZERO), Some(Duration::from_secs(2))][patience],
         };

@@ -138,7 +138,7 @@ impl World {
                 },
                 2 => ClientClass::Bearer,
                 3 => ClientClass::Anonymous,
-                4 => ClientClass::Webhook,
+                4 => ClientClass::Webhook { id: None },
                 _ => ClientClass::Interaction,
             };
             let ask = Ask {

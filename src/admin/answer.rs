@@ -4,6 +4,7 @@
 //! be framed by nobody, guess no type and keep nothing.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::http1::reason;
 
@@ -27,6 +28,10 @@ pub(super) struct Answer {
     policy: Cow<'static, str>,
     /// Methods that a 405 names.
     allow: Option<String>,
+    /// Seconds that a 429 asks to wait.
+    retry_after: Option<u64>,
+    /// A token is asked for.
+    challenges: bool,
     body: Cow<'static, [u8]>,
 }
 
@@ -38,6 +43,8 @@ impl Answer {
             content_type,
             policy: Cow::Borrowed(POLICY),
             allow: None,
+            retry_after: None,
+            challenges: false,
             body: body.into(),
         }
     }
@@ -78,6 +85,31 @@ impl Answer {
         }
     }
 
+    /// It is under way, and will be done (202).
+    pub(super) fn accepted(self) -> Self {
+        Self {
+            status: 202,
+            ..self
+        }
+    }
+
+    /// When to try again.
+    pub(super) fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        Self {
+            retry_after: Some(u64::try_from(seconds).unwrap_or(u64::MAX)),
+            ..self
+        }
+    }
+
+    /// Asks for a bearer token (RFC 6750 3).
+    pub(super) fn challenge(self) -> Self {
+        Self {
+            challenges: true,
+            ..self
+        }
+    }
+
     /// Head and body; for HEAD the head alone.
     pub(super) fn encode(&self, head_only: bool) -> Vec<u8> {
         let (status, reason) = (self.status, reason(self.status));
@@ -85,9 +117,15 @@ impl Answer {
         let length = self.body.len();
         let allow = self.allow.as_ref();
         let allow = allow.map_or_else(String::new, |allow| format!("Allow: {allow}\r\n"));
+        let wait = self.retry_after;
+        let wait = wait.map_or_else(String::new, |wait| format!("Retry-After: {wait}\r\n"));
+        let challenge = match self.challenges {
+            true => "WWW-Authenticate: Bearer realm=\"weir\"\r\n",
+            false => "",
+        };
         let head = format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n\
-             Content-Length: {length}\r\nContent-Security-Policy: {policy}\r\n{allow}{STRICT}\r\n"
+             Content-Length: {length}\r\nContent-Security-Policy: {policy}\r\n{allow}{wait}{challenge}{STRICT}\r\n"
         );
         let mut out = head.into_bytes();
         if !head_only {

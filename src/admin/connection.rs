@@ -5,7 +5,8 @@ use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::pages::{self, Asked};
+use super::gate::Gate;
+use super::pages::{self, Asked, Page};
 use super::seats::Seat;
 use crate::clock::{self, Instant};
 use crate::http1::{Framing, Method, Parse, RequestHead, parse_request};
@@ -18,29 +19,33 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Answers one request and closes.
-pub(super) fn serve(seat: &Seat, from: IpAddr, process: &Process) -> io::Result<()> {
+pub(super) fn serve(seat: &Seat, from: IpAddr, process: &Process, gate: &Gate) -> io::Result<()> {
     let until = clock::now() + TIMEOUT;
     let stream = seat.stream();
     let mut bytes = Vec::new();
+    // Asked once, since it may count what it hears.
+    let mut found = None;
     loop {
         let more = read(stream, until, &mut bytes)?;
         match parse_request(&bytes) {
             Parse::Complete(request) => {
-                let (body, wanted) = match pages::find(&request, from).and_then(|page| {
-                    let length = body_bytes(&request, page.body_bytes_max)?;
-                    Ok((page, length))
-                }) {
-                    Err(refusal) => return write(stream, until, &request, &refusal),
-                    Ok((page, length)) => {
-                        let body = &bytes[request.len..];
-                        if body.len() < length && more {
-                            continue;
+                let (body, wanted) =
+                    match judged(&mut found, || pages::find(&request, from, process, gate))
+                        .and_then(|page| {
+                            let length = body_bytes(&request, page.body_bytes_max)?;
+                            Ok((page, length))
+                        }) {
+                        Err(refusal) => return write(stream, until, &request, &refusal),
+                        Ok((page, length)) => {
+                            let body = &bytes[request.len..];
+                            if body.len() < length && more {
+                                continue;
+                            }
+                            (body.get(..length).unwrap_or(body), page)
                         }
-                        (body.get(..length).unwrap_or(body), page)
-                    }
-                };
+                    };
                 seat.heard();
-                let asked = Asked::new(&request, body, process);
+                let asked = Asked::new(&request, body, from, process);
                 let answer = (wanted.answer)(&asked);
                 return write(stream, until, &request, &answer);
             }
@@ -52,6 +57,19 @@ pub(super) fn serve(seat: &Seat, from: IpAddr, process: &Process) -> io::Result<
             Parse::Partial => {}
         }
     }
+}
+
+/// What was found when it was looked for first.
+fn judged(
+    found: &mut Option<&'static Page>,
+    find: impl FnOnce() -> Result<&'static Page, Answer>,
+) -> Result<&'static Page, Answer> {
+    if let Some(page) = *found {
+        return Ok(page);
+    }
+    let page = find()?;
+    *found = Some(page);
+    Ok(page)
 }
 
 /// The length of a request's body, if it is one that its page reads.

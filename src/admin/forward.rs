@@ -10,10 +10,11 @@
 //! With Redis, `connections` is of this proxy, `fleet` of all, for the hosts that this one names, and
 //! `redis` says how it stands and how many proxies there are.
 //!
-//! Only from this machine (a loopback address), whatever `ALLOW_FROM` says: whoever may scrape metrics
-//! need not be one who may open a host to a flood.
+//! For operators alone (`gate`): whoever may scrape metrics need not be one who may open a host to a
+//! flood.
 
 use super::answer::Answer;
+use super::control::changed;
 use super::pages::Asked;
 use crate::config::bounds::FORWARD_CAP_MAX;
 use crate::egress::Limits;
@@ -40,8 +41,9 @@ pub(super) fn read(asked: &Asked<'_>) -> Answer {
 pub(super) fn set_default(asked: &Asked<'_>) -> Answer {
     done(asked, |limits| {
         let cap = cap(asked.body)?;
+        let was = limits.default_max_connections();
         limits.set_default_max_connections(cap);
-        tracing::info!(cap, "the forward proxy's default limit was changed");
+        changed(asked, "the forward proxy's default limit", &was, &cap);
         Ok(())
     })
 }
@@ -50,11 +52,17 @@ pub(super) fn set_default(asked: &Asked<'_>) -> Answer {
 pub(super) fn set_host(asked: &Asked<'_>) -> Answer {
     done(asked, |limits| {
         let (host, cap) = (host(asked)?, cap(asked.body)?);
+        let was = shown(limits, host);
         limits.set_host_limit(host, cap).map_err(|why| match why {
             NotChanged::NotAHost => NOT_A_HOST,
             NotChanged::TooMany => (409, "too many hosts have a limit of their own"),
         })?;
-        tracing::info!(host, cap, "a host's limit was changed");
+        changed(
+            asked,
+            &format!("limit of {host}"),
+            &was,
+            &shown(limits, host),
+        );
         Ok(())
     })
 }
@@ -62,7 +70,15 @@ pub(super) fn set_host(asked: &Asked<'_>) -> Answer {
 /// `DELETE /forward/limits/…`
 pub(super) fn remove_host(asked: &Asked<'_>) -> Answer {
     done(asked, |limits| {
-        if limits.remove_host_limit(host(asked)?) {
+        let host = host(asked)?;
+        let was = shown(limits, host);
+        if limits.remove_host_limit(host) {
+            changed(
+                asked,
+                &format!("limit of {host}"),
+                &was,
+                &shown(limits, host),
+            );
             Ok(())
         } else {
             Err((404, "this host has no limit of its own"))
@@ -79,6 +95,15 @@ fn done(asked: &Asked<'_>, what: impl FnOnce(&Limits) -> Result<(), Failed>) -> 
         Ok(()) => Answer::json(describe(limits)),
         Err((status, message)) => Answer::error(status, message),
     }
+}
+
+/// A host's own limit, for the log.
+fn shown(limits: &Limits, host: &str) -> String {
+    let known = limits.host_limits();
+    let own = known
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(host));
+    own.map_or_else(|| "the default".to_owned(), |(_, cap)| cap.to_string())
 }
 
 const NOT_A_HOST: Failed = (400, "not a host, nor a host with a port");

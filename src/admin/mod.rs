@@ -5,14 +5,17 @@
 //! server      accepts; a newcomer pushes out who holds a seat and is silent
 //!   └ connection   one request, its body, its answer, within five seconds
 //!       └ pages    the table: method and path → what answers, and who may ask
-//!           └ forward …   what is behind the pages
+//!           ├ gate        who may change what runs
+//!           └ forward, control …   what is behind the pages
 //! ```
 //! A handful of connections at a time from people and scrapers: plain blocking sockets serve them
 //! best.
 
 mod answer;
 mod connection;
+mod control;
 mod forward;
+mod gate;
 pub mod log;
 mod page;
 mod pages;

@@ -7,6 +7,8 @@
 use std::net::IpAddr;
 
 use super::answer::Answer;
+use super::control::{self, locks, overrides};
+use super::gate::Gate;
 use super::{forward, page, status};
 use crate::http1::{Method, RequestHead};
 use crate::process::Process;
@@ -63,7 +65,7 @@ const PAGES: &[Page] = &[
         verb: Verb::Read,
         path: Path::Is(forward::PATH),
         about: "the caps of the forward proxy",
-        from: From::ThisMachine,
+        from: From::Operator,
         body_bytes_max: 0,
         answer: forward::read,
     },
@@ -71,7 +73,7 @@ const PAGES: &[Page] = &[
         verb: Verb::Put,
         path: Path::Is(forward::PATH),
         about: "sets the default cap",
-        from: From::ThisMachine,
+        from: From::Operator,
         body_bytes_max: forward::BODY_BYTES_MAX,
         answer: forward::set_default,
     },
@@ -79,7 +81,7 @@ const PAGES: &[Page] = &[
         verb: Verb::Put,
         path: Path::Below(forward::HOSTS),
         about: "gives a host a cap of its own",
-        from: From::ThisMachine,
+        from: From::Operator,
         body_bytes_max: forward::BODY_BYTES_MAX,
         answer: forward::set_host,
     },
@@ -87,11 +89,98 @@ const PAGES: &[Page] = &[
         verb: Verb::Delete,
         path: Path::Below(forward::HOSTS),
         about: "takes a host's cap away",
-        from: From::ThisMachine,
+        from: From::Operator,
         body_bytes_max: 0,
         answer: forward::remove_host,
     },
+    operators(
+        Verb::Read,
+        Path::Is("/admin/log-level"),
+        "how much is logged",
+        control::read_log_level,
+    ),
+    operators(
+        Verb::Put,
+        Path::Is("/admin/log-level"),
+        "logs error, warn, info, debug or trace",
+        control::set_log_level,
+    ),
+    operators(
+        Verb::Read,
+        Path::Is(overrides::PATH),
+        "global limits that were set",
+        overrides::read_all,
+    ),
+    operators(
+        Verb::Read,
+        Path::Below(overrides::BOTS),
+        "a bot's",
+        overrides::read,
+    ),
+    operators(
+        Verb::Put,
+        Path::Below(overrides::BOTS),
+        "sets a bot's, in requests a second",
+        overrides::set,
+    ),
+    operators(
+        Verb::Delete,
+        Path::Below(overrides::BOTS),
+        "has it found out again",
+        overrides::remove,
+    ),
+    operators(
+        Verb::Read,
+        Path::Is(locks::PATH),
+        "locked tokens, dead webhooks, Cloudflare's block",
+        locks::read,
+    ),
+    operators(
+        Verb::Delete,
+        Path::Is(locks::PATH),
+        "opens all of them",
+        locks::open_all,
+    ),
+    operators(
+        Verb::Delete,
+        Path::Below(locks::BELOW),
+        "opens tokens, webhooks or cloudflare, or one of them: tokens/<bot>",
+        locks::open,
+    ),
+    operators(
+        Verb::Post,
+        Path::Is("/admin/drain"),
+        "ends weir as SIGTERM does",
+        control::drain,
+    ),
+    operators(
+        Verb::Post,
+        Path::Is("/admin/state"),
+        "writes STATE_FILE now",
+        control::write_state,
+    ),
 ];
+
+/// A page for operators.
+const fn operators(
+    verb: Verb,
+    path: Path,
+    about: &'static str,
+    answer: fn(&Asked<'_>) -> Answer,
+) -> Page {
+    let body_bytes_max = match verb {
+        Verb::Put => control::BODY_BYTES_MAX,
+        Verb::Read | Verb::Post | Verb::Delete => 0,
+    };
+    Page {
+        verb,
+        path,
+        about,
+        from: From::Operator,
+        body_bytes_max,
+        answer,
+    }
+}
 
 /// A page: what is asked for how, and what answers.
 pub(super) struct Page {
@@ -108,10 +197,11 @@ pub(super) struct Page {
 
 /// What is done to a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
+pub(super) enum Verb {
     /// GET or HEAD
     Read,
     Put,
+    Post,
     Delete,
 }
 
@@ -120,13 +210,11 @@ impl Verb {
         match method {
             Method::Get | Method::Head => Some(Self::Read),
             Method::Put => Some(Self::Put),
+            Method::Post => Some(Self::Post),
             Method::Delete => Some(Self::Delete),
-            Method::Post
-            | Method::Patch
-            | Method::Options
-            | Method::Trace
-            | Method::Connect
-            | Method::Other => None,
+            Method::Patch | Method::Options | Method::Trace | Method::Connect | Method::Other => {
+                None
+            }
         }
     }
 
@@ -134,6 +222,7 @@ impl Verb {
         match self {
             Self::Read => "GET, HEAD",
             Self::Put => "PUT",
+            Self::Post => "POST",
             Self::Delete => "DELETE",
         }
     }
@@ -161,8 +250,8 @@ impl Path {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     Anywhere,
-    /// A loopback address: whoever may scrape metrics need not be one who may change anything.
-    ThisMachine,
+    /// Whom the [`Gate`] lets in: whoever may scrape metrics need not be one who may change anything.
+    Operator,
 }
 
 /// What a page is asked.
@@ -170,14 +259,22 @@ pub(super) struct Asked<'r> {
     /// Without the query.
     pub(super) path: &'r [u8],
     pub(super) body: &'r [u8],
+    /// Who asks.
+    pub(super) from: IpAddr,
     pub(super) process: &'r Process,
 }
 
 impl<'r> Asked<'r> {
-    pub(super) fn new(request: &RequestHead<'r>, body: &'r [u8], process: &'r Process) -> Self {
+    pub(super) fn new(
+        request: &RequestHead<'r>,
+        body: &'r [u8],
+        from: IpAddr,
+        process: &'r Process,
+    ) -> Self {
         Self {
             path: path(request),
             body,
+            from,
             process,
         }
     }
@@ -189,7 +286,12 @@ impl<'r> Asked<'r> {
 }
 
 /// The page that a request is for, if it may be asked for so.
-pub(super) fn find(request: &RequestHead<'_>, from: IpAddr) -> Result<&'static Page, Answer> {
+pub(super) fn find(
+    request: &RequestHead<'_>,
+    from: IpAddr,
+    process: &Process,
+    gate: &Gate,
+) -> Result<&'static Page, Answer> {
     let path = path(request);
     let mut here = PAGES.iter().filter(|page| page.path.is_at(path)).peekable();
     if here.peek().is_none() {
@@ -200,14 +302,9 @@ pub(super) fn find(request: &RequestHead<'_>, from: IpAddr) -> Result<&'static P
         let methods: Vec<_> = here.map(|page| page.verb.methods()).collect();
         return Err(Answer::not_allowed(methods.join(", ")));
     };
-    if page.from == From::ThisMachine && !from.to_canonical().is_loopback() {
-        return Err(Answer::error(403, "this is for this machine alone"));
-    }
-    // Programs name no origin, and browsers do with whatever changes something: nothing here is to be
-    // changed by a page that somebody looks at.
-    let origin = |(name, _): (&[u8], _)| name.eq_ignore_ascii_case(b"origin");
-    if page.verb != Verb::Read && request.headers().any(origin) {
-        return Err(Answer::error(403, "nothing is changed from a browser"));
+    match page.from {
+        From::Anywhere => {}
+        From::Operator => gate.may(request, page.verb, from, process)?,
     }
     Ok(page)
 }

@@ -16,19 +16,17 @@ const SEATS: usize = 16;
 /// Threads at once. Those that were pushed out may take a moment to notice.
 const THREADS_MAX: usize = 2 * SEATS;
 
+/// How long those that were pushed out are waited for, where there is no thread beside theirs.
+const NOTICED_IN: Duration = Duration::from_millis(500);
+
 /// Whoever is served for longer may be pushed out: the largest answer is written in some ms.
 const SERVED_FOR: Duration = Duration::from_secs(2);
 
-/// How long a newcomer waits for a thread: on a starved machine those that were pushed out take a while
-/// to notice.
-const THREAD_WITHIN: Duration = Duration::from_millis(500);
-
 /// All of them.
-#[derive(Default)]
 pub(super) struct Seats {
     table: Mutex<Table>,
     /// A thread has ended.
-    ended: Condvar,
+    left: Condvar,
 }
 
 #[derive(Default)]
@@ -49,17 +47,19 @@ struct Seated {
 
 impl Seats {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+        Arc::new(Self {
+            table: Mutex::default(),
+            left: Condvar::new(),
+        })
     }
 
     /// A seat for a newcomer, if need be somebody else's.
     pub(super) fn take(self: &Arc<Self>, stream: TcpStream, now: Instant) -> Option<Seat> {
+        // Those that were pushed out end in a moment, and the newcomer need not suffer for them.
         let full = |table: &mut Table| table.threads >= THREADS_MAX;
-        let waited = self
-            .ended
-            .wait_timeout_while(self.lock(), THREAD_WITHIN, full);
-        let (mut table, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
+        let waited = self.left.wait_timeout_while(self.lock(), NOTICED_IN, full);
+        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if table.threads >= THREADS_MAX {
             return None;
         }
         if table.seated.len() >= SEATS {
@@ -124,7 +124,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut table = self.seats.lock();
         table.threads -= 1;
-        self.seats.ended.notify_one();
+        self.seats.left.notify_one();
         table.seated.retain(|seated| seated.number != self.number);
     }
 }

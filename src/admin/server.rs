@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::connection;
+use super::gate::Gate;
 use super::seats::Seats;
 use crate::clock;
 use crate::error::StartError;
@@ -86,6 +87,7 @@ fn knocked(listener: &TcpListener, stopped: &UnixStream) -> bool {
 fn accept(listener: &TcpListener, process: &Arc<Process>, stopped: &UnixStream) {
     let seats = Seats::new();
     let strangers = Seldom::default();
+    let gate = Arc::new(Gate::default());
     while knocked(listener, stopped) {
         let (stream, from) = match listener.accept() {
             Ok(accepted) => accepted,
@@ -101,9 +103,9 @@ fn accept(listener: &TcpListener, process: &Arc<Process>, stopped: &UnixStream) 
         let Some(seat) = seats.take(stream, clock::now()) else {
             continue;
         };
-        let process = process.clone();
+        let (process, gate) = (process.clone(), gate.clone());
         let serve = move || {
-            if let Err(error) = connection::serve(&seat, from.ip(), &process) {
+            if let Err(error) = connection::serve(&seat, from.ip(), &process, &gate) {
                 tracing::debug!(%error, "a connection to the metrics port failed");
             }
         };

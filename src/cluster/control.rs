@@ -4,8 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,8 +19,10 @@ use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::error::StartError;
+use crate::identify::Queues;
 use crate::mesh::Mesh;
 use crate::route::slot::SlotSet;
+use crate::tls::{Credentials, NodeTrust};
 
 /// The longest that the thread sleeps: a wake-up that was lost is made up for by then.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -48,6 +50,27 @@ pub struct Cluster {
     secret: Option<Arc<Secret>>,
     thread: Option<JoinHandle<Sender>>,
     receiver: Option<Receiver>,
+}
+
+/// What of the process is shared with the cluster's threads.
+pub struct Parts {
+    /// The limiter and the mailboxes.
+    pub mesh: Arc<Mesh>,
+    /// What [`Keys::probe`](crate::route::Keys::probe) says here.
+    pub probe: u64,
+    /// What nodes show each other.
+    pub tls: Tls,
+    /// The identify queue; `None` if each node has one of its own, or none.
+    pub identify: Option<Arc<Mutex<Queues>>>,
+}
+
+/// What nodes show each other, and believe.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// What this node shows; `None` if it speaks plain.
+    pub shown: Option<Arc<Credentials>>,
+    /// Whom it believes; `None`: nobody.
+    pub trust: Option<Arc<NodeTrust>>,
 }
 
 impl Cluster {
@@ -90,8 +113,7 @@ impl Cluster {
         super::secret::seeds(self.secret.as_deref())
     }
 
-    /// Starts to look for others, and to be found. `probe` is what [`Keys::probe`](crate::route::Keys::probe)
-    /// says here.
+    /// Starts to look for others, and to be found.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -99,12 +121,17 @@ impl Cluster {
         &mut self,
         config: &Config,
         proxy: SocketAddr,
-        mesh: &Arc<Mesh>,
-        probe: u64,
+        parts: Parts,
     ) -> Result<(), StartError> {
         let Some((socket, listener)) = self.sockets.take() else {
             return Ok(());
         };
+        let Parts {
+            mesh,
+            probe,
+            tls,
+            identify,
+        } = parts;
         let me = *self.members.ownership().me();
         if self.secret.is_none() {
             tracing::warn!(
@@ -120,22 +147,26 @@ impl Cluster {
             secret: self.secret.clone(),
             probe,
             nonce: AtomicU64::new(ambient()),
+            tls: tls.clone(),
+            identify: identify.clone(),
         });
         let receiver = Receiver::start(listener, &shared).map_err(StartError::Thread)?;
         self.receiver = Some(receiver);
         let control = Control {
             sender: Sender::start(&shared).map_err(StartError::Thread)?,
             members: self.members.clone(),
-            mesh: mesh.clone(),
+            mesh,
+            identify,
             finder,
             secret: self.secret.clone(),
             socket,
             me: Node {
                 generation: clock::unix_ms(),
                 proxy_port: proxy.port(),
-                tls: config.tls_cert_file.is_some(),
+                tls: tls.shown.is_some(),
                 ..me
             },
+            trust: tls.trust,
             member: None,
             replays: Replays::default(),
             nonce: ambient(),
@@ -200,10 +231,12 @@ struct Control {
     sender: Sender,
     members: Arc<Members>,
     mesh: Arc<Mesh>,
+    identify: Option<Arc<Mutex<Queues>>>,
     finder: Arc<Finder>,
     secret: Option<Arc<Secret>>,
     socket: UdpSocket,
     me: Node,
+    trust: Option<Arc<NodeTrust>>,
     /// `None` until it is known at which address the others see this node.
     member: Option<Member>,
     replays: Replays,
@@ -271,6 +304,16 @@ impl Control {
 
     fn begin(&mut self) {
         tracing::info!(node = %self.me, proxy = %self.me.proxy_addr(), "looking for the cluster");
+        let trust = self.trust.as_ref();
+        let doubt = trust.and_then(|trust| trust.doubt(self.me.addr.ip(), clock::unix_ms()));
+        if let Some(why) = doubt {
+            tracing::error!(
+                node = %self.me,
+                %why,
+                "the other nodes will not believe TLS_CERT_FILE, if their CLUSTER_CA_FILE and CLUSTER_TLS_NAME \
+                 are this node's: it must carry this node's address, or that name"
+            );
+        }
         // Somebody may serve them who has not been heard of yet.
         let limiter = self.mesh.limiter();
         limiter.be_careful(clock::now(), &SlotSet::ALL, || ());
@@ -370,7 +413,14 @@ impl Control {
         match event {
             Event::Changed => self.changed(),
             Event::Joined(node) => {
-                tracing::info!(%node, proxy = %node.proxy_addr(), "a node joined the cluster");
+                tracing::info!(%node, proxy = %node.proxy_addr(), tls = node.tls, "a node joined the cluster");
+                if node.tls && !self.trust.as_ref().is_some_and(|trust| trust.is_any()) {
+                    tracing::error!(
+                        %node,
+                        "it speaks TLS, and this node has no CLUSTER_CA_FILE to believe it by: what belongs to \
+                         it is served elsewhere, and limits may be overstepped"
+                    );
+                }
             }
             // Told where it is known which of the two.
             Event::Left(_) => {}
@@ -415,6 +465,10 @@ impl Control {
         // Before anybody goes by it: what goes to the new owner comes after what is known of it.
         self.members.set_untold(&lost, true);
         self.members.told().forget(&lost);
+        if let Some(identify) = &self.identify {
+            let mut queues = identify.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.lost(clock::now(), &lost);
+        }
         self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),

@@ -10,7 +10,7 @@
 //! request waits behind a hand-over, and what it costs are moments of the limiter's latches, one bite
 //! after the other. A part is all that either side holds in memory.
 //!
-//! A part comes in the same envelope as a datagram ([`wire`](super::wire)), behind its length; with
+//! Over TLS to a node that speaks TLS, as requests are relayed. A part comes in the same envelope as a datagram ([`wire`](super::wire)), behind its length; with
 //! `CLUSTER_SECRET` it is sealed, without one it is taken from addresses alone
 //! that are or were members'. The
 //! receiver confirms the last part with one byte. A hand-over that breaks off is cut anew and sent
@@ -18,17 +18,20 @@
 
 mod receive;
 mod send;
+mod stream;
 
 pub(super) use receive::Receiver;
 pub(super) use send::Sender;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::control::Tls;
 use super::members::Members;
 use super::secret::Secret;
 use super::wire::{ENVELOPE_BYTES_MAX, RECORDS_BYTES_MAX};
+use crate::identify::Queues;
 use crate::mesh::Mesh;
 
 /// How long it is tried to hand something over: as long as its new owner is careful without it. What
@@ -57,4 +60,15 @@ pub(super) struct Shared {
     pub(super) probe: u64,
     /// The next envelope's number.
     pub(super) nonce: AtomicU64,
+    pub(super) tls: Tls,
+    /// The identify queue, if the nodes' are one.
+    pub(super) identify: Option<Arc<Mutex<Queues>>>,
+}
+
+impl Shared {
+    /// The identify queue, for a moment.
+    fn identify(&self) -> Option<MutexGuard<'_, Queues>> {
+        let identify = self.identify.as_ref()?;
+        Some(identify.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use super::member::{Node, Refused};
 use super::owner::{Owner, Ownership};
-use super::told::Told;
+use super::told::{Care, Told};
 use super::wire::Ignored;
 use crate::clock::{self, Instant};
+use crate::limit::BucketKey;
 use crate::metrics::Cluster as Counts;
 use crate::route::slot::{SLOTS, SlotSet};
 
@@ -309,10 +310,10 @@ impl Members {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether care is due with this identity, which another node owns: nobody told of it lately, and
-    /// there was no care with it either. Now there is.
-    pub fn needs_care(&self, now: Instant, identity: u64) -> bool {
-        self.told().needs_care(now, identity)
+    /// What care is due with this request of an identity that another node owns: nobody told of it
+    /// lately, and there was no care with it either. It counts as taken.
+    pub fn care(&self, now: Instant, key: &BucketKey) -> Care {
+        self.told().care(now, key)
     }
 
     /// Waits until there are others, but no longer than `patience`; whether there are.

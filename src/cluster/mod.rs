@@ -17,16 +17,19 @@
 //! - [`passes`]: how relayed requests show where they are from;
 //! - [`control`]: the thread that keeps it true; `finder` looks up names for it;
 //! - `handover`: sends what is known of lost slots to their new owner, and takes in what others tell;
-//! - [`told`]: what was told of lately, and is not doubted.
+//! - [`told`]: what was told of lately, and is not doubted (pure).
 //!
 //! # When slots change hands
 //! The control thread publishes the new owners, then
 //! 1. workers send the requests that wait for limits in lost slots to the new owner;
 //! 2. what is known of those slots is cut out of the limiter
-//!    ([`snapshot::Cut`](crate::limit::snapshot::Cut)), sent ([`wire::HandOver`]) and added there to
-//!    the stricter ([`Limiter::take_over`](crate::limit::Limiter::take_over));
+//!    ([`snapshot::Cut`](crate::limit::snapshot::Cut)) and the identify queue, whose bots of them rest
+//!    ([`Queues::lost`](crate::identify::Queues::lost)), sent ([`wire::HandOver`]) and added there to the
+//!    stricter ([`Limiter::take_over`](crate::limit::Limiter::take_over),
+//!    [`Queues::take_over`](crate::identify::Queues::take_over));
 //! 3. with slots that it got, this node is careful
-//!    ([`Limiter::be_careful`](crate::limit::Limiter::be_careful)) until it is told of them.
+//!    ([`Limiter::be_careful`](crate::limit::Limiter::be_careful),
+//!    [`Queues::gained`](crate::identify::Queues::gained)) until it is told of them.
 //!
 //! A node that leaves does the first two with all of its slots. The simulation of a cluster (`sim`)
 //! does the same in virtual time.
@@ -45,12 +48,11 @@ pub mod owner;
 pub mod passes;
 #[cfg(feature = "io")]
 pub mod secret;
-#[cfg(feature = "io")]
 pub mod told;
 pub mod wire;
 
 #[cfg(feature = "io")]
-pub use control::Cluster;
+pub use control::{Cluster, Parts, Tls};
 #[cfg(feature = "io")]
 pub use members::{Members, View};
 #[cfg(feature = "io")]

@@ -8,21 +8,43 @@ use std::time::Duration;
 use ahash::AHashMap;
 
 use crate::clock::Instant;
+use crate::limit::{BucketKey, Latches, Limiter, route_key};
 use crate::route::slot::SlotSet;
 
 /// What was told of a slot so lately is not doubted.
 const TOLD_FOR: Duration = Duration::from_secs(2);
 
-/// Identities of other nodes' that there was care with lately. Past them all are forgotten, and there
-/// is care with them again.
-const CARED_MAX: usize = 4_096;
+/// Identities of other nodes', and their buckets, that there was care with lately. Past them all are
+/// forgotten, and there is care with them again: as many as come here in two seconds of a busy node.
+const CARED_MAX: usize = 16_384;
+
+/// What may be otherwise than it is known here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Care {
+    /// How much of the identity's window is used.
+    pub identity: bool,
+    /// How full the request's bucket is.
+    pub bucket: bool,
+}
+
+impl Care {
+    /// Takes it.
+    pub fn take<L: Latches>(self, now: Instant, limiter: &Limiter<L>, key: &BucketKey) {
+        if self.identity {
+            limiter.be_careful_of(now, key.identity);
+        }
+        if self.bucket {
+            limiter.doubt(now, key);
+        }
+    }
+}
 
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Told {
     slots: SlotSet,
     until: Instant,
-    /// Identities, and until when.
+    /// Identities and buckets, and until when.
     cared: AHashMap<u64, Instant>,
 }
 
@@ -48,18 +70,25 @@ impl Told {
         }
     }
 
-    /// Whether care is due with an identity of another node's; it counts as taken.
-    pub fn needs_care(&mut self, now: Instant, identity: u64) -> bool {
-        if self.until > now && self.slots.holds(identity) {
-            return false;
+    /// What care is due with a request of another node's identity; it counts as taken.
+    pub fn care(&mut self, now: Instant, key: &BucketKey) -> Care {
+        if self.until > now && self.slots.holds(key.identity) {
+            return Care::default();
         }
-        if self.cared.get(&identity).is_some_and(|until| *until > now) {
+        Care {
+            identity: self.is_new(now, key.identity),
+            bucket: self.is_new(now, route_key(key)),
+        }
+    }
+
+    fn is_new(&mut self, now: Instant, key: u64) -> bool {
+        if self.cared.get(&key).is_some_and(|until| *until > now) {
             return false;
         }
         if self.cared.len() >= CARED_MAX {
             self.cared.clear();
         }
-        self.cared.insert(identity, now + TOLD_FOR);
+        self.cared.insert(key, now + TOLD_FOR);
         true
     }
 }
@@ -91,21 +120,38 @@ mod tests {
     }
 
     #[test]
-    fn there_is_care_with_an_identity_once_in_two_seconds_unless_it_was_told_of() {
+    fn there_is_care_with_an_identity_and_each_bucket_once_in_two_seconds_unless_it_was_told_of() {
         let mut told = Told::default();
-        told.tell(at(0), &[7].into_iter().collect());
-        assert!(!told.needs_care(at(1), 7 << 32));
-        told.tell(at(0), &[9].into_iter().collect());
+        let mut care = |ms: u64, identity: u64, major: u64| {
+            let key = BucketKey {
+                identity,
+                major,
+                route: 1,
+            };
+            let care = told.care(at(ms), &key);
+            (care.identity, care.bucket)
+        };
+        assert_eq!(care(1, 8 << 32, 1), (true, true));
+        assert_eq!(care(1_000, 8 << 32, 1), (false, false));
+        assert_eq!(care(1_000, 8 << 32, 2), (false, true), "another bucket");
+        assert_eq!(care(1_000, 8 << 32 | 1, 1), (true, true));
+        assert_eq!(care(2_001, 8 << 32, 2), (true, false));
+        told.tell(at(3_000), &[8, 9].into_iter().collect());
         told.forget(&[9].into_iter().collect());
-        assert!(told.needs_care(at(1), 9 << 32), "it was lost since");
-        assert!(told.needs_care(at(1), 8 << 32));
-        assert!(!told.needs_care(at(2_000), 8 << 32));
-        assert!(told.needs_care(at(2_001), 8 << 32 | 1));
-        assert!(told.needs_care(at(2_001), 8 << 32));
-        assert!(told.needs_care(at(2_001), 7 << 32));
+        let mut care = |ms: u64, identity: u64| {
+            let key = BucketKey {
+                identity,
+                major: 7,
+                route: 1,
+            };
+            told.care(at(ms), &key)
+        };
+        assert_eq!(care(4_999, 8 << 32), Care::default());
+        assert!(care(4_999, 9 << 32).bucket, "it was lost since");
+        assert!(care(5_000, 8 << 32).bucket);
         for identity in 0..3 * CARED_MAX as u64 {
-            told.needs_care(at(5_000), identity);
-            assert!(told.cared.len() <= CARED_MAX);
+            care(9_000, identity);
         }
+        assert!(told.cared.len() <= CARED_MAX);
     }
 }

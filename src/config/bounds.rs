@@ -123,6 +123,11 @@ pub const CLUSTER_SECRET_BYTES_MIN: usize = 16;
 /// The longest, bytes: more than any that a person generates.
 pub const CLUSTER_SECRET_BYTES_MAX: usize = 1_024;
 
+/// The shortest `ADMIN_TOKEN`, bytes: 64 bits even of hexadecimal digits, at a few guesses a second.
+pub const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+/// The longest, bytes: it goes into a header line of a head of 8 KiB.
+pub const ADMIN_TOKEN_BYTES_MAX: usize = 1_024;
+
 /// Bytes of a wrong value that an error message repeats: enough to know it again.
 pub const SHOWN_VALUE_BYTES_MAX: usize = 80;
 

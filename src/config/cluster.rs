@@ -1,4 +1,5 @@
-//! `CLUSTER_MEMBERS`, `CLUSTER_DNS`, `CLUSTER_PORT` and `CLUSTER_SECRET`: whom to form a cluster with.
+//! `CLUSTER_MEMBERS`, `CLUSTER_DNS`, `CLUSTER_PORT` and `CLUSTER_SECRET`: whom to form a cluster with;
+//! `CLUSTER_CA_FILE` and `CLUSTER_TLS_NAME`: whom to believe that it is one of them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

@@ -24,7 +24,7 @@ pub struct Forward {
     /// `FORWARD_MAX_CONNECTIONS`, or `DPRL_MAX_CONNECTIONS`: connections to each host that has no
     /// limit of its own; 0 for no limit.
     pub max_connections: u32,
-    /// `FORWARD_HOST_LIMITS`: the limits of single hosts, each from 1.
+    /// `FORWARD_HOST_LIMITS`: the limits of single hosts; 0 for no limit, whatever that of all is.
     pub host_limits: BTreeMap<HostKey, u32>,
     /// `FORWARD_REJECT_STATUS`: what a client beyond the limit is told.
     pub reject_status: RejectStatus,

@@ -1,23 +1,31 @@
 //! What a person can decide: the validated [`Config`], and how it comes about.
 //!
 //! A program that embeds weir fills in the fields: `Config { port: 0, ..Config::default() }`. The
-//! `weir` binary calls [`Config::from_env_and_args`], which takes each setting from a flag, else
+//! `weir` program calls [`Loaded::from_system`], which takes each setting from a flag, else
 //! the environment, else `.env`, else the default. Names, meanings and defaults are nirn-proxy's
 //! where it has the setting, so that weir can take its place unchanged.
 //!
-//! [`bounds`] holds every cap, `setting` the table of settings, `source` reads them, [`forward`] has
+//! [`bounds`] holds every cap, `setting` the table of settings, `flags` has their help, `source` reads them, `ports` and `effects`
+//! look at what they say together, `spelling` at what is nearly a name, [`forward`] has
 //! those of the forward proxy; `upstream`, `buckets`, `gateway`, `allow` and `cluster` are those with a grammar
 //! of their own, `tls` and `redis` those of several parts.
 
+mod access;
+mod admin;
 mod allow;
 pub mod bounds;
 mod buckets;
 mod cluster;
+mod effects;
+mod flags;
 pub mod forward;
 mod gateway;
+mod ports;
 mod redis;
 mod setting;
+mod shown;
 mod source;
+mod spelling;
 mod tls;
 mod upstream;
 
@@ -26,14 +34,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use access::{AccessLog, NotAnAccessLog};
+pub use admin::AdminToken;
 pub use allow::{AllowFrom, NotANetwork};
 pub use buckets::{NotATemplate, RouteTemplate};
 pub use cluster::{ClusterSecret, NotAPeer, Peer};
+pub use flags::{arguments, env_file};
 pub use forward::Forward;
 pub use gateway::{BotToken, NotAToken};
+pub use ports::Listener;
 pub use redis::{RedisAddress, RedisFail, RedisSettings, RedisUrl, Secret};
-pub use source::{Loaded, Stop, Wrong};
-pub use tls::TlsFiles;
+pub use source::{GivenSetting, Loaded, Place, Refused, Wrong, early_log_format, only};
+pub use spelling::misspelt_setting;
+pub use tls::{NodeTls, TlsFiles};
 pub use upstream::{NotAnUpstream, UpstreamUrl};
 
 /// Everything that can be decided about a running weir.
@@ -57,10 +70,15 @@ pub struct Config {
     pub metrics_port: u16,
     /// `ENABLE_METRICS`: whether `/metrics` is served.
     pub enable_metrics: bool,
+    /// `ADMIN_TOKEN`: what a request to change a running weir must carry, wherever it is from; `None`
+    /// lets in whoever is on this machine.
+    pub admin_token: Option<AdminToken>,
     /// `LOG_LEVEL`.
     pub log_level: LogLevel,
-    /// `LOG_FORMAT`.
+    /// `LOG_FORMAT`, of the access log as well.
     pub log_format: LogFormat,
+    /// `ACCESS_LOG`: which requests get a line on stdout.
+    pub access_log: AccessLog,
 
     /// `WORKERS`: threads that serve, 1 to [`bounds::WORKERS_MAX`]; `None` is one for each core
     /// that is available. See [`Config::worker_count`].
@@ -117,6 +135,11 @@ pub struct Config {
     pub cluster_dns: Option<Peer>,
     /// `CLUSTER_SECRET`: what proves that a node is one; `None` lets in whoever reaches the port.
     pub cluster_secret: Option<ClusterSecret>,
+    /// `CLUSTER_CA_FILE`: a PEM file with the authorities that the certificates of other nodes must be
+    /// signed by; `None` believes none. See [`Config::node_tls`].
+    pub cluster_ca_file: Option<PathBuf>,
+    /// `CLUSTER_TLS_NAME`: the host name that nodes' certificates carry; `None`: their address.
+    pub cluster_tls_name: Option<String>,
 
     /// `RETRIES`: how often a request answered with 429 is sent again.
     pub retries: u32,
@@ -191,8 +214,10 @@ impl Default for Config {
             tls_client_ca_file: None,
             metrics_port: 9000,
             enable_metrics: true,
+            admin_token: None,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+            access_log: AccessLog::default(),
             workers: None,
             io_driver: IoDriver::Auto,
             upstream: UpstreamUrl::default(),
@@ -213,6 +238,8 @@ impl Default for Config {
             cluster_members: Vec::new(),
             cluster_dns: None,
             cluster_secret: None,
+            cluster_ca_file: None,
+            cluster_tls_name: None,
             retries: bounds::RETRIES,
             retry_shared: true,
             max_wait: None,
@@ -282,6 +309,31 @@ pub enum LogLevel {
     Debug,
     /// Each step of each request.
     Trace,
+}
+
+impl LogLevel {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    /// The level of this name, of logrus' too, which nirn-proxy takes, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "panic" | "fatal" | "error" => Some(Self::Error),
+            "warn" | "warning" => Some(Self::Warn),
+            "info" => Some(Self::Info),
+            "debug" => Some(Self::Debug),
+            "trace" => Some(Self::Trace),
+            _ => None,
+        }
+    }
 }
 
 /// How a line of the log looks.

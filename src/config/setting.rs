@@ -3,6 +3,7 @@
 //! One row is the flag, the environment variable, the line of `--help` and the error message, so
 //! that they cannot disagree.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use super::cluster;
 use super::forward::FORWARD;
 use super::gateway::GATEWAY;
 use super::redis::REDIS;
-use super::{AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl};
+use super::upstream::is_host_name;
+use super::{AccessLog, AllowFrom, Config, IoDriver, LogFormat, LogLevel, UpstreamUrl, admin};
 
 /// One thing that can be decided.
 pub(super) struct Setting {
@@ -48,22 +50,56 @@ impl Setting {
     pub(super) fn flag(&self) -> String {
         self.name.to_ascii_lowercase().replace('_', "-")
     }
+
+    /// What a value is, in one word for `--help`.
+    pub(super) fn unit(&self) -> &'static str {
+        const UNITS: [(&str, &str); 6] = [
+            ("milliseconds", "MS"),
+            ("a port number", "PORT"),
+            ("a number", "N"),
+            (PATH_ALLOWED, "FILE"),
+            ("an IP address", "IP"),
+            (BOOL_ALLOWED, "BOOL"),
+        ];
+        let known = UNITS
+            .iter()
+            .find(|(what, _)| self.allowed.starts_with(what));
+        match (known, &self.effect) {
+            (Some((_, unit)), _) => unit,
+            (None, _) if self.is_secret() => "SECRET",
+            (None, Effect::Lists(_)) => "LIST",
+            (None, _) => "VALUE",
+        }
+    }
+
+    /// Whether its value is never shown.
+    pub(super) fn is_secret(&self) -> bool {
+        ["_TOKEN", "_SECRET", "_PASSWORD"]
+            .iter()
+            .any(|end| self.name.ends_with(end))
+    }
+
+    /// Every one of the table.
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> {
+        SETTINGS.iter().flat_map(|(_, settings)| *settings)
+    }
 }
 
 /// The settings by the headings of `--help`.
 pub(super) const SETTINGS: &[(&str, &[Setting])] = &[
-    ("Listening", LISTENING),
-    ("Upstream", UPSTREAM),
+    ("Serving clients", SERVING),
+    ("Discord", DISCORD),
     ("Limits", LIMITS),
     ("Identify queue", GATEWAY),
     ("Cluster", CLUSTER),
     ("Forward proxy", FORWARD),
-    ("Forward proxies that share their caps", REDIS),
-    ("Process", PROCESS),
+    ("Redis, for forward proxies that share their caps", REDIS),
+    ("State and lifecycle", LIFECYCLE),
+    ("Logs and metrics", LOGS),
     ("Accepted for nirn-proxy, without effect", IGNORED),
 ];
 
-const LISTENING: &[Setting] = &[
+const SERVING: &[Setting] = &[
     Setting {
         name: "BIND_IP",
         help: "Address to serve clients and metrics on",
@@ -108,20 +144,6 @@ const LISTENING: &[Setting] = &[
         default: "",
         allowed: PATH_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.tls_client_ca_file, path(v))),
-    },
-    Setting {
-        name: "ENABLE_METRICS",
-        help: "Serve Prometheus metrics",
-        default: "true",
-        allowed: BOOL_ALLOWED,
-        effect: Effect::Switches(|c, v| set(&mut c.enable_metrics, boolean(v))),
-    },
-    Setting {
-        name: "METRICS_PORT",
-        help: "Port of /metrics; 0 takes a free one",
-        default: "9000",
-        allowed: PORT_ALLOWED,
-        effect: Effect::Sets(|c, v| set(&mut c.metrics_port, port(v))),
     },
     Setting {
         name: "MAX_CONNECTIONS",
@@ -171,7 +193,7 @@ const LISTENING: &[Setting] = &[
     },
 ];
 
-const UPSTREAM: &[Setting] = &[
+const DISCORD: &[Setting] = &[
     Setting {
         name: "UPSTREAM_URL",
         help: "Where requests go",
@@ -226,8 +248,11 @@ const LIMITS: &[Setting] = &[
         name: "BOT_RATELIMIT_OVERRIDES",
         help: "Global limits of bots, as user id:requests a second, separated by commas",
         default: "",
-        allowed: "pairs of a bot's user id and a limit 1 to 50000, such as 392827169497284619:100,227115752396685313:80",
-        effect: Effect::Sets(|c, v| set(&mut c.bot_ratelimit_overrides, overrides(v))),
+        allowed: "pairs of a bot's user id and a limit 1 to 50000, each bot once, such as 392827169497284619:100,227115752396685313:80",
+        effect: Effect::Lists(|c, v| {
+            c.bot_ratelimit_overrides = overrides(v)?;
+            Ok(())
+        }),
     },
     Setting {
         name: "DISABLE_GLOBAL_RATELIMIT_DETECTION",
@@ -328,7 +353,7 @@ const LIMITS: &[Setting] = &[
     },
 ];
 
-const PROCESS: &[Setting] = &[
+const LIFECYCLE: &[Setting] = &[
     Setting {
         name: "WORKERS",
         help: "Threads that serve; unset, one for each core that is available",
@@ -369,12 +394,15 @@ const PROCESS: &[Setting] = &[
         allowed: PATH_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.state_file, path(v))),
     },
+];
+
+const LOGS: &[Setting] = &[
     Setting {
         name: "LOG_LEVEL",
         help: "How much to log: error, warn, info, debug or trace",
         default: "info",
         allowed: "panic, fatal, error, warn, info, debug or trace",
-        effect: Effect::Sets(|c, v| set(&mut c.log_level, log_level(v))),
+        effect: Effect::Sets(|c, v| set(&mut c.log_level, LogLevel::named(v))),
     },
     Setting {
         name: "LOG_FORMAT",
@@ -382,6 +410,37 @@ const PROCESS: &[Setting] = &[
         default: "text",
         allowed: "text or json",
         effect: Effect::Sets(|c, v| set(&mut c.log_format, log_format(v))),
+    },
+    Setting {
+        name: "ACCESS_LOG",
+        help: "Which requests get a line on stdout: off, all, errors, a fraction such as 0.01, or errors,0.01",
+        default: "off",
+        allowed: "off, all, errors, a fraction from 0.000001 to 1, or errors,FRACTION",
+        effect: Effect::Sets(|c, v| set(&mut c.access_log, v.parse::<AccessLog>().ok())),
+    },
+    Setting {
+        name: "ENABLE_METRICS",
+        help: "Serve Prometheus metrics",
+        default: "true",
+        allowed: BOOL_ALLOWED,
+        effect: Effect::Switches(|c, v| set(&mut c.enable_metrics, boolean(v))),
+    },
+    Setting {
+        name: "METRICS_PORT",
+        help: "Port of /metrics; 0 takes a free one",
+        default: "9000",
+        allowed: PORT_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.metrics_port, port(v))),
+    },
+    Setting {
+        name: "ADMIN_TOKEN",
+        help: "What a request to change the running weir must carry; unset, whoever is on this machine may; better not as a flag, which others can see",
+        default: "",
+        allowed: "16 to 1024 letters, digits and signs without blanks",
+        effect: Effect::Lists(|c, v| {
+            c.admin_token = Some(admin::token(v)?);
+            Ok(())
+        }),
     },
 ];
 
@@ -431,14 +490,14 @@ const CLUSTER: &[Setting] = &[
     },
     Setting {
         name: "CLUSTER_DNS",
-        help: "Name that resolves to the nodes of the cluster; asked again while this node is alone",
+        help: "Name that resolves to the nodes of the cluster, looked up again every 2 s while this node is alone and every 30 s otherwise",
         default: "",
         allowed: "a host name, with a port if it is not CLUSTER_PORT",
         effect: Effect::Sets(|c, v| set(&mut c.cluster_dns, parse(v).map(Some))),
     },
     Setting {
         name: "CLUSTER_PORT",
-        help: "UDP port that nodes of a cluster talk on; 0 takes a free one",
+        help: "UDP and TCP port that nodes of a cluster talk on, and that of members named without one; 0 takes a free one",
         default: "7654",
         allowed: PORT_ALLOWED,
         effect: Effect::Sets(|c, v| set(&mut c.cluster_port, port(v))),
@@ -451,6 +510,23 @@ const CLUSTER: &[Setting] = &[
         effect: Effect::Lists(|c, v| {
             c.cluster_secret = Some(cluster::secret(v)?);
             Ok(())
+        }),
+    },
+    Setting {
+        name: "CLUSTER_CA_FILE",
+        help: "PEM file with the authorities that must have signed the certificates of other nodes",
+        default: "",
+        allowed: PATH_ALLOWED,
+        effect: Effect::Sets(|c, v| set(&mut c.cluster_ca_file, path(v))),
+    },
+    Setting {
+        name: "CLUSTER_TLS_NAME",
+        help: "Host name that the certificates of all nodes carry; unset, each node's carries its address",
+        default: "",
+        allowed: "a host name such as weir.example.com",
+        effect: Effect::Sets(|c, v| {
+            let name = Some(v.to_owned()).filter(|name| is_host_name(name));
+            set(&mut c.cluster_tls_name, name.map(Some))
         }),
     },
 ];
@@ -521,18 +597,25 @@ fn outbound(value: &str) -> Option<IpAddr> {
     parse::<IpAddr>(value).filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
 }
 
-/// `id:limit,…`; of an id that stands twice, the later limit holds, as with nirn-proxy.
-fn overrides(value: &str) -> Option<std::collections::BTreeMap<u64, u32>> {
-    let mut limits = std::collections::BTreeMap::new();
+/// `id:limit,…`, each id once; what is wrong is returned: the pair of an id that stands twice, else all.
+fn overrides(value: &str) -> Result<BTreeMap<u64, u32>, String> {
+    let mut limits = BTreeMap::new();
     for pair in value.split(',') {
-        let (id, limit) = pair.split_once(':')?;
-        let limit = number(limit).filter(|limit| (1..=bounds::GLOBAL_LIMIT_MAX).contains(limit))?;
-        limits.insert(number(id)?, limit);
+        let (id, limit) = bot_limit(pair).ok_or(value)?;
+        if limits.insert(id, limit).is_some() {
+            return Err(pair.to_owned());
+        }
         if limits.len() > bounds::OVERRIDES_MAX {
-            return None;
+            return Err(value.to_owned());
         }
     }
-    Some(limits)
+    Ok(limits)
+}
+
+fn bot_limit(pair: &str) -> Option<(u64, u32)> {
+    let (id, limit) = pair.split_once(':')?;
+    let limit = number(limit).filter(|limit| (1..=bounds::GLOBAL_LIMIT_MAX).contains(limit))?;
+    Some((number(id)?, limit))
 }
 
 fn io_driver(value: &str) -> Option<IoDriver> {
@@ -540,18 +623,6 @@ fn io_driver(value: &str) -> Option<IoDriver> {
         "auto" => Some(IoDriver::Auto),
         "io_uring" => Some(IoDriver::IoUring),
         "epoll" => Some(IoDriver::Epoll),
-        _ => None,
-    }
-}
-
-/// The names of logrus, which nirn-proxy takes, in any case.
-fn log_level(value: &str) -> Option<LogLevel> {
-    match value.to_ascii_lowercase().as_str() {
-        "panic" | "fatal" | "error" => Some(LogLevel::Error),
-        "warn" | "warning" => Some(LogLevel::Warn),
-        "info" => Some(LogLevel::Info),
-        "debug" => Some(LogLevel::Debug),
-        "trace" => Some(LogLevel::Trace),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Where values come from: a flag, else the environment, else `.env`, else the default.
+//! Where values come from: a flag, else the environment, else `.env` (or `--env-file`), else the default.
 //!
 //! Flags are read by clap, `.env` by dotenvy; neither touches the process's environment. An empty
 //! variable counts as unset, as it does for nirn-proxy, but still hides the one in `.env`. Reading
@@ -7,51 +7,69 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, Command};
+use clap::ArgMatches;
 
-use super::Config;
-use super::bounds::SHOWN_VALUE_BYTES_MAX;
-use super::setting::{Effect, SETTINGS, Setting};
-
-/// Exit status for a wrong setting or flag; clap's own.
-const EXIT_USAGE: u8 = 2;
+use super::setting::{Effect, Setting};
+use super::shown::shown;
+use super::{Config, LogFormat, effects, ports};
 
 /// A configuration and what should be said about it.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// One line for each setting that was given and has no effect, saying why.
+    /// One line for each thing that was set and has no effect, or seems misspelt, saying why.
     pub warnings: Vec<String>,
+    /// What was set, in the order of `--help`.
+    pub given: Vec<GivenSetting>,
+    /// Names in `.env` that are no settings.
+    pub unknown_in_dot_env: Vec<String>,
 }
 
-/// Why the program ends before it starts.
-#[derive(Debug)]
-pub enum Stop {
-    /// A flag that does not exist, or `--help` or `--version`, whose text it is.
-    Usage(Box<clap::Error>),
-    /// A setting that is wrong.
-    Wrong(Wrong),
+/// A setting that somebody has set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenSetting {
+    /// Its variable.
+    pub name: &'static str,
+    /// Where it was set.
+    pub place: Place,
+    /// Its value as it may be shown: without secrets.
+    pub value: String,
+    /// It is what would hold without it.
+    pub is_default: bool,
 }
 
-impl Stop {
-    /// Prints what is to be said, on stdout if it was asked for and else on stderr, and returns
-    /// the status to exit with: 0 for help and version, 2 for an error.
-    pub fn report(&self) -> u8 {
-        // If even stderr is gone, the status is all that can be said.
-        match self {
-            Self::Usage(error) => {
-                drop(error.print());
-                u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE)
-            }
-            Self::Wrong(wrong) => {
-                drop(writeln!(io::stderr(), "weir: {wrong}"));
-                EXIT_USAGE
-            }
-        }
+/// Where a setting can be set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// On the command line.
+    Flag,
+    /// In the environment.
+    Environment,
+    /// In `.env`, or in the file that `--env-file` names.
+    DotEnv,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::DotEnv => "file",
+        })
     }
+}
+
+/// Something is wrong with the settings, and how the log that nobody has set up yet would look.
+#[derive(Debug)]
+pub struct Refused {
+    /// What is wrong.
+    pub wrong: Wrong,
+    /// `LOG_FORMAT`, as far as it is known.
+    pub log_format: LogFormat,
 }
 
 /// A setting that is wrong. Its `Display` is one line for the person who set it.
@@ -66,10 +84,29 @@ pub enum Wrong {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// `.env` is there but cannot be read.
-    DotEnvUnreadable(io::Error),
+    /// Two listeners would have one port.
+    SamePort {
+        /// Where the second was set.
+        place: String,
+        /// The port.
+        port: u16,
+        /// The setting of the first.
+        other: &'static str,
+    },
+    /// `.env` is there but cannot be read; or the file that `--env-file` names is not.
+    DotEnvUnreadable {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A line of `.env` is not of the form `NAME=value`. The line itself may be a secret.
-    DotEnvLine(usize),
+    DotEnvLine {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
 }
 
 impl fmt::Display for Wrong {
@@ -82,11 +119,18 @@ impl fmt::Display for Wrong {
             } => {
                 write!(f, "{place}: {value:?} is not allowed; {allowed}")
             }
-            Self::DotEnvUnreadable(error) => write!(f, ".env: cannot be read; {error}"),
-            Self::DotEnvLine(line) => {
+            Self::SamePort { place, port, other } => write!(
+                f,
+                "{place}: {port} is the port of {other}, too; one of them needs another"
+            ),
+            Self::DotEnvUnreadable { path, source } => {
+                write!(f, "{}: cannot be read; {source}", path.display())
+            }
+            Self::DotEnvLine { path, line } => {
                 write!(
                     f,
-                    ".env: line {line} is not allowed; NAME=value, a comment or nothing"
+                    "{}: line {line} is not allowed; NAME=value, a comment or nothing",
+                    path.display()
                 )
             }
         }
@@ -95,207 +139,258 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-impl Config {
-    /// The configuration of the `weir` program: flags, environment, `.env` in the working
-    /// directory, defaults.
+impl Loaded {
+    /// The configuration of the `weir` program: `flags` (those that stand first hold), environment,
+    /// `.env` in the working directory, defaults.
     ///
     /// # Errors
-    ///
-    /// [`Stop`] for a wrong setting, and for `--help` and `--version`; the program should
-    /// [report](Stop::report) it and exit.
-    pub fn from_env_and_args() -> Result<Loaded, Stop> {
-        let dot_env = match std::fs::read(".env") {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Stop::Wrong(Wrong::DotEnvUnreadable(error))),
-        };
-        load(std::env::args_os(), |name| std::env::var_os(name), &dot_env)
+    /// A setting is wrong, or `.env` cannot be read.
+    pub fn from_system(flags: &[&ArgMatches]) -> Result<Self, Refused> {
+        let env = |name: &str| std::env::var_os(name);
+        let sources = Sources::new(flags, &env);
+        let content = sources.read_file().map_err(|wrong| Refused {
+            wrong,
+            log_format: log_format(&sources),
+        })?;
+        load(flags, &env, &content)
     }
 }
 
-/// Reads all settings; `args` starts with the program's name, `dot_env` is the file's content.
+/// The configuration with these settings alone, whatever is wrong with others.
+///
+/// # Errors
+/// One of them is wrong, or the file of settings cannot be read.
+pub fn only(flags: &[&ArgMatches], names: &[&str]) -> Result<Config, Refused> {
+    let env = |name: &str| std::env::var_os(name);
+    let mut sources = Sources::new(flags, &env);
+    let read = sources.read_file().and_then(|content| {
+        sources.dot_env = dot_env_values(sources.path, &content)?;
+        let mut config = Config::default();
+        for setting in Setting::all().filter(|setting| names.contains(&setting.name)) {
+            if let Some(Given { place, value }) = sources.given(setting) {
+                let place = place_of(setting.name, place, sources.path);
+                set_or_say(setting, &value, &mut config, &place)?;
+            }
+        }
+        Ok(config)
+    });
+    read.map_err(|wrong| Refused {
+        wrong,
+        log_format: log_format(&sources),
+    })
+}
+
+/// How a log would look, for somebody who says something before there is one.
+pub fn early_log_format(flags: &[&ArgMatches]) -> LogFormat {
+    log_format(&Sources::new(flags, &|name: &str| std::env::var_os(name)))
+}
+
+/// Reads all settings; `dot_env` is the content of the file.
 pub(super) fn load(
-    args: impl IntoIterator<Item = OsString>,
-    env: impl Fn(&str) -> Option<OsString>,
+    flags: &[&ArgMatches],
+    env: &dyn Fn(&str) -> Option<OsString>,
     dot_env: &[u8],
-) -> Result<Loaded, Stop> {
-    let flags = command()
-        .try_get_matches_from(args)
-        .map_err(|e| Stop::Usage(Box::new(e)))?;
-    let dot_env = dot_env_values(dot_env).map_err(Stop::Wrong)?;
+) -> Result<Loaded, Refused> {
+    let mut sources = Sources::new(flags, env);
+    let read = dot_env_values(sources.path, dot_env).and_then(|values| {
+        sources.dot_env = values;
+        apply_all(&sources)
+    });
+    read.map_err(|wrong| Refused {
+        wrong,
+        log_format: log_format(&sources),
+    })
+}
+
+fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
     let mut loaded = Loaded {
         config: Config::default(),
         warnings: Vec::new(),
+        given: Vec::new(),
+        unknown_in_dot_env: sources.unknown_in_dot_env(),
     };
-    let mut metrics_port_place = "METRICS_PORT".to_owned();
-    let mut queue_port_place = "GATEWAY_QUEUE_PORT".to_owned();
-    for setting in SETTINGS.iter().flat_map(|(_, settings)| *settings) {
-        let Some(Given { place, value }) = given(setting, &flags, &env, &dot_env) else {
+    let default = Config::default();
+    for setting in Setting::all() {
+        let Some(Given { place, value }) = sources.given(setting) else {
             continue;
         };
-        apply(setting, &value, &mut loaded, &place).map_err(Stop::Wrong)?;
-        match setting.name {
-            "METRICS_PORT" => metrics_port_place = place,
-            "GATEWAY_QUEUE_PORT" => queue_port_place = place,
-            _ => {}
-        }
+        let shown_place = place_of(setting.name, place, sources.path);
+        apply(setting, &value, &mut loaded, &shown_place)?;
+        let mut alone = Config::default();
+        let _ = set_in(setting, &value, &mut alone);
+        loaded.given.push(GivenSetting {
+            name: setting.name,
+            place,
+            value: if setting.is_secret() {
+                "…".to_owned()
+            } else {
+                shown(&value)
+            },
+            is_default: alone == default,
+        });
     }
-    let Config {
-        enable_metrics,
-        metrics_port,
-        port,
-        gateway_queue_port,
-        ..
-    } = loaded.config;
-    if enable_metrics && metrics_port == port && port != 0 {
-        return Err(Stop::Wrong(Wrong::Value {
-            place: metrics_port_place,
-            value: metrics_port.to_string(),
-            allowed: "a port other than PORT",
-        }));
-    }
-    if let Some(queue_port) = gateway_queue_port
-        && queue_port != 0
-        && (queue_port == port || enable_metrics && queue_port == metrics_port)
-    {
-        return Err(Stop::Wrong(Wrong::Value {
-            place: queue_port_place,
-            value: queue_port.to_string(),
-            allowed: "a port other than PORT and METRICS_PORT",
-        }));
-    }
-    loaded.config.tls_files().map_err(Stop::Wrong)?;
+    let place = |name: &str| {
+        let mut given = loaded.given.iter();
+        let given = given.find(|given| given.name == name);
+        let place = given.map_or(Place::Environment, |given| given.place);
+        place_of(name, place, sources.path)
+    };
+    ports::all_differ(&loaded.config, &loaded.given, place)?;
+    loaded.config.node_tls()?;
+    let effects = effects::warnings(&loaded.config, &loaded.given);
+    loaded.warnings.extend(effects);
     Ok(loaded)
 }
 
-/// The program's flags, with their help.
-pub(super) fn command() -> Command {
-    let mut command = Command::new("weir")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("A Discord REST rate-limit proxy for fleets of bots")
-        .next_line_help(true)
-        .after_help(
-            "Each setting can be a flag, an environment variable or a line in .env, in this order \
-             of precedence.",
-        );
-    for (heading, settings) in SETTINGS {
-        for setting in *settings {
-            command = command.arg(argument(setting).help_heading(*heading));
-        }
-    }
-    command
+/// Where settings lie if nobody says otherwise.
+const DOT_ENV: &str = ".env";
+
+/// The flag that says otherwise.
+pub(super) const ENV_FILE: &str = "env-file";
+
+/// Everything that values come from.
+struct Sources<'s> {
+    flags: &'s [&'s ArgMatches],
+    env: &'s dyn Fn(&str) -> Option<OsString>,
+    dot_env: BTreeMap<String, String>,
+    /// Where `dot_env` was read.
+    path: &'s Path,
 }
 
-fn argument(setting: &Setting) -> Arg {
-    let mut help = format!("{} [env: {}]", setting.help, setting.name);
-    if !setting.default.is_empty() {
-        help += &format!(" [default: {}]", setting.default);
-    }
-    let argument = Arg::new(setting.name)
-        .long(setting.flag())
-        .value_name("VALUE")
-        .allow_hyphen_values(true)
-        .value_parser(clap::value_parser!(OsString))
-        .help(help);
-    match setting.effect {
-        Effect::Switches(_) => argument
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
-        Effect::Sets(_) | Effect::Lists(_) | Effect::Ignored(..) => argument,
-    }
-}
-
-/// A value and where it was set, in the words of an error message.
+/// A value and where it was set.
 struct Given {
-    place: String,
+    place: Place,
     value: String,
 }
 
-fn given(
-    setting: &Setting,
-    flags: &ArgMatches,
-    env: impl Fn(&str) -> Option<OsString>,
-    dot_env: &BTreeMap<String, String>,
-) -> Option<Given> {
-    let name = setting.name;
-    // Bytes that are not UTF-8 become U+FFFD, which no setting but a path allows.
-    let text = |value: &OsString| value.to_string_lossy().trim().to_owned();
-    if let Some(value) = flags.get_one::<OsString>(name) {
-        return Some(Given {
-            place: format!("--{} ({name})", setting.flag()),
-            value: text(value),
-        });
+impl<'s> Sources<'s> {
+    /// Without what stands in the file yet.
+    fn new(flags: &'s [&'s ArgMatches], env: &'s dyn Fn(&str) -> Option<OsString>) -> Self {
+        Self {
+            flags,
+            env,
+            dot_env: BTreeMap::new(),
+            path: named(flags).unwrap_or(Path::new(DOT_ENV)),
+        }
     }
-    let given = match env(name) {
-        Some(value) => Given {
-            place: name.to_owned(),
-            value: text(&value),
-        },
-        None => Given {
-            place: format!("{name} in .env"),
-            value: dot_env.get(name)?.clone(),
-        },
-    };
-    (!given.value.is_empty()).then_some(given)
+
+    /// The file's content; nothing, if nobody named one and there is none.
+    fn read_file(&self) -> Result<Vec<u8>, Wrong> {
+        match std::fs::read(self.path) {
+            Ok(content) => Ok(content),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && named(self.flags).is_none() =>
+            {
+                Ok(Vec::new())
+            }
+            Err(source) => Err(Wrong::DotEnvUnreadable {
+                path: self.path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn given(&self, setting: &Setting) -> Option<Given> {
+        // Bytes that are not UTF-8 become U+FFFD, which no setting but a path allows.
+        let text = |value: &OsString| value.to_string_lossy().trim().to_owned();
+        // Not every command has every flag.
+        let flag = |flags: &&ArgMatches| {
+            let value = flags.try_get_one::<OsString>(setting.name).ok()??;
+            Some(text(value))
+        };
+        if let Some(value) = self.flags.iter().find_map(flag) {
+            let place = Place::Flag;
+            return Some(Given { place, value });
+        }
+        let given = match (self.env)(setting.name) {
+            Some(value) => Given {
+                place: Place::Environment,
+                value: text(&value),
+            },
+            None => Given {
+                place: Place::DotEnv,
+                value: self.dot_env.get(setting.name)?.clone(),
+            },
+        };
+        (!given.value.is_empty()).then_some(given)
+    }
+
+    fn unknown_in_dot_env(&self) -> Vec<String> {
+        let is_known = |name: &String| Setting::all().any(|setting| setting.name == name);
+        let names = self.dot_env.keys();
+        names.filter(|name| !is_known(name)).cloned().collect()
+    }
 }
 
-fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
-    let all = |applied: Option<()>| applied.ok_or_else(|| value.to_owned());
-    let applied = match setting.effect {
-        Effect::Sets(apply) | Effect::Switches(apply) => all(apply(&mut to.config, value)),
-        Effect::Lists(apply) => apply(&mut to.config, value),
-        Effect::Ignored(check, why) => {
-            to.warnings.push(format!("{place} has no effect: {why}"));
-            all(check(value))
+/// The file that `--env-file` names.
+fn named<'f>(flags: &[&'f ArgMatches]) -> Option<&'f Path> {
+    let mut flags = flags.iter();
+    let path = flags.find_map(|flags| flags.try_get_one::<PathBuf>(ENV_FILE).ok()?)?;
+    Some(path)
+}
+
+/// A place in the words of an error message: `PORT`, `--port (PORT)` or `PORT in .env`.
+fn place_of(name: &str, place: Place, dot_env: &Path) -> String {
+    match place {
+        Place::Flag => {
+            let flag = name.to_ascii_lowercase().replace('_', "-");
+            format!("--{flag} ({name})")
         }
-    };
-    applied.map_err(|wrong| Wrong::Value {
+        Place::Environment => name.to_owned(),
+        Place::DotEnv => format!("{name} in {}", dot_env.display()),
+    }
+}
+
+/// `LOG_FORMAT`, or its default where it is none or wrong itself.
+fn log_format(sources: &Sources<'_>) -> LogFormat {
+    let mut config = Config::default();
+    let setting = Setting::all().find(|setting| setting.name == "LOG_FORMAT");
+    if let Some(setting) = setting
+        && let Some(given) = sources.given(setting)
+    {
+        let _ = set_in(setting, &given.value, &mut config);
+    }
+    config.log_format
+}
+
+/// Sets a setting; the error is what is wrong with the value.
+fn set_in(setting: &Setting, value: &str, config: &mut Config) -> Result<(), String> {
+    let all = |applied: Option<()>| applied.ok_or_else(|| value.to_owned());
+    match setting.effect {
+        Effect::Sets(apply) | Effect::Switches(apply) => all(apply(config, value)),
+        Effect::Lists(apply) => apply(config, value),
+        Effect::Ignored(check, _) => all(check(value)),
+    }
+}
+
+/// [`set_in`], with the line for the person who set it.
+fn set_or_say(
+    setting: &Setting,
+    value: &str,
+    config: &mut Config,
+    place: &str,
+) -> Result<(), Wrong> {
+    set_in(setting, value, config).map_err(|wrong| Wrong::Value {
         place: place.to_owned(),
         value: shown(&wrong),
         allowed: setting.allowed,
     })
 }
 
-/// A value as it may be printed: short, and without the credentials that a URL can carry, or a token
-/// that was put into the wrong place.
-fn shown(value: &str) -> String {
-    let value = &without_tokens(value);
-    let value = match (value.split_once("://"), value.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => value.to_owned(),
-    };
-    if value.len() <= SHOWN_VALUE_BYTES_MAX {
-        return value;
+fn apply(setting: &Setting, value: &str, to: &mut Loaded, place: &str) -> Result<(), Wrong> {
+    set_or_say(setting, value, &mut to.config, place)?;
+    if let Effect::Ignored(_, why) = setting.effect {
+        to.warnings.push(format!("{place} has no effect: {why}"));
     }
-    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= SHOWN_VALUE_BYTES_MAX;
-    let start: String = value
-        .char_indices()
-        .take_while(fits)
-        .map(|(_, c)| c)
-        .collect();
-    start + "…"
-}
-
-/// A value with `…` for what may be a token of Discord's: a bot's has three parts between dots, the last
-/// of 27 characters or more, a webhook's or an interaction's none and 60 or more.
-fn without_tokens(value: &str) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let is_token = |word: &str| {
-        let last = word.rsplit('.').next().unwrap_or(word).len();
-        last >= 60 || last >= 27 && word.matches('.').count() >= 2
-    };
-    let mut shown = String::with_capacity(value.len());
-    for piece in value.split_inclusive(|c| !is_part(c)) {
-        let word = piece.trim_end_matches(|c| !is_part(c));
-        shown.push_str(if is_token(word) { "…" } else { word });
-        shown.push_str(&piece[word.len()..]);
-    }
-    shown
+    Ok(())
 }
 
 /// The values of a `.env` file; of a name that stands twice, the first holds, as dotenvy has it.
-fn dot_env_values(content: &[u8]) -> Result<BTreeMap<String, String>, Wrong> {
+fn dot_env_values(path: &Path, content: &[u8]) -> Result<BTreeMap<String, String>, Wrong> {
+    let unreadable = |source| Wrong::DotEnvUnreadable {
+        path: path.to_owned(),
+        source,
+    };
     let mut values = BTreeMap::new();
     for pair in dotenvy::from_read_iter(content) {
         match pair {
@@ -305,10 +400,13 @@ fn dot_env_values(content: &[u8]) -> Result<BTreeMap<String, String>, Wrong> {
                     .or_insert_with(|| value.trim().to_owned());
             }
             Err(dotenvy::Error::LineParse(line, _)) => {
-                return Err(Wrong::DotEnvLine(line_number(content, line.as_bytes())));
+                return Err(Wrong::DotEnvLine {
+                    path: path.to_owned(),
+                    line: line_number(content, line.as_bytes()),
+                });
             }
-            Err(dotenvy::Error::Io(error)) => return Err(Wrong::DotEnvUnreadable(error)),
-            Err(error) => return Err(Wrong::DotEnvUnreadable(io::Error::other(error))),
+            Err(dotenvy::Error::Io(error)) => return Err(unreadable(error)),
+            Err(error) => return Err(unreadable(io::Error::other(error))),
         }
     }
     Ok(values)

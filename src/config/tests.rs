@@ -3,32 +3,30 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::setting::{Effect, SETTINGS, Setting};
-use super::source::{command, load};
+use super::flags::arguments;
+use super::setting::{Effect, Setting};
+use super::source::load;
 use super::*;
 
-fn from(args: &[&str], env: &[(&str, &str)], dot_env: &str) -> Result<Loaded, Stop> {
+fn from(args: &[&str], env: &[(&str, &str)], dot_env: &str) -> Result<Loaded, Refused> {
     let env: BTreeMap<&str, &str> = env.iter().copied().collect();
-    load(
-        ["weir"].iter().chain(args).map(OsString::from),
-        |name| env.get(name).map(OsString::from),
-        dot_env.as_bytes(),
-    )
+    let flags = arguments(clap::Command::new("weir"))
+        .try_get_matches_from(["weir"].iter().chain(args))
+        .unwrap();
+    let env = |name: &str| env.get(name).map(OsString::from);
+    load(&[&flags], &env, dot_env.as_bytes())
 }
 
 fn config(env: &[(&str, &str)]) -> Config {
     from(&[], env, "").unwrap().config
 }
 
-fn error(result: Result<Loaded, Stop>) -> String {
-    match result.unwrap_err() {
-        Stop::Wrong(wrong) => wrong.to_string(),
-        Stop::Usage(usage) => panic!("{usage}"),
-    }
+fn error(result: Result<Loaded, Refused>) -> String {
+    result.unwrap_err().wrong.to_string()
 }
 
 fn settings() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().flat_map(|(_, settings)| *settings)
+    Setting::all()
 }
 
 #[test]
@@ -202,8 +200,15 @@ fn every_setting_sets_its_own_field_and_no_other() {
         ("CLUSTER_SECRET", "0123456789abcdef", |c| {
             c.cluster_secret = ClusterSecret::new("0123456789abcdef");
         }),
+        ("CLUSTER_CA_FILE", "/a/ca.pem", |c| {
+            c.cluster_ca_file = Some("/a/ca.pem".into());
+        }),
         ("LOG_LEVEL", "trace", |c| c.log_level = LogLevel::Trace),
         ("LOG_FORMAT", "json", |c| c.log_format = LogFormat::Json),
+        ("ACCESS_LOG", "errors", |c| c.access_log = AccessLog::ERRORS),
+        ("ADMIN_TOKEN", "0123456789abcdef", |c| {
+            c.admin_token = AdminToken::new("0123456789abcdef");
+        }),
     ];
     for (name, value, change) in table {
         let mut expected = Config::default();
@@ -222,8 +227,8 @@ fn every_setting_sets_its_own_field_and_no_other() {
     let with_effect = settings().filter(|s| !matches!(s.effect, Effect::Ignored(..)));
     assert_eq!(
         with_effect.count(),
-        // Those of TLS are not set alone, and have their own test.
-        table.len() + 3,
+        // Those of TLS are not set alone, and have their own test; so has CLUSTER_TLS_NAME.
+        table.len() + 4,
         "a setting is missing from this test"
     );
 }
@@ -259,7 +264,6 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("PORT", "-1", PORT),
         ("PORT", "+80", PORT),
         ("METRICS_PORT", "9000x", PORT),
-        ("METRICS_PORT", "8080", "a port other than PORT"),
         ("CORE_DUMPS", "yes", BOOL),
         ("ENABLE_METRICS", "yes", BOOL),
         ("MAX_CONNECTIONS", "0", "a number 1 to 1048576"),
@@ -298,16 +302,6 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         ("MAX_BUCKETS", "1e6", "a number 1 to 100000000"),
         ("MAX_BEARER_COUNT", "1000001", "a number 1 to 1000000"),
         ("GATEWAY_QUEUE_PORT", "65536", PORT),
-        (
-            "GATEWAY_QUEUE_PORT",
-            "8080",
-            "a port other than PORT and METRICS_PORT",
-        ),
-        (
-            "GATEWAY_QUEUE_PORT",
-            "9000",
-            "a port other than PORT and METRICS_PORT",
-        ),
         ("GATEWAY_QUEUE_MAX_WAITING", "0", "a number 1 to 1048576"),
         (
             "GATEWAY_QUEUE_MAX_WAITING_PER_BOT",
@@ -343,6 +337,11 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
             "panic, fatal, error, warn, info, debug or trace",
         ),
         ("LOG_FORMAT", "xml", "text or json"),
+        (
+            "ACCESS_LOG",
+            "1.5",
+            "off, all, errors, a fraction from 0.000001 to 1, or errors,FRACTION",
+        ),
         ("BUFFER_SIZE", "x", "a number"),
         ("DISABLE_HTTP_2", "2", BOOL),
         ("ENABLE_PPROF", "2", BOOL),
@@ -381,6 +380,8 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "DISCORD_TOKEN",
         "CLUSTER_MEMBERS",
         "CLUSTER_SECRET",
+        "CLUSTER_CA_FILE",
+        "CLUSTER_TLS_NAME",
         "FORWARD_HOST_LIMITS",
         "FORWARD_ALLOW",
         "FORWARD_DENY",
@@ -388,6 +389,7 @@ fn every_wrong_value_gives_one_line_with_name_value_and_what_is_allowed() {
         "REDIS_USERNAME",
         "REDIS_PASSWORD",
         "STATE_FILE",
+        "ADMIN_TOKEN",
     ];
     assert_eq!(without_a_test, expected);
 }
@@ -479,6 +481,23 @@ fn the_files_of_tls_are_set_together() {
         })
     );
     assert_eq!(Config::default().tls_files().unwrap(), None);
+    const CLUSTER_CA: (&str, &str) = ("CLUSTER_CA_FILE", "/a/nodes.pem");
+    let among = config(&[
+        CERT,
+        KEY,
+        CA,
+        CLUSTER_CA,
+        ("CLUSTER_TLS_NAME", "weir.example"),
+    ]);
+    assert_eq!(
+        among.node_tls().unwrap(),
+        NodeTls {
+            authorities: Some("/a/nodes.pem".into()),
+            name: Some("weir.example".to_owned()),
+            own: among.tls_files().unwrap(),
+        }
+    );
+    config(&[CERT, KEY, CLUSTER_CA, ("CLUSTER_MEMBERS", "10.0.0.2")]);
     for (given, line) in [
         (
             &[CERT][..],
@@ -498,8 +517,16 @@ fn the_files_of_tls_are_set_together() {
         ),
         (
             &[CERT, KEY, ("CLUSTER_MEMBERS", "10.0.0.2")],
-            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; not in a cluster: nodes relay to each other in plain \
-             HTTP on PORT",
+            "TLS_CERT_FILE: \"/a/cert.pem\" is not allowed; only beside CLUSTER_CA_FILE in a cluster: nodes \
+             speak TLS to each other then",
+        ),
+        (
+            &[("CLUSTER_TLS_NAME", "weir.example")],
+            "CLUSTER_TLS_NAME: \"weir.example\" is not allowed; only beside CLUSTER_CA_FILE",
+        ),
+        (
+            &[CLUSTER_CA, ("CLUSTER_TLS_NAME", "weir example")],
+            "CLUSTER_TLS_NAME: \"weir example\" is not allowed; a host name such as weir.example.com",
         ),
     ] {
         assert_eq!(error(from(&[], given, "")), line);
@@ -559,8 +586,12 @@ fn a_wrong_override_is_refused_whole() {
             "{message}"
         );
     }
-    let twice = config(&[("BOT_RATELIMIT_OVERRIDES", "1:2,1:3")]).bot_ratelimit_overrides;
-    assert_eq!(twice, [(1, 3)].into(), "the later limit holds");
+    let twice = error(from(&[], &[("BOT_RATELIMIT_OVERRIDES", "1:2,7:8,1:3")], ""));
+    assert!(
+        twice.starts_with("BOT_RATELIMIT_OVERRIDES: \"1:3\" is not allowed; pairs"),
+        "{twice}"
+    );
+    assert!(twice.contains("each bot once"), "{twice}");
 }
 
 #[test]
@@ -690,50 +721,15 @@ fn credentials_in_a_url_are_not_repeated_and_long_values_are_cut() {
 
 #[test]
 fn the_same_port_for_clients_and_metrics_is_wrong_only_if_both_are_served() {
-    assert!(error(from(&["--port=9000"], &[], "")).contains("METRICS_PORT: \"9000\""));
+    assert_eq!(
+        error(from(&["--port=9000"], &[], "")),
+        "METRICS_PORT: 9000 is the port of PORT, too; one of them needs another"
+    );
     assert_eq!(
         config(&[("PORT", "9000"), ("ENABLE_METRICS", "false")]).port,
         9000
     );
     assert_eq!(config(&[("PORT", "0"), ("METRICS_PORT", "0")]).port, 0);
-}
-
-#[test]
-fn a_flag_that_does_not_exist_ends_with_status_2_and_help_with_0() {
-    for (args, status) in [
-        (["--prot=1"], 2),
-        (["--help"], 0),
-        (["--version"], 0),
-        (["x"], 2),
-    ] {
-        match from(&args, &[], "").unwrap_err() {
-            Stop::Usage(usage) => assert_eq!(usage.exit_code(), status, "{args:?}"),
-            Stop::Wrong(wrong) => panic!("{wrong}"),
-        }
-    }
-}
-
-#[test]
-fn help_shows_every_setting_with_its_variable_and_default() {
-    let help = command().render_help().to_string();
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (heading, settings) in SETTINGS {
-        assert!(help.contains(heading), "{heading}");
-        for setting in *settings {
-            assert!(
-                help.contains(&format!("--{}", setting.flag())),
-                "{}",
-                setting.name
-            );
-            assert!(
-                help.contains(&format!("[env: {}]", setting.name)),
-                "{}",
-                setting.name
-            );
-        }
-    }
-    assert!(help.contains("[default: https://discord.com]"));
-    command().debug_assert();
 }
 
 #[test]
@@ -783,4 +779,186 @@ fn one_worker_is_started_for_each_core_unless_told_otherwise() {
     assert_eq!(count(None, 0), 1);
     assert_eq!(count(Some(0), 8), 1);
     assert_eq!(count(None, 100_000), bounds::WORKERS_MAX);
+}
+
+#[test]
+fn two_listeners_on_one_port_are_named_both() {
+    let members = ("CLUSTER_MEMBERS", "10.0.0.2");
+    for (given, second, first) in [
+        (&[("METRICS_PORT", "8080")][..], "METRICS_PORT", "PORT"),
+        (
+            &[("GATEWAY_QUEUE_PORT", "8080")],
+            "GATEWAY_QUEUE_PORT",
+            "PORT",
+        ),
+        (
+            &[("GATEWAY_QUEUE_PORT", "9000")],
+            "GATEWAY_QUEUE_PORT",
+            "METRICS_PORT",
+        ),
+        (&[("FORWARD_PORT", "8080")], "FORWARD_PORT", "PORT"),
+        (&[("DPRL_PORT", "8080")], "DPRL_PORT", "PORT"),
+        (
+            &[("FORWARD_PORT", "7"), ("GATEWAY_QUEUE_PORT", "7")],
+            "FORWARD_PORT",
+            "GATEWAY_QUEUE_PORT",
+        ),
+        (
+            &[members, ("CLUSTER_PORT", "9000")],
+            "CLUSTER_PORT",
+            "METRICS_PORT",
+        ),
+    ] {
+        let message = error(from(&[], given, ""));
+        let (_, port) = given.last().unwrap();
+        let expected =
+            format!("{second}: {port} is the port of {first}, too; one of them needs another");
+        assert_eq!(message, expected);
+    }
+    let in_file = error(from(&[], &[], "FORWARD_PORT=8080"));
+    assert!(
+        in_file.starts_with("FORWARD_PORT in .env: 8080 is"),
+        "{in_file}"
+    );
+    for fine in [
+        &[("FORWARD_PORT", "8080"), ("BIND_IP", "127.0.0.2")][..],
+        &[("CLUSTER_PORT", "8080")],
+        &[members, ("CLUSTER_PORT", "0"), ("PORT", "0")],
+        &[("METRICS_PORT", "8080"), ("ENABLE_METRICS", "false")],
+    ] {
+        assert!(from(&[], fine, "").is_ok(), "{fine:?}");
+    }
+}
+
+#[test]
+fn what_does_nothing_without_another_setting_is_told_of() {
+    let warnings = |env: &[(&str, &str)]| from(&[], env, "").unwrap().warnings;
+    const SECRET: (&str, &str) = ("CLUSTER_SECRET", "0123456789abcdef");
+    let port = ("FORWARD_PORT", "1");
+    for (env, expected) in [
+        (
+            &[("FORWARD_DENY", "a.example"), ("FORWARD_BIND_IP", "::1")][..],
+            "FORWARD_BIND_IP and FORWARD_DENY have no effect without FORWARD_PORT: there is no forward proxy",
+        ),
+        (
+            &[("DPRL_MAX_CONNECTIONS", "5")],
+            "DPRL_MAX_CONNECTIONS has no effect without FORWARD_PORT: there is no forward proxy",
+        ),
+        (
+            &[("REDIS_ADDR", "redis")],
+            "REDIS_ADDR has no effect without FORWARD_PORT: Redis is for the forward proxy alone",
+        ),
+        (
+            &[("REDIS_PASSWORD", "x"), port],
+            "REDIS_PASSWORD has no effect without REDIS_ADDR: the forward proxy shares no caps",
+        ),
+        (
+            &[("DISCORD_TOKEN", "a.b.c")],
+            "DISCORD_TOKEN has no effect without GATEWAY_QUEUE_PORT: there is no identify queue",
+        ),
+        (
+            &[SECRET, ("CLUSTER_PORT", "7")],
+            "CLUSTER_PORT and CLUSTER_SECRET have no effect without CLUSTER_MEMBERS or CLUSTER_DNS: this weir is no \
+             node of a cluster",
+        ),
+        (
+            &[("METRICS_PORT", "7"), ("ENABLE_METRICS", "false")],
+            "METRICS_PORT has no effect with ENABLE_METRICS=false",
+        ),
+        (
+            &[("UPSTREAM_CA_FILE", "/a"), ("UPSTREAM_URL", "http://a")],
+            "UPSTREAM_CA_FILE has no effect with UPSTREAM_URL=http://…: nobody shows a certificate",
+        ),
+        (
+            &[("DPRL_PORT", "2"), port],
+            "DPRL_PORT has no effect: FORWARD_PORT is set as well, to 1, and holds",
+        ),
+        (
+            &[("DEFAULT_BUCKETS", "POST /chanels/!/messages=5")],
+            "DEFAULT_BUCKETS: \"POST /chanels/!/messages\" is no route that weir knows of Discord, because of \
+             \"chanels\"; did you mean \"channels\"?",
+        ),
+    ] {
+        assert_eq!(warnings(env), [expected]);
+    }
+    for silent in [
+        &[port, ("FORWARD_DENY", "a.example")][..],
+        &[port, ("REDIS_ADDR", "redis"), ("REDIS_DB", "1")],
+        &[("DPRL_PORT", "1"), port],
+        &[SECRET, ("CLUSTER_DNS", "a")],
+        &[("DISCORD_TOKEN", "a.b.c"), ("GATEWAY_QUEUE_PORT", "1")],
+        &[("DEFAULT_BUCKETS", "POST /channels/!/messages=5")],
+    ] {
+        assert!(warnings(silent).is_empty(), "{:?}", warnings(silent));
+    }
+}
+
+#[test]
+fn what_was_set_is_known_with_its_place_and_without_secrets() {
+    let env = [
+        ("PORT", "8080"),
+        ("REDIS_ADDR", "redis://me:hunter2@r:7"),
+        ("FORWARD_PORT", "7"),
+    ];
+    let dot_env = "CLUSTER_SECRET=correct horse\nMETRIC_PORT=1\nREDIS_PASSWORD=hunter3\n"
+        .replace("correct horse", "\"correct horse battery\"");
+    let loaded = from(&["--workers", "2"], &env, &dot_env).unwrap();
+    let given: Vec<_> = loaded
+        .given
+        .iter()
+        .map(|given| (given.name, given.place, &*given.value, given.is_default))
+        .collect();
+    let expected = [
+        ("PORT", Place::Environment, "8080", true),
+        ("CLUSTER_SECRET", Place::DotEnv, "…", false),
+        ("FORWARD_PORT", Place::Environment, "7", false),
+        ("REDIS_ADDR", Place::Environment, "redis://…@r:7", false),
+        ("REDIS_PASSWORD", Place::DotEnv, "…", false),
+        ("WORKERS", Place::Flag, "2", false),
+    ];
+    assert_eq!(given, expected);
+    assert_eq!(loaded.unknown_in_dot_env, ["METRIC_PORT"]);
+    assert_eq!(misspelt_setting("METRIC_PORT"), Some("METRICS_PORT"));
+    let secrets: Vec<_> = settings().filter(|s| s.is_secret()).collect();
+    let secrets: Vec<_> = secrets.iter().map(|secret| secret.name).collect();
+    assert_eq!(
+        secrets,
+        [
+            "DISCORD_TOKEN",
+            "CLUSTER_SECRET",
+            "REDIS_PASSWORD",
+            "ADMIN_TOKEN"
+        ]
+    );
+}
+
+#[test]
+fn the_form_of_the_log_is_known_whatever_else_is_wrong() {
+    let format = |env: &[(&str, &str)], dot_env| from(&[], env, dot_env).unwrap_err().log_format;
+    let wrong = ("PORT", "x");
+    assert_eq!(format(&[wrong], ""), LogFormat::Text);
+    assert_eq!(
+        format(&[wrong, ("LOG_FORMAT", "JSON")], ""),
+        LogFormat::Json
+    );
+    assert_eq!(format(&[wrong], "LOG_FORMAT=json"), LogFormat::Json);
+    assert_eq!(format(&[("LOG_FORMAT", "xml")], ""), LogFormat::Text);
+}
+
+#[test]
+fn every_value_has_a_word_that_says_what_it_is() {
+    let unit = |name| settings().find(|s| s.name == name).unwrap().unit();
+    for (name, expected) in [
+        ("PORT", "PORT"),
+        ("REQUEST_TIMEOUT", "MS"),
+        ("RETRIES", "N"),
+        ("STATE_FILE", "FILE"),
+        ("BIND_IP", "IP"),
+        ("RETRY_SHARED", "BOOL"),
+        ("ALLOW_FROM", "LIST"),
+        ("DISCORD_TOKEN", "SECRET"),
+        ("LOG_LEVEL", "VALUE"),
+    ] {
+        assert_eq!(unit(name), expected, "{name}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The files of the listening side's TLS, which only make sense together.
+//! The files of the listening side's TLS, which only make sense together, and of TLS between nodes.
 
 use std::path::PathBuf;
 
@@ -15,20 +15,55 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// What TLS towards the other nodes of a cluster is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeTls {
+    /// The authorities that nodes' certificates must be signed by; `None` believes nobody.
+    pub authorities: Option<PathBuf>,
+    /// The host name that all of them are made out for; `None` for each node's own address.
+    pub name: Option<String>,
+    /// What this node shows those that ask for a certificate: its own.
+    pub own: Option<TlsFiles>,
+}
+
 impl Config {
+    /// The files of TLS towards other nodes.
+    ///
+    /// # Errors
+    /// As [`Config::tls_files`], or `CLUSTER_TLS_NAME` is set alone.
+    pub fn node_tls(&self) -> Result<NodeTls, Wrong> {
+        if let (Some(name), None) = (&self.cluster_tls_name, &self.cluster_ca_file) {
+            return Err(Wrong::Value {
+                place: "CLUSTER_TLS_NAME".to_owned(),
+                value: name.clone(),
+                allowed: "only beside CLUSTER_CA_FILE",
+            });
+        }
+        Ok(NodeTls {
+            authorities: self.cluster_ca_file.clone(),
+            name: self.cluster_tls_name.clone(),
+            own: self.tls_files()?,
+        })
+    }
+
     /// The files of the listening side's TLS; `None` for plain HTTP.
     ///
     /// # Errors
-    /// One is set without the other that it needs, or in a cluster.
+    /// One is set without the other that it needs.
     pub fn tls_files(&self) -> Result<Option<TlsFiles>, Wrong> {
         let lone = |name: &str, path: &PathBuf, allowed| Wrong::Value {
             place: name.to_owned(),
             value: path.display().to_string(),
             allowed,
         };
-        if let (Some(path), true) = (&self.tls_cert_file, self.is_clustered()) {
-            // The others would relay to it in plain HTTP, and its share of all bots would be told 400.
-            let allowed = "not in a cluster: nodes relay to each other in plain HTTP on PORT";
+        if let (Some(path), true, None) = (
+            &self.tls_cert_file,
+            self.is_clustered(),
+            &self.cluster_ca_file,
+        ) {
+            // It could reach no node that has a certificate, too.
+            let allowed =
+                "only beside CLUSTER_CA_FILE in a cluster: nodes speak TLS to each other then";
             return Err(lone("TLS_CERT_FILE", path, allowed));
         }
         match (

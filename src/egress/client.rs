@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
@@ -12,6 +13,7 @@ use monoio::net::TcpStream;
 use super::connect::connect;
 use super::exchange::{self, Request};
 use super::hosts::Destination;
+use super::hub::Hub;
 use super::registry::{Entry, Registered, State};
 use super::tunnel::Tunnel;
 use super::upstream::Up;
@@ -244,14 +246,11 @@ async fn read_head(worker: &Rc<Worker>, client: &mut Client) -> Result<Option<As
 
 /// Who asks, and where to.
 fn judge(worker: &Worker, head: &Proxied<'_>) -> Result<(Asked, usize), Refused> {
-    if let Some(credentials) = &worker.hub.credentials {
-        let given = head.proxy_authorization();
-        if !given.is_some_and(|value| credentials.accept(value)) {
-            return Err(Refused {
-                reason: ForwardRefusal::Unauthorized,
-                bad: None,
-            });
-        }
+    if !worker.hub.lets_in(head.proxy_authorization()) {
+        return Err(Refused {
+            reason: ForwardRefusal::Unauthorized,
+            bad: None,
+        });
     }
     let target = || Refused::malformed(BadRequest::Target);
     match head {
@@ -305,12 +304,16 @@ pub(super) async fn open(
     }
     let entry = client.entry().clone();
     entry.set(State::Waiting);
-    let opening = Box::pin(connect(worker, &entry, destination));
+    let from = client.from;
+    let waiting = Waiting::new(&worker.hub);
+    let opening = Box::pin(connect(worker, &entry, from, destination));
     let left = watch::left(client, &worker.hub, since);
-    let opened = match first(opening, left).await {
-        First::Left(opened) => opened,
-        First::Right(()) => return None,
+    let opened = match first(first(opening, left), worker.refusing.heard()).await {
+        First::Left(First::Left(opened)) => opened,
+        First::Left(First::Right(())) => return None,
+        First::Right(()) => Err(ForwardRefusal::Draining),
     };
+    drop(waiting);
     entry.set(State::Busy);
     entry.touch(clock::now());
     if let Err(reason) = opened {
@@ -318,6 +321,22 @@ pub(super) async fn open(
         tracing::debug!(from = %client.from, reason = reason.as_str(), "not connected");
     }
     Some(opened.map(Box::new))
+}
+
+/// A client that waits for a host, counted until dropped.
+struct Waiting<'h>(&'h Hub);
+
+impl<'h> Waiting<'h> {
+    fn new(hub: &'h Hub) -> Self {
+        hub.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(hub)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Client {

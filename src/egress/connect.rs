@@ -23,6 +23,7 @@ use crate::metrics::ForwardRefusal;
 pub(super) async fn connect(
     worker: &Rc<Worker>,
     entry: &Rc<Entry>,
+    from: SocketAddr,
     destination: Destination,
 ) -> Result<Up, ForwardRefusal> {
     let hub = &worker.hub;
@@ -58,9 +59,9 @@ pub(super) async fn connect(
         .map(|address| SocketAddr::new(address, destination.port))
         .collect();
     match dial(&addresses, hub.outbound_ip, until, &worker.deadlines).await {
-        Ok(stream) => Ok(Up::new(entry, stream, slot, destination)),
+        Ok(stream) => Ok(Up::new(entry, from, stream, slot, destination)),
         Err(error) => {
-            tracing::debug!(host = %destination, %error, "no connection");
+            tracing::debug!(host = %destination.key(), %from, %error, "no connection");
             Err(match error.kind {
                 Kind::ConnectTimeout => ForwardRefusal::ConnectTimeout,
                 _ => ForwardRefusal::Unreachable,

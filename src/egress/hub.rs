@@ -1,9 +1,9 @@
 //! What all threads of one forward proxy share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::common::Common;
 use super::hosts::credentials::Credentials;
@@ -25,7 +25,8 @@ pub(super) struct Hub {
     pub(super) header_timeout: std::time::Duration,
     pub(super) client_idle_timeout: std::time::Duration,
     pub(super) reach: Reach,
-    pub(super) credentials: Option<Credentials>,
+    /// Who may use it; locked for reading while one request's are compared.
+    credentials: Option<RwLock<Credentials>>,
     /// Counts and lines of all hosts; see [`super::limits`].
     pub(super) slots: Mutex<Slots>,
     /// What is shared with other proxies.
@@ -37,6 +38,10 @@ pub(super) struct Hub {
     refused: [AtomicU64; ForwardRefusal::ALL.len()],
     /// Set once: no new connections, and those that idle end.
     pub(super) draining: AtomicBool,
+    /// Set once: whoever waits for a host is refused.
+    pub(super) refusing: AtomicBool,
+    /// Clients that wait for a host.
+    pub(super) waiting: AtomicUsize,
     /// Set once: everything ends now.
     pub(super) aborting: AtomicBool,
     /// Connections that were cut at the end.
@@ -65,19 +70,40 @@ impl Hub {
             outbound_ip: options.outbound_ip,
             header_timeout: options.header_timeout,
             client_idle_timeout: options.client_idle_timeout,
-            credentials,
+            credentials: credentials.map(RwLock::new),
             lookup: Lookup::default(),
             places: Places::new(places, None),
             posts: (0..options.workers).map(|_| Post::default()).collect(),
             refused: Default::default(),
             draining: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             aborting: AtomicBool::new(false),
             cut: AtomicUsize::new(0),
         }
     }
 
+    /// Whether somebody who shows this `Proxy-Authorization` may use it.
+    pub(super) fn lets_in(&self, authorization: Option<&[u8]>) -> bool {
+        self.credentials.as_ref().is_none_or(|credentials| {
+            let credentials = credentials.read().unwrap_or_else(PoisonError::into_inner);
+            authorization.is_some_and(|value| credentials.accept(value))
+        })
+    }
+
+    /// From now on these may use it, if not everybody may.
+    pub(super) fn let_in(&self, fresh: Credentials) {
+        if let Some(credentials) = &self.credentials {
+            *credentials.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_aborting(&self) -> bool {

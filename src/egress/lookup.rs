@@ -181,7 +181,8 @@ fn resolve(name: &str) -> Arc<[IpAddr]> {
             addresses.into()
         }
         Err(error) => {
-            tracing::debug!(host = name, %error, "no address found");
+            let host = name.trim_end_matches('.').to_ascii_lowercase();
+            tracing::debug!(host, %error, "no address found");
             Arc::default()
         }
     }

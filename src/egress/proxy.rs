@@ -190,6 +190,19 @@ impl ForwardProxy {
         format!("http://{addr}")
     }
 
+    /// Reads `FORWARD_CREDENTIALS_FILE` again, for requests from now on; tunnels that stand stay. False
+    /// if there is none.
+    ///
+    /// # Errors
+    /// It cannot be used; who could use the proxy before still can.
+    pub fn reload(&self) -> Result<bool, StartError> {
+        let Some(file) = &self.hub.settings.credentials_file else {
+            return Ok(false);
+        };
+        self.hub.let_in(read_credentials(file)?);
+        Ok(true)
+    }
+
     /// The caps on connections, to be read and changed, also from other threads.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -217,6 +230,12 @@ impl ForwardProxy {
         while !self.workers.iter().all(JoinHandle::is_finished) && clock::now() < until {
             thread::sleep(LOOK.min(until.saturating_duration_since(clock::now())));
         }
+        self.hub.refusing.store(true, Ordering::SeqCst);
+        self.hub.nudge();
+        let told = clock::now() + LAST_WORD;
+        while self.hub.waiting.load(Ordering::SeqCst) > 0 && clock::now() < told {
+            thread::sleep(LOOK);
+        }
         self.hub.aborting.store(true, Ordering::SeqCst);
         self.hub.nudge();
         for thread in self.workers.drain(..) {
@@ -240,6 +259,9 @@ impl ForwardProxy {
 /// How often it is looked whether all workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long those who are refused at the end have to take their answer.
+const LAST_WORD: Duration = Duration::from_millis(250);
+
 /// What Redis has at the least to forget this proxy: twice what it has to answer by default.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -255,6 +277,7 @@ impl Drop for ForwardProxy {
 fn start_fleet(settings: &RedisSettings) -> Result<Fleet, StartError> {
     Fleet::start(settings).map_err(|error| match error {
         FleetError::Redis { address, source } => StartError::Redis {
+            setting: source.setting(),
             address,
             source: Box::new(source),
         },
@@ -262,7 +285,11 @@ fn start_fleet(settings: &RedisSettings) -> Result<Fleet, StartError> {
     })
 }
 
-fn read_credentials(path: &Path) -> Result<Credentials, StartError> {
+/// Those who stand in `FORWARD_CREDENTIALS_FILE`.
+///
+/// # Errors
+/// It cannot be read, or is no list of `user:password`.
+pub(crate) fn read_credentials(path: &Path) -> Result<Credentials, StartError> {
     let unusable = |line| StartError::Credentials {
         path: path.to_owned(),
         line,

@@ -1,5 +1,6 @@
 //! One connection to a host, with the slot that it takes.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
@@ -16,6 +17,8 @@ use crate::io::socket::{Half, shut};
 /// A connection to a host. Its slot goes back once it has ended.
 pub(super) struct Up {
     entry: Rc<Entry>,
+    /// The client that it was opened for.
+    from: SocketAddr,
     fd: RawFd,
     pub(super) reader: OwnedReadHalf<TcpStream>,
     pub(super) writer: OwnedWriteHalf<TcpStream>,
@@ -36,6 +39,7 @@ impl Up {
     /// The connection for the client of `entry` that `stream` is.
     pub(super) fn new(
         entry: &Rc<Entry>,
+        from: SocketAddr,
         stream: TcpStream,
         slot: Slot,
         destination: Destination,
@@ -45,9 +49,10 @@ impl Up {
         let fd = stream.as_raw_fd();
         entry.joined(&stream, &slot);
         let (reader, writer) = stream.into_split();
-        tracing::debug!(host = %slot.host(), "connection opened");
+        tracing::debug!(host = %slot.host(), %from, "connection opened");
         Self {
             entry: entry.clone(),
+            from,
             fd,
             reader,
             writer,
@@ -72,6 +77,6 @@ impl Drop for Up {
         // of the ring.
         shut(self, Half::Both);
         let open = clock::now().saturating_duration_since(self.since);
-        tracing::debug!(host = %self.slot.host(), ?open, "connection closed");
+        tracing::debug!(host = %self.slot.host(), from = %self.from, ?open, "connection closed");
     }
 }

@@ -17,9 +17,9 @@ use super::hub::Hub;
 use super::registry::Registry;
 use super::waits::Waits;
 use crate::clock::{self, Instant};
-use crate::io::Seldom;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime};
+use crate::io::{Bell, Seldom};
 
 /// How often connections are looked through, at the most and at the least: a second for what metrics
 /// say, a tenth of a second so that a short idle timeout is not overdrawn.
@@ -45,6 +45,8 @@ pub(super) struct Worker {
     pub(super) troubles: Seldom,
     accepting: RefCell<Canceller>,
     drained: Cell<bool>,
+    /// Rung when nobody may wait any more.
+    pub(super) refusing: Bell,
     ending: Cell<bool>,
 }
 
@@ -79,6 +81,7 @@ pub(super) fn run(
             troubles: Seldom::default(),
             accepting: RefCell::default(),
             drained: Cell::new(false),
+            refusing: Bell::default(),
             ending: Cell::new(false),
         });
         let ticker = monoio::spawn(tick(worker.clone()));
@@ -157,6 +160,9 @@ async fn tick(worker: Rc<Worker>) {
         if worker.hub.is_draining() && !worker.drained.get() {
             worker.drain();
         }
+        if worker.hub.is_refusing() && !worker.refusing.is_rung() {
+            worker.refusing.ring();
+        }
         let has_connections = worker.registry.len() > 0;
         let next = [
             worker.deadlines.next(),
@@ -167,6 +173,7 @@ async fn tick(worker: Rc<Worker>) {
         let has_work = |waker: &Waker| {
             worker.hub.posts[worker.index].wake_by(waker)
                 || worker.hub.is_draining() && !worker.drained.get()
+                || worker.hub.is_refusing() && !worker.refusing.is_rung()
         };
         worker.alarm.sleep_until(next, has_work).await;
     }

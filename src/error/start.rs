@@ -33,6 +33,13 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// `BIND_IP` or `FORWARD_BIND_IP` is no address of this machine. Exit status 2.
+    BindIp {
+        /// Which of the two.
+        setting: &'static str,
+        /// The address.
+        ip: IpAddr,
+    },
     /// `OUTBOUND_IP` is no address of this machine. Exit status 2.
     OutboundIp {
         /// The address.
@@ -65,6 +72,17 @@ pub enum StartError {
         /// Which of its certificates, from 1.
         certificate: usize,
     },
+    /// A certificate is of X.509 version 1, which no TLS library takes. Exit status 2.
+    CertificateVersion {
+        /// The setting that named the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Which of its certificates, from 1.
+        certificate: usize,
+    },
+    /// The sockets that were handed over cannot be used. Exit status 1.
+    Sockets(String),
     /// A file of a private key holds none, or only one with a passphrase. Exit status 2.
     NoKey {
         /// The setting that named it.
@@ -103,6 +121,8 @@ pub enum StartError {
     /// Redis answers, but not in a way that will ever do: password, rights, database, a cluster. Exit
     /// status 2.
     Redis {
+        /// The setting that is to blame: `REDIS_PASSWORD`, `REDIS_DB` or `REDIS_ADDR`.
+        setting: &'static str,
         /// `REDIS_ADDR`.
         address: String,
         /// What is wrong with it.
@@ -132,7 +152,9 @@ impl StartError {
         match self {
             Self::Setting(_)
             | Self::Bind { .. }
+            | Self::BindIp { .. }
             | Self::OutboundIp { .. }
+            | Self::CertificateVersion { .. }
             | Self::FileUnreadable { .. }
             | Self::NoCertificate { .. }
             | Self::CertificateMalformed { .. }
@@ -144,6 +166,7 @@ impl StartError {
             | Self::Redis { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
+            | Self::Sockets(_)
             | Self::RingRefused(_)
             | Self::Thread(_)
             | Self::System { .. } => 1,
@@ -154,6 +177,14 @@ impl StartError {
     pub fn listening(setting: &'static str, addr: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::BindInUse { setting, addr },
+            // The port is not to blame.
+            io::ErrorKind::AddrNotAvailable => Self::BindIp {
+                setting: match setting {
+                    "FORWARD_PORT" => "FORWARD_BIND_IP",
+                    _ => "BIND_IP",
+                },
+                ip: addr.ip(),
+            },
             _ => Self::Bind {
                 setting,
                 addr,
@@ -174,17 +205,32 @@ impl fmt::Display for StartError {
         match self {
             Self::Setting(wrong) => wrong.fmt(f),
             Self::BindInUse { setting, addr } => {
-                write!(f, "{setting}: {addr} is in use by another socket")
+                write!(
+                    f,
+                    "{setting}: {addr} is in use by another socket; `ss -ltnp` tells whose, or take another port"
+                )
             }
             Self::Bind {
                 setting,
                 addr,
                 source,
             } => {
+                let advice = match source.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket of systemd's"
+                    }
+                    _ => "",
+                };
                 write!(
                     f,
-                    "{setting}: {addr} cannot be listened on; {}",
+                    "{setting}: {addr} cannot be listened on; {}{advice}",
                     OneLine(source)
+                )
+            }
+            Self::BindIp { setting, ip } => {
+                write!(
+                    f,
+                    "{setting}: {ip} is no address of this machine; `ip addr` lists them, 0.0.0.0 means all"
                 )
             }
             Self::OutboundIp { ip, source } => {
@@ -217,6 +263,18 @@ impl fmt::Display for StartError {
                     "{setting}: certificate {certificate} in {path:?} is malformed"
                 )
             }
+            Self::CertificateVersion {
+                setting,
+                path,
+                certificate,
+            } => {
+                write!(
+                    f,
+                    "{setting}: certificate {certificate} in {path:?} is of X.509 version 1, which clients refuse; \
+                     `openssl req -x509 -addext subjectAltName=DNS:weir.example` makes one of version 3"
+                )
+            }
+            Self::Sockets(what) => write!(f, "LISTEN_FDS: {what}"),
             Self::NoKey { setting, path } => {
                 write!(
                     f,
@@ -252,10 +310,14 @@ impl fmt::Display for StartError {
                     "FORWARD_CREDENTIALS_FILE: {path:?} names nobody; user:password on each line is expected"
                 ),
             },
-            Self::Redis { address, source } => {
+            Self::Redis {
+                setting,
+                address,
+                source,
+            } => {
                 write!(
                     f,
-                    "REDIS_ADDR: {address} cannot be used: {}",
+                    "{setting}: Redis at {address} cannot be used: {}",
                     OneLine(source)
                 )
             }
@@ -291,6 +353,9 @@ impl std::error::Error for StartError {
             | Self::System { source, .. } => Some(source),
             Self::Redis { source, .. } => Some(&**source),
             Self::BindInUse { .. }
+            | Self::BindIp { .. }
+            | Self::CertificateVersion { .. }
+            | Self::Sockets(_)
             | Self::NoCertificate { .. }
             | Self::CertificateMalformed { .. }
             | Self::NoKey { .. }

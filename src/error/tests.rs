@@ -78,12 +78,47 @@ fn a_failed_start_names_the_setting_and_has_its_exit_status() {
         (
             listening(io::ErrorKind::AddrInUse),
             1,
-            "PORT: 127.0.0.1:80 is in use by another socket",
+            "PORT: 127.0.0.1:80 is in use by another socket; `ss -ltnp` tells whose, or take another port",
+        ),
+        (
+            listening(io::ErrorKind::AddrNotAvailable),
+            2,
+            "BIND_IP: 127.0.0.1 is no address of this machine; `ip addr` lists them, 0.0.0.0 means all",
+        ),
+        (
+            StartError::listening("FORWARD_PORT", addr, io::ErrorKind::AddrNotAvailable.into()),
+            2,
+            "FORWARD_BIND_IP: 127.0.0.1 is no address of this machine; `ip addr` lists them, 0.0.0.0 means all",
+        ),
+        (
+            StartError::Sockets("the name \"x\" means nothing".to_owned()),
+            1,
+            "LISTEN_FDS: the name \"x\" means nothing",
+        ),
+        (
+            StartError::CertificateVersion {
+                setting: "TLS_CERT_FILE",
+                path: path(),
+                certificate: 1,
+            },
+            2,
+            "TLS_CERT_FILE: certificate 1 in \"/etc/ca.pem\" is of X.509 version 1, which clients refuse; \
+             `openssl req -x509 -addext subjectAltName=DNS:weir.example` makes one of version 3",
+        ),
+        (
+            StartError::Redis {
+                setting: "REDIS_DB",
+                address: "r:7".to_owned(),
+                source: "no such database".into(),
+            },
+            2,
+            "REDIS_DB: Redis at r:7 cannot be used: no such database",
         ),
         (
             listening(io::ErrorKind::PermissionDenied),
             2,
-            "PORT: 127.0.0.1:80 cannot be listened on; permission denied",
+            "PORT: 127.0.0.1:80 cannot be listened on; permission denied; ports below 1024 need CAP_NET_BIND_SERVICE, \
+             or a socket of systemd's",
         ),
         (
             StartError::OutboundIp {
@@ -169,7 +204,11 @@ fn a_failed_start_names_the_setting_and_has_its_exit_status() {
             "cannot watch signals; permission denied",
         ),
         (
-            Wrong::DotEnvLine(3).into(),
+            Wrong::DotEnvLine {
+                path: ".env".into(),
+                line: 3,
+            }
+            .into(),
             2,
             ".env: line 3 is not allowed; NAME=value, a comment or nothing",
         ),

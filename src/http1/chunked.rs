@@ -277,7 +277,7 @@ impl ChunkedDecoder {
             }
             State::TrailerName if byte == b':' => {
                 let name = self.name.get(..self.name_len.into()).unwrap_or_default();
-                if Role::of(name) != Role::EndToEnd {
+                if !matches!(Role::of(name), Role::EndToEnd | Role::RequestId) {
                     return Err(BadChunk::TrailerForbidden);
                 }
                 Ok(State::TrailerValue)

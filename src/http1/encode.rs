@@ -3,11 +3,16 @@
 use super::fields::Fields;
 use super::framing::Framing;
 use super::hop::Role;
-use super::{RequestHead, ResponseHead, Version};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, RequestHead, ResponseHead, Version};
 
 /// Room for what is written beyond the lines that arrived: a version, a status, a few digits and
 /// a `Connection` line.
 const EXTRA_BYTES: usize = 96;
+
+/// The longest heads that another node is told a name with: four lines are added on the way at the most,
+/// `Host`, two about the node, and the name, which has as many bytes as an id may.
+const NAMED_LINES_MAX: usize = HEADERS_MAX - 4;
+const NAMED_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
 
 /// What becomes of a line.
 pub(super) enum Edit<'v> {
@@ -86,12 +91,13 @@ impl RequestHead<'_> {
     }
 
     /// Writes the head for another node of the cluster, which is called `node` and is to handle the
-    /// request itself: as for the upstream, but what the client said to weir goes along.
-    pub fn encode_relayed(&self, node: &[u8], out: &mut Vec<u8>) {
-        self.write(node, Some(node), out);
+    /// request itself: as for the upstream, but what the client said to weir goes along, and the `id`
+    /// that was given to the request here, if its client gave none.
+    pub fn encode_relayed(&self, node: &[u8], id: Option<&str>, out: &mut Vec<u8>) {
+        self.write(node, Some((node, id)), out);
     }
 
-    fn write(&self, host: &[u8], node: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn write(&self, host: &[u8], node: Option<(&[u8], Option<&str>)>, out: &mut Vec<u8>) {
         out.reserve(self.fields.head_len() + host.len() + EXTRA_BYTES);
         out.extend_from_slice(self.method_bytes);
         out.push(b' ');
@@ -101,7 +107,9 @@ impl RequestHead<'_> {
             push_line(out, b"Host", host);
         }
         copy_lines(&self.fields, out, |role| match role {
-            Role::EndToEnd | Role::Authorization | Role::ContentLength => Edit::Keep,
+            Role::EndToEnd | Role::Authorization | Role::ContentLength | Role::RequestId => {
+                Edit::Keep
+            }
             Role::Host => Edit::Value(host),
             Role::TransferEncoding => Edit::Value(b"chunked"),
             Role::AbortAfter if node.is_some() => Edit::Keep,
@@ -111,10 +119,17 @@ impl RequestHead<'_> {
             | Role::AbortAfter
             | Role::RoutedTo
             | Role::NodePass
+            | Role::NodeRequestId
             | Role::FramingLookAlike => Edit::Drop,
         });
-        if let Some(node) = node {
+        if let Some((node, id)) = node {
             push_line(out, b"nirn-routed-to", node);
+            // A name is no reason to make a head too long for the other side.
+            let fits =
+                self.fields.len() <= NAMED_LINES_MAX && self.fields.head_len() <= NAMED_BYTES_MAX;
+            if let Some(id) = id.filter(|_| fits) {
+                push_line(out, b"weir-request-id", id.as_bytes());
+            }
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -166,7 +181,9 @@ impl ResponseHead<'_> {
             | Role::Expect
             | Role::AbortAfter
             | Role::RoutedTo
-            | Role::NodePass => Edit::Keep,
+            | Role::NodePass
+            | Role::RequestId
+            | Role::NodeRequestId => Edit::Keep,
             Role::TransferEncoding | Role::Connection | Role::HopByHop | Role::FramingLookAlike => {
                 Edit::Drop
             }

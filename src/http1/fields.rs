@@ -131,11 +131,9 @@ impl<'b> Fields<'b> {
     pub(super) fn cut(&mut self, at: usize) {
         let marked = &mut self.places.marked;
         let before = marked.partition_point(|&(other, _)| usize::from(other) < at);
-        if marked
-            .get(before)
-            .is_none_or(|&(other, _)| usize::from(other) != at)
-        {
-            marked.insert(before, (at as u8, Role::HopByHop));
+        match marked.get_mut(before) {
+            Some((other, role)) if usize::from(*other) == at => *role = Role::HopByHop,
+            Some(_) | None => marked.insert(before, (at as u8, Role::HopByHop)),
         }
     }
 

@@ -111,7 +111,9 @@ pub(super) fn declared(
             | Role::HopByHop
             | Role::AbortAfter
             | Role::RoutedTo
-            | Role::NodePass => {}
+            | Role::NodePass
+            | Role::RequestId
+            | Role::NodeRequestId => {}
         }
     }
     match (length, coding) {

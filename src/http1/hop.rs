@@ -36,6 +36,10 @@ pub(super) enum Role {
     RoutedTo,
     /// `weir-pass`: what shows that the connection is another node's.
     NodePass,
+    /// `X-Request-Id`: what the client calls this request. Relayed as it is.
+    RequestId,
+    /// `weir-request-id`: what another node calls a request whose client gave it no name.
+    NodeRequestId,
     /// `Content_Length` and `Transfer_Encoding`: an upstream that hands fields on as environment
     /// variables takes them for the fields that frame (RFC 3875 4.1.18).
     FramingLookAlike,
@@ -53,11 +57,13 @@ impl Role {
             9 if is(name, b"weir-pass") => Self::NodePass,
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::HopByHop,
+            12 if is(name, b"x-request-id") => Self::RequestId,
             13 if is(name, b"authorization") => Self::Authorization,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::HopByHop,
             14 if looks_like(name, b"content-length") => Self::FramingLookAlike,
             14 if is(name, b"nirn-routed-to") => Self::RoutedTo,
+            15 if is(name, b"weir-request-id") => Self::NodeRequestId,
             16 if is(name, b"proxy-connection") => Self::HopByHop,
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
             17 if looks_like(name, b"transfer-encoding") => Self::FramingLookAlike,
@@ -129,8 +135,9 @@ fn cut(fields: &mut Fields<'_>, option: &[u8]) -> bool {
         | Role::AbortAfter
         | Role::RoutedTo
         | Role::NodePass
+        | Role::NodeRequestId
         | Role::FramingLookAlike => false,
-        Role::EndToEnd => {
+        Role::EndToEnd | Role::RequestId => {
             for at in 0..fields.len() {
                 if fields.name(at).eq_ignore_ascii_case(option) {
                     fields.cut(at);
@@ -166,6 +173,9 @@ mod tests {
             ("Nirn-Routed-To", Role::RoutedTo),
             ("Weir-Pass", Role::NodePass),
             ("Weir_Pass", Role::EndToEnd),
+            ("X-Request-ID", Role::RequestId),
+            ("Content-Type", Role::EndToEnd),
+            ("Weir-Request-Id", Role::NodeRequestId),
             ("Hose", Role::EndToEnd),
             ("Content-Lengths", Role::EndToEnd),
             ("Content-Lengt", Role::EndToEnd),

@@ -33,6 +33,7 @@ mod lines;
 mod proxied;
 mod reply;
 mod request;
+mod request_id;
 mod response;
 mod target;
 
@@ -48,6 +49,7 @@ pub use lenient::{RequestOutline, outline_request};
 pub use proxied::{Connect, Proxied, parse_proxied};
 pub use reply::{CONTINUE, Reply, Scope, reason};
 pub use request::{BadRequest, RequestHead, parse_request};
+pub use request_id::{REQUEST_ID_BYTES_MAX, sane_request_id};
 pub use response::{BadResponse, ResponseHead, ResponseOutline, parse_response};
 
 /// Largest head, blank line included, in either direction. Discord's own limit is lower (Cloudflare

@@ -149,7 +149,9 @@ impl RequestHead<'_> {
             | Role::ContentLength
             | Role::AbortAfter
             | Role::RoutedTo
-            | Role::NodePass => Edit::Keep,
+            | Role::NodePass
+            | Role::RequestId
+            | Role::NodeRequestId => Edit::Keep,
             Role::Host => Edit::Value(authority),
             Role::TransferEncoding => Edit::Value(b"chunked"),
             Role::Connection | Role::Expect | Role::HopByHop | Role::FramingLookAlike => Edit::Drop,

@@ -17,7 +17,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Body bytes built on the stack; weir's own messages are a sentence.
 const BODY_INLINE: usize = 512;
 
-/// Room for the head of a reply: the longest is below 400 bytes.
+/// Room for the head of a reply: the longest is below 400 bytes, and 144 more with a request's id.
 const HEAD_ROOM: usize = 512;
 
 /// Whose limit a 429 speaks of (`X-RateLimit-Scope`).
@@ -65,6 +65,8 @@ pub struct Reply<'a> {
     scope: Option<Scope>,
     /// The realm that a proxy's client has to name itself for.
     realm: Option<&'a str>,
+    /// What the request is called.
+    request_id: Option<&'a str>,
     to: ClientSide,
 }
 
@@ -108,6 +110,7 @@ impl<'a> Reply<'a> {
             retry_after: None,
             scope: None,
             realm: None,
+            request_id: None,
             to,
         }
     }
@@ -142,6 +145,14 @@ impl<'a> Reply<'a> {
     #[must_use]
     pub const fn challenge(mut self, realm: &'a str) -> Self {
         self.realm = Some(realm);
+        self
+    }
+
+    /// What the request is called, if it has a name that [may be said](super::sane_request_id):
+    /// `X-Request-Id`.
+    #[must_use]
+    pub const fn request_id(mut self, id: Option<&'a str>) -> Self {
+        self.request_id = id;
         self
     }
 
@@ -195,6 +206,9 @@ impl<'a> Reply<'a> {
         }
         push_line(out, b"Via", b"1.1 weir");
         push_line(out, b"generated-by-proxy", b"true");
+        if let Some(id) = self.request_id {
+            push_line(out, b"X-Request-Id", id.as_bytes());
+        }
         push_connection(out, self.to);
         out.extend_from_slice(b"\r\n");
         if !head_only {

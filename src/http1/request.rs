@@ -42,6 +42,10 @@ pub struct RequestHead<'b> {
     pub node_pass: Option<&'b [u8]>,
     /// The first `X-RateLimit-Abort-After`, unparsed.
     pub abort_after: Option<&'b [u8]>,
+    /// The first `X-Request-Id`, as it was sent.
+    pub request_id: Option<&'b [u8]>,
+    /// The last `weir-request-id`: what another node calls the request.
+    pub node_request_id: Option<&'b [u8]>,
     /// Bytes of the buffer up to the end of the blank line; the body begins there.
     pub len: usize,
     /// The header lines.
@@ -337,6 +341,8 @@ fn check<'b>(
         routed_to: noted.routed_to,
         node_pass: noted.node_pass,
         abort_after: noted.abort_after,
+        request_id: noted.request_id,
+        node_request_id: noted.node_request_id,
         len: skipped + fields.head_len(),
         fields,
     })
@@ -365,6 +371,8 @@ struct Noted<'b> {
     routed_to: Option<&'b [u8]>,
     node_pass: Option<&'b [u8]>,
     abort_after: Option<&'b [u8]>,
+    request_id: Option<&'b [u8]>,
+    node_request_id: Option<&'b [u8]>,
 }
 
 impl<'b> Noted<'b> {
@@ -398,6 +406,10 @@ impl<'b> Noted<'b> {
                 Role::AbortAfter => {
                     noted.abort_after = noted.abort_after.or(Some(fields.value(at)));
                 }
+                Role::RequestId => {
+                    noted.request_id = noted.request_id.or(Some(fields.value(at)));
+                }
+                Role::NodeRequestId => noted.node_request_id = Some(fields.value(at)),
                 Role::EndToEnd
                 | Role::ContentLength
                 | Role::TransferEncoding

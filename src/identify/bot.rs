@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::budget::{Budget, Limits};
-use super::{Ask, GATHER, Output, Reason, Refusal, SPACING, Ticket};
+use super::{Ask, CARE, GATHER, Output, Reason, Refusal, SPACING, Ticket};
 use crate::clock::Instant;
 use crate::route::identity::Client;
 
@@ -58,6 +58,8 @@ pub(super) struct Bot {
     granted: VecDeque<Granted>,
     /// All keys are taken until then: nobody knows what an earlier process let go.
     pub(super) closed_until: Instant,
+    /// The same: another node may have let some go. That node may say which.
+    careful_until: Instant,
     /// When the round that gathers now goes.
     round: Instant,
     used: Instant,
@@ -98,7 +100,7 @@ impl Bot {
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.lines.is_empty()
             && !self.budget.is_asking(now)
-            && self.closed_until <= now
+            && self.closed_until.max(self.careful_until) <= now
             && self.taken.values().all(|until| *until <= now)
     }
 
@@ -224,7 +226,7 @@ impl Bot {
     }
 
     /// Lines up everybody by their keys under a new `max_concurrency`, first come first served.
-    fn rekey(&mut self) {
+    pub(super) fn rekey(&mut self) {
         self.patience.clear();
         for ((_, seq), waiter) in std::mem::take(&mut self.lines) {
             let key = self.key(waiter.shard);
@@ -353,7 +355,19 @@ impl Bot {
 
     pub(super) fn free_at(&self, key: u32) -> Instant {
         let taken = self.taken.get(&key).copied().unwrap_or_default();
-        taken.max(self.closed_until)
+        taken.max(self.closed_until).max(self.careful_until)
+    }
+
+    /// Another node may have let some go, or may let some go now.
+    pub(super) fn be_careful(&mut self, now: Instant) {
+        self.careful_until = self.careful_until.max(now + CARE);
+        self.plan(now);
+    }
+
+    /// It has said which.
+    pub(super) fn spare(&mut self, now: Instant) {
+        self.careful_until = Instant::ZERO;
+        self.plan(now);
     }
 
     fn forget(&mut self, now: Instant) {
@@ -423,10 +437,14 @@ impl Bot {
         all.filter(move |(_, until)| *until > base)
     }
 
+    /// The key of this shard is taken until then.
+    pub(super) fn take_until(&mut self, shard: u64, until: Instant) {
+        self.take(self.key(shard), granted_at(until));
+    }
+
     /// Remembers a grant of an earlier process, after which its key is taken until then.
     pub(super) fn remember(&mut self, shard: u64, until: Instant) {
-        let spacing = u64::try_from(SPACING.as_nanos()).unwrap_or(u64::MAX);
-        let at = Instant::from_nanos(until.as_nanos().saturating_sub(spacing));
+        let at = granted_at(until);
         self.granted.push_back(Granted {
             seq: u64::MAX,
             shard,
@@ -436,6 +454,12 @@ impl Bot {
         });
         self.take(self.key(shard), at);
     }
+}
+
+/// When a shard was let go whose key is taken until then.
+fn granted_at(until: Instant) -> Instant {
+    let spacing = u64::try_from(SPACING.as_nanos()).unwrap_or(u64::MAX);
+    Instant::from_nanos(until.as_nanos().saturating_sub(spacing))
 }
 
 fn ticket(bot: u64, seq: u64, waiter: &Waiter) -> Ticket {

@@ -76,6 +76,8 @@ pub(super) struct Budget {
     asked: Option<Instant>,
     /// It has answered since this process began.
     is_read: bool,
+    /// Another node has told of it, so that nobody is held for what `/gateway/bot` says.
+    is_told: bool,
     failures: u32,
     /// Resets that followed one another within ten minutes.
     hasty: u32,
@@ -93,6 +95,7 @@ impl Default for Budget {
             asking: None,
             asked: None,
             is_read: false,
+            is_told: false,
             failures: 0,
             hasty: 0,
         }
@@ -110,6 +113,30 @@ impl Budget {
             reset_at,
             ..Self::default()
         }
+    }
+
+    /// Adds what another node knew of the same bot: what lets fewer go.
+    pub(super) fn add(&mut self, now: Instant, other: &Self) {
+        let known = self.is_read || self.is_told;
+        // What went here, of what was assumed.
+        let spent = self.total.saturating_sub(self.remaining);
+        if !known || now >= self.reset_at {
+            self.max_concurrency = other.max_concurrency;
+            self.total = other.total;
+            let spent = if known { 0 } else { spent };
+            self.remaining = other.remaining.saturating_sub(spent);
+            self.reset_at = other.reset_at;
+            self.began = Instant::ZERO;
+        } else {
+            self.max_concurrency = self.max_concurrency.min(other.max_concurrency);
+            self.total = self.total.min(other.total);
+            self.remaining = self.remaining.min(other.remaining).min(self.total);
+            if other.reset_at < Instant::FAR {
+                self.reset_at = other.reset_at;
+            }
+        }
+        self.is_told = true;
+        self.held_until = None;
     }
 
     /// Somebody asks, or somebody's turn may have come: begins the next window if this one is over.
@@ -131,7 +158,7 @@ impl Budget {
             return false;
         }
         if !self.is_read && self.rested(now) {
-            if self.failures == 0 {
+            if self.failures == 0 && !self.is_told {
                 self.held_until = Some(now + PATIENCE);
             }
             return self.ask(now);

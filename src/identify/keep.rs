@@ -9,17 +9,7 @@ use crate::limit::snapshot::Starts;
 impl Queues {
     /// What is to be kept, as it is at `base`. Who waits is not: he asks again.
     pub fn keep(&self, base: Instant) -> Vec<Starts> {
-        let of_bot = |(&bot, known): (&u64, &Bot)| {
-            let budget = &known.budget;
-            Starts {
-                bot,
-                max_concurrency: budget.max_concurrency,
-                total: budget.total,
-                remaining: budget.remaining,
-                reset_at: (budget.reset_at < Instant::FAR).then_some(budget.reset_at),
-                taken: known.fresh(base).collect(),
-            }
-        };
+        let of_bot = |(&bot, known): (&u64, &Bot)| known.keep(bot, base);
         self.bots.iter().map(of_bot).collect()
     }
 

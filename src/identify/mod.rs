@@ -27,6 +27,7 @@ mod budget;
 mod forecast;
 mod keep;
 mod lanes;
+mod moves;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -84,7 +85,7 @@ pub struct Ask {
     /// The longest wait that its client accepts.
     pub max_wait: Option<Duration>,
     /// Another queue may have let shards of this bot go until now: if none wait or went here lately,
-    /// the first goes [`CARE`] from now.
+    /// and [nobody told](Queues::told_of) of it, the first goes [`CARE`] from now.
     pub careful: bool,
     /// What the caller knows the request by.
     pub waiter: u32,
@@ -173,6 +174,7 @@ pub struct Queues {
     waits: Waits,
     /// Nobody goes before: see [`Queues::restore`].
     closed_until: Instant,
+    moves: moves::Moves,
 }
 
 /// A histogram of waits.
@@ -253,6 +255,7 @@ impl Queues {
             refused: [0; Reason::ALL.len()],
             waits: Waits::default(),
             closed_until: Instant::ZERO,
+            moves: moves::Moves::default(),
         }
     }
 
@@ -280,8 +283,8 @@ impl Queues {
         let closed_until = self.closed_until;
         let new = || Bot::new(closed_until);
         let bot = self.bots.entry(ask.bot).or_insert_with(new);
-        if ask.careful && bot.is_idle(now) {
-            bot.closed_until = now + CARE;
+        if bot.is_idle(now) && self.moves.needs_care(now, ask.bot, ask.careful) {
+            bot.be_careful(now);
         }
         if bot.waiting() >= per_bot_max {
             let next = bot.place_free_at(now);

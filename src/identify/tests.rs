@@ -1,6 +1,8 @@
 //! Rule by rule; all of them at once, against a model of Discord, in `sim::identify`.
 
 use super::*;
+use crate::limit::snapshot::Starts;
+use crate::route::slot::SlotSet;
 
 const BOT: u64 = 7;
 const START: Instant = Instant::from_millis(1_000_000);
@@ -106,7 +108,15 @@ impl Room {
 
     /// Time goes on until so many seconds after the start.
     fn until(&mut self, seconds: f64) {
-        let end = START + Duration::from_secs_f64(seconds);
+        self.until_then(START + Duration::from_secs_f64(seconds));
+    }
+
+    /// Time goes on by so much.
+    fn pass(&mut self, by: Duration) {
+        self.until_then(self.now + by);
+    }
+
+    fn until_then(&mut self, end: Instant) {
         while let Some(at) = self.queues.next_deadline()
             && at <= end
         {
@@ -773,4 +783,143 @@ fn a_wait_that_is_foretold_is_how_long_it_then_is() {
         beyond_a_reset += usize::from(truly > Duration::from_secs(80_000));
     }
     assert!(beyond_a_reset > 20, "{beyond_a_reset}");
+}
+
+/// What hands the bot over: its queue and that of the node that gets it.
+fn hand_over(from: &mut Room, to: &mut Room) {
+    let all = SlotSet::ALL;
+    from.queues.lost(from.now, &all);
+    let starts = from.queues.keep_of(from.now, &all);
+    let mut told = all.clone();
+    told.remove_all(&from.queues.doubted(from.now, &all));
+    to.queues.take_over(to.now, starts);
+    to.queues.told_of(to.now, &told);
+    to.drain();
+}
+
+/// A node that got everybody a moment ago.
+fn newcomer(now: Instant) -> Room {
+    let mut room = Room::new();
+    room.now = now;
+    room.queues.gained(now, &SlotSet::ALL);
+    room
+}
+
+#[test]
+fn a_bot_that_is_handed_over_goes_on_at_the_new_owner_as_if_nothing_had_happened() {
+    let mut old = Room::told(2, 1_000, 500, 3_600);
+    for shard in 0..3 {
+        old.ask(shard).unwrap();
+    }
+    old.pass(Duration::from_secs(1));
+    assert_eq!(old.went.len(), 2, "the third is of the first one's key");
+    let mut new = newcomer(old.now);
+    // One that came before it was told waits no longer for that.
+    let early = new.ask(2).unwrap();
+    hand_over(&mut old, &mut new);
+    new.queues.cancel(early);
+    assert_eq!(new.queues.keep_of(new.now, &SlotSet::ALL)[0].remaining, 498);
+    new.ask(2).unwrap();
+    new.ask(5).unwrap();
+    new.pass(Duration::from_secs(10));
+    let first_went = old.went[0].1;
+    let apart = |room: &Room, n: usize| room.went[n].1 - first_went;
+    assert_eq!(
+        new.went.iter().map(|went| went.0).collect::<Vec<_>>(),
+        [2, 5]
+    );
+    for n in 0..2 {
+        assert_eq!(apart(&new, n), SPACING, "{:?}", new.went);
+    }
+    // It is read anew, and nobody was held for it.
+    assert_eq!(new.fetches, [BOT]);
+}
+
+#[test]
+fn nobody_goes_where_the_bot_was_until_it_is_told_of_again() {
+    let mut old = Room::told(1, 1_000, 500, 3_600);
+    old.queues.lost(old.now, &SlotSet::ALL);
+    old.ask(0).unwrap();
+    old.pass(CARE - Duration::from_millis(1));
+    assert!(old.went.is_empty());
+    old.queues.told_of(old.now, &SlotSet::ALL);
+    old.pass(GATHER);
+    assert_eq!(old.went.len(), 1);
+}
+
+#[test]
+fn of_a_bot_of_which_nobody_told_the_first_waits_a_turn_and_so_at_the_next_owner() {
+    let told = |doubted: bool| {
+        let mut old = newcomer(START);
+        if !doubted {
+            old.queues.told_of(old.now, &SlotSet::ALL);
+        }
+        let mut new = newcomer(START);
+        hand_over(&mut old, &mut new);
+        new.ask(0).unwrap();
+        new.queues.failed(new.now, BOT);
+        new.pass(Duration::from_secs(10));
+        new.went[0].1
+    };
+    assert_eq!(told(false), GATHER);
+    assert_eq!(told(true), CARE);
+    // What was told before it was lost says nothing.
+    let mut room = newcomer(START);
+    room.queues.told_of(room.now, &SlotSet::ALL);
+    room.queues.lost(room.now, &SlotSet::ALL);
+    room.queues.gained(room.now, &SlotSet::ALL);
+    room.ask(0).unwrap();
+    room.queues.failed(room.now, BOT);
+    room.pass(Duration::from_secs(10));
+    assert_eq!(room.went[0].1, CARE);
+}
+
+#[test]
+fn of_two_budgets_the_stricter_holds_and_what_went_meanwhile_is_counted() {
+    let handed = |mut new: Room| {
+        let mut old = Room::told(4, 1_000, 300, 3_600);
+        hand_over(&mut old, &mut new);
+        let kept = new.queues.keep_of(new.now, &SlotSet::ALL);
+        (kept[0].max_concurrency, kept[0].remaining)
+    };
+    assert_eq!(handed(Room::told(16, 1_000, 200, 3_600)), (4, 200));
+    assert_eq!(handed(Room::told(2, 1_000, 900, 3_600)), (2, 300));
+    // One of yesterday.
+    let mut old = Room::told(16, 1_000, 3, 10);
+    old.now += Duration::from_secs(11);
+    assert_eq!(handed(old), (4, 300));
+    // One that was never read, and let two go.
+    let mut unread = Room::new();
+    for shard in 0..2 {
+        unread.ask(shard).unwrap();
+        unread.queues.failed(unread.now, BOT);
+    }
+    unread.pass(Duration::from_secs(6));
+    assert_eq!(unread.went.len(), 2);
+    assert_eq!(handed(unread), (4, 298));
+}
+
+#[test]
+fn what_a_stranger_hands_over_is_bounded() {
+    let mut room = Room::new();
+    let starts = |bot, taken| Starts {
+        bot,
+        max_concurrency: 0,
+        total: 0,
+        remaining: 9,
+        reset_at: None,
+        taken,
+    };
+    let far = room.now + Duration::from_secs(1_000_000);
+    let many = (0..40_000).map(|shard| (shard, far)).collect();
+    room.queues.take_over(room.now, vec![starts(BOT, many)]);
+    for bot in 100..200 {
+        room.queues
+            .take_over(room.now, vec![starts(bot, vec![(1, far)])]);
+    }
+    let kept = room.queues.keep_of(room.now, &SlotSet::ALL);
+    assert_eq!(kept.len(), SETTINGS.bots_max);
+    let all = kept.iter().flat_map(|kept| &kept.taken);
+    assert!(all.clone().count() < 17_000);
+    assert!(all.clone().all(|(_, until)| *until <= room.now + SPACING));
 }

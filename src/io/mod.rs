@@ -6,6 +6,7 @@
 //! `docs/en/io-cancel.md`). And nothing waits on a socket without a [`deadline`]: it does not
 //! cancel the operation, it shuts the socket down, so that the operation itself ends.
 
+pub mod bell;
 pub mod buffer;
 pub mod deadline;
 pub mod descriptors;
@@ -23,8 +24,9 @@ pub mod socket;
 pub mod system;
 pub mod turn;
 
+pub use bell::Bell;
 pub use buffer::Buf;
 pub use deadline::Deadlines;
 pub use recycled::Recycler;
-pub use seldom::Seldom;
+pub use seldom::{Seldom, SharedSeldom};
 pub use turn::Turn;

@@ -1,5 +1,6 @@
 //! What goes into the limiter and what comes out of it.
 
+use super::notice::{Notice, Notices};
 use super::pressure::Pressure;
 use crate::clock::Instant;
 pub use crate::route::BucketKey;
@@ -30,7 +31,10 @@ pub enum ClientClass {
     /// No `Authorization`: the egress address is counted.
     Anonymous,
     /// A webhook's token in the path.
-    Webhook,
+    Webhook {
+        /// The webhook's id, to tell people of it.
+        id: Option<u64>,
+    },
     /// An interaction's token in the path.
     Interaction,
 }
@@ -40,7 +44,7 @@ impl ClientClass {
     pub(super) fn user_id(self) -> u64 {
         match self {
             Self::Bot { user_id } => user_id.unwrap_or(0),
-            Self::Bearer | Self::Anonymous | Self::Webhook | Self::Interaction => 0,
+            Self::Bearer | Self::Anonymous | Self::Webhook { .. } | Self::Interaction => 0,
         }
     }
 }
@@ -133,7 +137,7 @@ pub struct Permit {
     pub(super) sent: Instant,
     /// When it asked.
     pub(super) asked: Instant,
-    /// The bot's user id, 0 if unknown.
+    /// The bot's user id or the webhook's id, 0 if unknown.
     pub(super) user_id: u64,
     pub(super) bucket: u32,
     pub(super) identity: u32,
@@ -174,7 +178,7 @@ impl Permit {
         let (class, user_id) = match ask.client {
             ClientClass::Bot { user_id } => (Self::AUTHORIZED, user_id.unwrap_or(0)),
             ClientClass::Bearer => (Self::AUTHORIZED | Self::BEARER, 0),
-            ClientClass::Webhook => (Self::WEBHOOK, 0),
+            ClientClass::Webhook { id } => (Self::WEBHOOK, id.unwrap_or(0)),
             ClientClass::Anonymous | ClientClass::Interaction => (0, 0),
         };
         let serial = if ask.serial { Self::SERIAL } else { 0 };
@@ -285,6 +289,8 @@ pub struct Outputs {
     pub(super) granted: VecDeque<(Ticket, Permit)>,
     /// How the pressure of an identity's bucket changed: from, to.
     pub(super) pressures: VecDeque<(u64, Pressure, Pressure)>,
+    /// What a person should hear of.
+    pub(super) notices: Notices,
 }
 
 impl Outputs {
@@ -296,6 +302,13 @@ impl Outputs {
     /// The oldest output.
     pub fn pop(&mut self) -> Option<Output> {
         self.list.pop_front()
+    }
+
+    /// The oldest event that a person should hear of, beside what is to do. Who does not ask is told
+    /// the last few later.
+    #[inline]
+    pub fn pop_notice(&mut self) -> Option<Notice> {
+        self.notices.pop()
     }
 
     /// Whether there is nothing to do.

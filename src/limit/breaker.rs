@@ -79,11 +79,16 @@ impl Breaker {
         Passage::Probe
     }
 
-    /// Cloudflare blocked a request.
-    pub(super) fn blocked(&mut self, now: Instant, retry_after: Option<Duration>, probe: bool) {
+    /// Cloudflare blocked a request; for how long nothing goes from now on, if that is news.
+    pub(super) fn blocked(
+        &mut self,
+        now: Instant,
+        retry_after: Option<Duration>,
+        probe: bool,
+    ) -> Option<Duration> {
         // Answers to what was under way when the block began tell nothing new.
         if self.blocked_until.is_some() && !probe {
-            return;
+            return None;
         }
         let escalated = PAUSE
             .saturating_mul(1 << self.blocks.min(8))
@@ -102,6 +107,12 @@ impl Breaker {
         self.blocks += 1;
         self.blocked_until = Some(now + pause);
         self.probe_since = None;
+        Some(pause)
+    }
+
+    /// How often in a row it was blocked.
+    pub(super) const fn blocks(&self) -> u32 {
+        self.blocks
     }
 
     /// Discord itself answered a probe.

@@ -1,12 +1,14 @@
 //! What protects the egress address and spares Discord hopeless requests: the Cloudflare breaker, the
 //! budget of invalid requests, and the memory of dead webhooks. One per process.
 
-use super::ask::{Ask, ClientClass, Permit, Reason, Refusal};
+use super::ask::{Ask, ClientClass, Outputs, Permit, Reason, Refusal};
 use super::breaker::{Breaker, Passage};
 use super::guarded::Guarded;
 use super::headers::{Answer, Limited};
 use super::invalid::{BUDGET, Invalid};
 use super::learn::KeyMap;
+use super::locks::{self, Block, DeadWebhook, Which};
+use super::notice::Notice;
 use super::offenders::{Level, Offenders};
 use super::snapshot::{Record, Times, left};
 use crate::clock::Instant;
@@ -23,10 +25,21 @@ const UNKNOWN_WEBHOOK: u32 = 10_015;
 pub(super) struct Guards {
     breaker: Breaker,
     invalid: Invalid,
-    dead: KeyMap<Instant>,
+    dead: KeyMap<Dead>,
     /// Webhooks that were found dead.
     died: u64,
     offenders: Offenders,
+    /// How much of the budget people were told to be spent, and whether it was all.
+    told: Level,
+    told_spent: bool,
+}
+
+/// What is known of a webhook that is gone.
+#[derive(Clone, Copy)]
+struct Dead {
+    until: Instant,
+    /// Its id, 0 if unknown.
+    id: u64,
 }
 
 impl Guards {
@@ -37,6 +50,8 @@ impl Guards {
             dead: KeyMap::default(),
             died: 0,
             offenders: Offenders::new(),
+            told: Level::Calm,
+            told_spent: false,
         }
     }
 
@@ -48,16 +63,27 @@ impl Guards {
     }
 
     /// Takes in an answer; `true`: requests must ask from now on.
-    pub(super) fn answered(&mut self, now: Instant, permit: &Permit, answer: &Answer) -> bool {
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        answer: &Answer,
+        out: &mut Outputs,
+    ) -> bool {
         let probe = permit.is(Permit::PROBE);
         if answer.limited() == Limited::Cloudflare {
-            self.breaker.blocked(now, answer.retry_after(), probe);
-        } else if probe {
+            if let Some(wait) = self.breaker.blocked(now, answer.retry_after(), probe) {
+                let again = self.breaker.blocks() > 1;
+                out.notices.push(Notice::Blocked { wait, again });
+            }
+        } else if probe && !self.breaker.is_open() {
             self.breaker.answered();
+            out.notices.push(Notice::Unblocked);
         }
         if answer.is_invalid() {
             self.invalid.count(now);
         }
+        self.tell_of_budget(now, out);
         let offence = matches!(answer.status, 401 | 403).then_some(answer.status);
         // A 429 says nothing of whether the route is allowed, nor does a failing server.
         if offence.is_some() || !matches!(answer.status, 429 | 500..) {
@@ -67,18 +93,90 @@ impl Guards {
         let webhook = permit.is(Permit::WEBHOOK) && answer.status == 404;
         if webhook && answer.code == UNKNOWN_WEBHOOK {
             if self.dead.len() >= DEAD_WEBHOOKS_MAX {
-                self.dead.retain(|_, until| *until > now);
+                self.dead.retain(|_, dead| dead.until > now);
             }
             if self.dead.len() < DEAD_WEBHOOKS_MAX {
-                let known = self.dead.insert(permit.key.identity, now + DEAD_FOR);
-                self.died += u64::from(known.is_none());
+                let (id, until) = (permit.user_id, now + DEAD_FOR);
+                let known = self.dead.insert(permit.key.identity, Dead { until, id });
+                if known.is_none_or(|known| known.until <= now) {
+                    self.died += 1;
+                    out.notices.push(Notice::WebhookDead {
+                        id: (id != 0).then_some(id),
+                        wait: DEAD_FOR,
+                    });
+                }
             }
         }
         self.have_a_say(now)
     }
 
+    /// Tells people when a further threshold of the budget is reached, and when it is calm again; what
+    /// goes up and down between is no news.
+    fn tell_of_budget(&mut self, now: Instant, out: &mut Outputs) {
+        let invalid = self.invalid.total(now);
+        let level = Level::of(invalid);
+        let percent = match level {
+            Level::Calm => {
+                if self.told > Level::Calm {
+                    (self.told, self.told_spent) = (Level::Calm, false);
+                    out.notices.push(Notice::BudgetCalm);
+                }
+                return;
+            }
+            Level::Wary => 10,
+            Level::Strict => 50,
+            Level::Last => 80,
+        };
+        if level > self.told {
+            self.told = level;
+            out.notices.push(Notice::Budget { percent, invalid });
+        }
+        if invalid >= BUDGET && !self.told_spent {
+            self.told_spent = true;
+            let percent = 100;
+            out.notices.push(Notice::Budget { percent, invalid });
+        }
+    }
+
+    /// The webhooks that are known to be gone.
+    pub(super) fn dead_webhooks(&self, now: Instant) -> Vec<DeadWebhook> {
+        let dead = self.dead.iter().filter(|(_, dead)| dead.until > now);
+        let shown = dead.map(|(&key, dead)| DeadWebhook {
+            key,
+            id: (dead.id != 0).then_some(dead.id),
+            left: dead.until.saturating_duration_since(now),
+        });
+        shown.collect()
+    }
+
+    /// Forgets that these webhooks are gone; how many were.
+    pub(super) fn forget_webhooks(&mut self, now: Instant, which: Which) -> usize {
+        let mut forgotten = 0;
+        self.dead.retain(|&key, dead| {
+            let is_it = dead.until > now && which.is(key, (dead.id != 0).then_some(dead.id));
+            forgotten += usize::from(is_it);
+            !is_it
+        });
+        forgotten
+    }
+
+    /// Cloudflare's block, if there is one.
+    pub(super) fn block(&self, now: Instant) -> Option<Block> {
+        (!self.breaker.is_open()).then(|| Block {
+            left: locks::left(self.breaker.peek(now)),
+            times: self.breaker.blocks(),
+        })
+    }
+
+    /// Forgets Cloudflare's block; whether there was one.
+    pub(super) fn forget_block(&mut self) -> bool {
+        let blocked = !self.breaker.is_open();
+        self.breaker = Breaker::new();
+        blocked
+    }
+
     /// Whether requests must ask.
-    fn have_a_say(&mut self, now: Instant) -> bool {
+    pub(super) fn have_a_say(&mut self, now: Instant) -> bool {
         !self.breaker.is_open() || !self.dead.is_empty() || self.level(now) > Level::Calm
     }
 
@@ -97,8 +195,8 @@ impl Guards {
         }
         let (skipped, taken) = (from as usize, batch as usize);
         let dead = self.dead.iter().skip(skipped).take(taken);
-        into.extend(dead.map(|(&identity, &until)| {
-            let left_us = left(base, until);
+        into.extend(dead.map(|(&identity, dead)| {
+            let left_us = left(base, dead.until);
             Record::DeadWebhook { identity, left_us }
         }));
         let offences = self.offenders.keep(base);
@@ -115,7 +213,7 @@ impl Guards {
             Record::DeadWebhook { identity, left_us } => {
                 let until = times.until(left_us).min(now + DEAD_FOR);
                 if until > now && self.dead.len() < DEAD_WEBHOOKS_MAX {
-                    self.dead.insert(identity, until);
+                    self.dead.insert(identity, Dead { until, id: 0 });
                 }
             }
             Record::Offence(ref record) => self.offenders.revive(now, record, times),
@@ -142,9 +240,12 @@ impl Guards {
 
     /// Whether a request need not even queue.
     pub(super) fn refuses(&mut self, now: Instant, ask: &Ask) -> Option<Refusal> {
-        if ask.client == ClientClass::Webhook
-            && let Some(&until) = self.dead.get(&ask.key.identity)
+        if let ClientClass::Webhook { id } = ask.client
+            && let Some(dead) = self.dead.get_mut(&ask.key.identity)
         {
+            // It may have been restored, which has only its key.
+            dead.id = id.unwrap_or(dead.id);
+            let until = dead.until;
             if now < until {
                 let retry_after = until.saturating_duration_since(now);
                 return Some(Refusal {
@@ -195,7 +296,7 @@ impl Guards {
             invalid: self.invalid.total(now),
             invalid_max: BUDGET,
             blocked_for: self.breaker.blocked_for(now),
-            webhooks_dead: self.dead.values().filter(|&&until| until > now).count(),
+            webhooks_dead: self.dead.values().filter(|dead| dead.until > now).count(),
             webhooks_died: self.died,
             blocks: self.breaker.seen(),
             ..Guarded::default()

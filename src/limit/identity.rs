@@ -7,6 +7,7 @@
 mod departure;
 mod handover;
 mod keep;
+mod locks;
 mod memory;
 mod survey;
 
@@ -19,6 +20,7 @@ use super::guarded::Locks;
 use super::headers::{Answer, Limited};
 use super::learn::{KeyMap, identity_key as key_of};
 use super::line::{Line, Lines};
+use super::notice::Notice;
 use super::offset::Offset;
 use super::pressure::{Behind, Pressure};
 use super::queue::{Nodes, Queue};
@@ -43,6 +45,8 @@ const UNPROVEN_WIDTH: u32 = 3;
 
 struct Identity {
     key: u64,
+    /// The bot's user id, 0 if unknown.
+    user_id: u64,
     window: Window,
     offset: Offset,
     line: Line,
@@ -67,6 +71,31 @@ impl Identity {
             UNPROVEN_WIDTH
         } else {
             u32::MAX
+        }
+    }
+}
+
+impl Identity {
+    /// What a person should hear of how its token stands, which stood so `before`.
+    fn notice(&self, now: Instant, before: Token) -> Option<Notice> {
+        let user_id = (self.user_id != 0).then_some(self.user_id);
+        match (before.is_barred(), self.token) {
+            (
+                false,
+                Token::Locked {
+                    until, confirmed, ..
+                },
+            ) => Some(Notice::TokenLocked {
+                user_id,
+                wait: until.saturating_duration_since(now),
+                confirmed,
+            }),
+            (true, Token::Good | Token::Trusted(_)) => Some(Notice::TokenWorks { user_id }),
+            (
+                false,
+                Token::Good | Token::Trusted(_) | Token::Doubtful { .. } | Token::Probing { .. },
+            )
+            | (true, Token::Doubtful { .. } | Token::Locked { .. } | Token::Probing { .. }) => None,
         }
     }
 }
@@ -253,16 +282,20 @@ impl Identities {
                 permit.is(Permit::LOCK_PROBE),
             );
             let token = &mut self.arena[number].token;
-            let barred = token.is_barred();
+            let before = *token;
             let doubtful = token.judge(now, answer.status, probe, lock);
             let refused = probe && answer.status == 401;
-            self.locks.note(barred, token.is_barred(), refused);
+            self.locks
+                .note(before.is_barred(), token.is_barred(), refused);
             if doubtful {
                 let identity = permit.key.identity;
                 out.list.push_back(Output::Confirm {
                     identity,
                     key: permit.key,
                 });
+            }
+            if let Some(notice) = self.arena[number].notice(now, before) {
+                out.notices.push(notice);
             }
         }
         self.pump(now, number, out);
@@ -302,14 +335,15 @@ impl Identities {
     }
 
     /// `GET /users/@me` with the identity's token was answered: `valid` unless with a 401.
-    pub(super) fn confirmed(&mut self, now: Instant, identity: u64, valid: bool) {
-        let Some(number) = self.map.get(&key_of(identity)).copied() else {
-            return;
-        };
-        let token = &mut self.arena[number].token;
-        let barred = token.is_barred();
-        token.confirmed(now, valid, self.settings.unauthorized_lock);
-        self.locks.note(barred, token.is_barred(), false);
+    pub(super) fn confirmed(&mut self, now: Instant, identity: u64, valid: bool) -> Option<Notice> {
+        let number = self.map.get(&key_of(identity)).copied()?;
+        let identity = &mut self.arena[number];
+        let before = identity.token;
+        let lock = self.settings.unauthorized_lock;
+        identity.token.confirmed(now, valid, lock);
+        let barred = identity.token.is_barred();
+        self.locks.note(before.is_barred(), barred, false);
+        identity.notice(now, before)
     }
 
     /// The identity's global limit was found out; it stays known when the identity is forgotten.
@@ -319,6 +353,14 @@ impl Identities {
             self.learned_limits.insert(key_of(identity), limit);
         }
         if let Some(number) = self.map.get(&key_of(identity)).copied() {
+            let user_id = self.arena[number].user_id;
+            // What somebody has set holds over what was found out.
+            let limit = self
+                .settings
+                .global_overrides
+                .get(&user_id)
+                .copied()
+                .unwrap_or(limit);
             self.arena[number].window.set_limit(limit);
             self.pump(now, number, out);
         }

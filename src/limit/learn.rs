@@ -74,8 +74,8 @@ pub(super) const fn is_lane_key(key: u64) -> bool {
     key & LANE != 0
 }
 
-/// Where a request looks for its bucket.
-pub(super) const fn route_key(key: &BucketKey) -> u64 {
+/// Where a request looks for its bucket: a number of the identity's slot.
+pub const fn route_key(key: &BucketKey) -> u64 {
     mix(key.identity, key.major, key.route, 0x4cf5_ad43_2745_937f)
 }
 

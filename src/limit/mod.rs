@@ -41,6 +41,8 @@ mod invalid;
 mod latch;
 mod learn;
 mod line;
+mod locks;
+mod notice;
 mod offenders;
 mod offset;
 mod pressure;
@@ -61,7 +63,9 @@ pub use headers::{
 };
 pub use invalid::BUDGET;
 pub use latch::{Latch, Latches, Unlocked};
-pub use learn::HINTS_MAX;
+pub use learn::{HINTS_MAX, route_key};
+pub use locks::{Block, DeadWebhook, TokenLock, Which};
+pub use notice::Notice;
 pub use settings::{
     GLOBAL_DEFAULT, MAX_BEARERS, MAX_BUCKETS, MAX_IDENTITIES, MAX_WAITING, MAX_WAITING_PER_BUCKET,
     Settings,
@@ -277,13 +281,14 @@ impl<L: Latches> Limiter<L> {
         bucket.into_iter().chain(identity).min()
     }
 
-    /// The result of what [`Output::Confirm`] asked for: `valid` unless the answer was a 401.
-    pub fn confirmed(&self, now: Instant, identity: u64, valid: bool) {
+    /// The result of what [`Output::Confirm`] asked for: `valid` unless the answer was a 401. Says what
+    /// a person should hear of it.
+    pub fn confirmed(&self, now: Instant, identity: u64, valid: bool) -> Option<Notice> {
         if !valid {
             self.guards.with(|guards| guards.count_invalid(now));
         }
         self.identity(identity)
-            .with(|identities| identities.confirmed(now, identity, valid));
+            .with(|identities| identities.confirmed(now, identity, valid))
     }
 
     /// An identity's global limit was found out (requests per second, at least 1).
@@ -371,6 +376,7 @@ impl<L: Latches> Limiter<L> {
             }
             let decided = if let Some((ticket, mut permit)) = out.granted.pop_front() {
                 let shard = &self.shards[usize::from(permit.shard)];
+                self.look_again(now, &permit, out);
                 if shard.with(|shard| shard.recall(now, ticket, &permit, out)) {
                     let identity = self.identity(permit.key.identity);
                     identity.with(|identities| identities.no_answer(now, &permit, false, out));
@@ -379,6 +385,12 @@ impl<L: Latches> Limiter<L> {
                 permit.sent = now;
                 (ticket, self.pass_guards(now, permit, out))
             } else if let Some((ticket, permit)) = out.ready.pop_front() {
+                let shard = &self.shards[usize::from(permit.shard)];
+                if self.look_again(now, &permit, out)
+                    && shard.with(|shard| shard.recall(now, ticket, &permit, out))
+                {
+                    continue;
+                }
                 (ticket, self.send(now, ticket, permit, out))
             } else {
                 return;
@@ -404,7 +416,7 @@ impl<L: Latches> Limiter<L> {
             self.guards.with(|guards| {
                 // Inside, so that a later finding is not overwritten by an earlier one.
                 self.guarded
-                    .store(guards.answered(now, permit, answer), Ordering::Release);
+                    .store(guards.answered(now, permit, answer, out), Ordering::Release);
                 let wary = guards.level(now) > offenders::Level::Calm;
                 self.wary.store(wary, Ordering::Release);
             });

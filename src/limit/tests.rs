@@ -429,7 +429,7 @@ fn a_token_is_locked_after_a_confirmed_401_and_probed_when_the_lock_ends() {
 #[test]
 fn a_401_to_a_webhook_or_interaction_locks_nobody() {
     let (limiter, mut out) = (limiter(), Outputs::new());
-    for client in [ClientClass::Webhook, ClientClass::Interaction] {
+    for client in [ClientClass::Webhook { id: None }, ClientClass::Interaction] {
         let ask = Ask {
             client,
             counts_globally: false,
@@ -445,7 +445,7 @@ fn a_401_to_a_webhook_or_interaction_locks_nobody() {
 fn a_webhook_is_dead_only_after_a_404_with_code_10015() {
     let (limiter, mut out) = (limiter(), Outputs::new());
     let ask = Ask {
-        client: ClientClass::Webhook,
+        client: ClientClass::Webhook { id: None },
         counts_globally: false,
         ..ask(1, 1)
     };
@@ -685,7 +685,7 @@ fn a_sweep_looks_at_a_batch_and_no_more() {
     );
     let webhook = |n: u64| {
         let mut ask = Ask {
-            client: ClientClass::Webhook,
+            client: ClientClass::Webhook { id: None },
             counts_globally: false,
             ..ask(1, 1)
         };

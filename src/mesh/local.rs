@@ -105,7 +105,11 @@ impl Local {
 
     /// Tells the limiter whether a token that a 401 spoke against is valid.
     pub fn confirmed(&self, identity: u64, valid: bool) {
-        self.mesh.limiter.confirmed(clock::now(), identity, valid);
+        let now = clock::now();
+        let notice = self.mesh.limiter.confirmed(now, identity, valid);
+        if let Some(notice) = notice {
+            self.mesh.tell(now, &notice);
+        }
     }
 
     /// Tells the limiter an identity's global limit, in requests a second.
@@ -185,6 +189,9 @@ impl Local {
         undivided(|| {
             let mut outputs = self.outputs.take();
             let result = call(&self.mesh, &mut outputs);
+            while let Some(notice) = outputs.pop_notice() {
+                self.mesh.tell(clock::now(), &notice);
+            }
             self.deliver(&mut outputs);
             self.outputs.replace(outputs);
             result

@@ -5,9 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::mailbox::Mailbox;
+use super::owner::recipient;
 use crate::clock::{self, Instant};
 use crate::io::guard::undivided;
-use crate::limit::{Latch, Latches, Limiter, Output, Settings};
+use crate::limit::{Latch, Latches, Limiter, Notice, Output, Outputs, Settings};
 use crate::metrics::HandOffs;
 
 /// A shard's lock, on cache lines of its own.
@@ -57,20 +58,57 @@ const SOON: Duration = Duration::from_millis(100);
 
 /// Pause between two tries of somebody who only looks.
 const TRY_AGAIN: Duration = Duration::from_micros(50);
+/// Somebody who hears of what the guards do, on whatever thread it happens.
+pub type Ear = Box<dyn Fn(Instant, &Notice) + Send + Sync>;
 
 /// What all workers share: the limiter's shards and everybody's mailbox.
 pub struct Mesh {
     pub(super) limiter: Limiter<Locks>,
     pub(super) mailboxes: Box<[Mailbox]>,
+    /// Who hears of what the guards do.
+    ear: Ear,
 }
 
 impl Mesh {
     /// A mesh of `workers`, each with a shard and a mailbox.
     pub fn new(settings: &Settings, workers: usize) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::deaf(settings, workers))
+    }
+
+    fn deaf(settings: &Settings, workers: usize) -> Self {
+        Self {
             limiter: Limiter::new(settings, workers),
             mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
+            ear: Box::new(|_, _| ()),
+        }
+    }
+
+    /// The same with somebody who hears of what the guards do.
+    pub fn with_ear(settings: &Settings, workers: usize, ear: Ear) -> Arc<Self> {
+        Arc::new(Self {
+            ear,
+            ..Self::deaf(settings, workers)
         })
+    }
+
+    /// Tells whoever hears of it.
+    #[cold]
+    pub(super) fn tell(&self, now: Instant, notice: &Notice) {
+        (self.ear)(now, notice);
+    }
+
+    /// Sets a bot's global limit, or has it found out with `None`. For whatever thread: who may go by it
+    /// is told.
+    pub fn set_override(&self, now: Instant, user_id: u64, limit: Option<u32>) {
+        let mut out = Outputs::new();
+        self.limiter.set_override(now, user_id, limit, &mut out);
+        while let Some(output) = out.pop() {
+            // All of them are for somebody.
+            let mailbox = recipient(&output).and_then(|worker| self.mailboxes.get(worker));
+            if let Some(mailbox) = mailbox {
+                mailbox.put(std::iter::once(output));
+            }
+        }
     }
 
     /// What has been learned, for whoever keeps it.

@@ -36,6 +36,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The `reason` label.
+    pub const fn label(self) -> &'static str {
+        Self::LABELS[self as usize].0
+    }
+
     /// By the order of declaration: the label, and the status that the client is told; `none` if it is
     /// told nothing, `4xx` if it depends on what is wrong.
     pub(super) const LABELS: [(&'static str, &'static str); 15] = [

@@ -28,6 +28,11 @@ pub const fn slot_of(key: u64) -> u16 {
     ((key & MASK) >> SHIFT) as u16
 }
 
+/// A key of this slot.
+pub(crate) const fn some_key_of(slot: u16) -> u64 {
+    ((slot as u64) << SHIFT) & MASK
+}
+
 /// `key` with the slot of `identity`.
 pub(crate) const fn with_slot_of(identity: u64, key: u64) -> u64 {
     (key & !MASK) | (identity & MASK)
@@ -74,6 +79,11 @@ impl SlotSet {
     /// Whether the slot of this identity or key is.
     pub fn holds(&self, key: u64) -> bool {
         self.contains(slot_of(key))
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..SLOTS as u16).filter(|slot| self.contains(*slot))
     }
 
     /// How many there are.
@@ -134,6 +144,8 @@ mod tests {
         let mut set: SlotSet = [0, 63, 64, 4_095, 4_096].into_iter().collect();
         assert_eq!(set.len(), 4);
         assert!(set.contains(64) && set.contains(4_095) && !set.contains(1));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 4_095]);
+        assert_eq!(slot_of(some_key_of(4_095)), 4_095);
         assert!(!set.contains(4_096) && !set.contains(u16::MAX));
         set.remove_all(&[63, 64].into_iter().collect());
         assert!(!set.contains(64) && set.contains(0) && set.len() == 2);

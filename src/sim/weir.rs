@@ -74,7 +74,7 @@ impl Weir {
                 let user_id = Some(request.bot);
                 (self.salt ^ request.bot, ClientClass::Bot { user_id })
             }
-            Token::Webhook => (of_path, ClientClass::Webhook),
+            Token::Webhook => (of_path, ClientClass::Webhook { id: None }),
             Token::Interaction => (of_path, ClientClass::Interaction),
         };
         Ask {

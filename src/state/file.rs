@@ -20,6 +20,18 @@ impl StateFile {
     /// # Errors
     /// The folder is not there, or no file can be made in it.
     pub fn at(path: &Path) -> io::Result<Self> {
+        Self::with_probe(path, "tmp")
+    }
+
+    /// [`StateFile::at`], in nobody's way who writes the file meanwhile.
+    ///
+    /// # Errors
+    /// As [`StateFile::at`].
+    pub fn try_out(path: &Path) -> io::Result<Self> {
+        Self::with_probe(path, "check")
+    }
+
+    fn with_probe(path: &Path, extension: &str) -> io::Result<Self> {
         let file = Self {
             path: path.to_owned(),
         };
@@ -29,7 +41,7 @@ impl StateFile {
                 "it names a folder",
             ));
         }
-        let beside = file.beside("tmp");
+        let beside = file.beside(extension);
         drop(create(&beside)?);
         fs::remove_file(beside)?;
         Ok(file)

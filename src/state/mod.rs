@@ -168,6 +168,7 @@ impl Keeper {
             queues,
             seeds,
             probe,
+            ended: Mutex::new(false),
         });
         if last_word {
             book.write(false, || ());
@@ -193,6 +194,12 @@ impl Keeper {
         })
     }
 
+    /// Something that writes the file now and says how many bytes it has.
+    pub fn writer(&self) -> impl Fn() -> io::Result<usize> + Send + Sync + use<> {
+        let book = self.book.clone();
+        move || book.try_write(false, || thread::sleep(BREATH))
+    }
+
     /// Writes the last word: nothing is sent any more.
     pub fn finish(mut self) {
         // The thread may have ended by a panic; then there is nothing to stop.
@@ -211,6 +218,8 @@ struct Book {
     queues: Arc<Mutex<Queues>>,
     seeds: [u64; 4],
     probe: u64,
+    /// The last word was written. Held by whoever writes.
+    ended: Mutex<bool>,
 }
 
 impl Book {
@@ -230,6 +239,11 @@ impl Book {
     }
 
     fn try_write(&self, complete: bool, pause: impl Fn()) -> io::Result<usize> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if *ended {
+            return Err(io::Error::other("weir has written its last word there"));
+        }
+        *ended = complete;
         // In this order: what lies between the two readings makes waits longer and never shorter.
         let base = clock::now();
         let seal = Seal {

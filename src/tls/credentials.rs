@@ -1,7 +1,7 @@
 //! What weir shows its clients, and what it asks of them: certificate and key from files, read at the
 //! start and again when told to.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{self, Ticketer};
@@ -9,8 +9,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-use super::pem;
-use super::x509::Validity;
+use super::x509::{self, Validity};
+use super::{Certificate, Current, pem};
 use crate::config::{Config, TlsFiles};
 use crate::error::StartError;
 
@@ -22,8 +22,9 @@ const CLIENT_CA: &str = "TLS_CLIENT_CA_FILE";
 #[derive(Debug)]
 pub struct Credentials {
     files: TlsFiles,
-    /// What new connections use; locked for a moment for each.
-    current: RwLock<Arc<ServerConfig>>,
+    current: Current<ServerConfig>,
+    /// What clients are shown first, when the files were read first.
+    leaf: Certificate,
 }
 
 impl Credentials {
@@ -36,14 +37,23 @@ impl Credentials {
         let Some(files) = config.tls_files()? else {
             return Ok(None);
         };
-        let current = RwLock::new(server_config(&files, unix_s)?);
-        Ok(Some(Self { files, current }))
+        let (current, leaf) = server_config(&files, unix_s)?;
+        let current = Current::new(current);
+        Ok(Some(Self {
+            files,
+            current,
+            leaf,
+        }))
+    }
+
+    /// The certificate that clients are shown, as it was at the start.
+    pub fn leaf(&self) -> &Certificate {
+        &self.leaf
     }
 
     /// What a connection that begins now uses.
     pub fn current(&self) -> Arc<ServerConfig> {
-        let current = self.current.read();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.now()
     }
 
     /// Reads the files again, for connections from now on. Sessions that began before are not resumed:
@@ -52,20 +62,24 @@ impl Credentials {
     /// # Errors
     /// As [`Credentials::load`]; what was used before is used on.
     pub fn reload(&self, unix_s: u64) -> Result<(), StartError> {
-        let fresh = server_config(&self.files, unix_s)?;
-        let current = self.current.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = fresh;
+        let (fresh, _) = server_config(&self.files, unix_s)?;
+        self.current.exchange(fresh);
         Ok(())
     }
 }
 
-fn server_config(files: &TlsFiles, unix_s: u64) -> Result<Arc<ServerConfig>, StartError> {
+fn server_config(
+    files: &TlsFiles,
+    unix_s: u64,
+) -> Result<(Arc<ServerConfig>, Certificate), StartError> {
     let provider = Arc::new(ring::default_provider());
     let set_up = |error: Error| StartError::System {
         what: "set up TLS",
         source: std::io::Error::other(error),
     };
     let certified = certified(files, &provider, unix_s)?;
+    let leaf = certified.cert.first();
+    let leaf = Certificate::read(leaf.map_or(&[], |leaf| leaf));
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(set_up)?;
@@ -86,7 +100,7 @@ fn server_config(files: &TlsFiles, unix_s: u64) -> Result<Arc<ServerConfig>, Sta
     // Sessions live in tickets that clients keep, and weir remembers none.
     config.ticketer = Ticketer::new().map_err(set_up)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), leaf))
 }
 
 /// Certificate and key, which belong to each other.
@@ -96,6 +110,13 @@ fn certified(
     unix_s: u64,
 ) -> Result<CertifiedKey, StartError> {
     let chain = pem::certificates(CERTIFICATE, &files.certificate)?;
+    if let Some(at) = chain.iter().position(|der| x509::is_version_1(der)) {
+        return Err(StartError::CertificateVersion {
+            setting: CERTIFICATE,
+            path: files.certificate.clone(),
+            certificate: at + 1,
+        });
+    }
     let key = pem::private_key(KEY, &files.key)?;
     let loaded = provider.key_provider.load_private_key(key);
     let key = loaded.map_err(|_| StartError::KeyUnusable {

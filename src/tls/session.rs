@@ -107,6 +107,19 @@ impl<E: End> Session<E> {
         }
     }
 
+    /// The protocol that was agreed upon, once the handshake is done.
+    pub fn protocol(&self) -> Option<&'static str> {
+        match &self.layer {
+            Layer::Ours(_) => Some("TLS 1.3"),
+            Layer::Rustls(tls) => match tls.common().protocol_version()? {
+                ProtocolVersion::TLSv1_3 => Some("TLS 1.3"),
+                ProtocolVersion::TLSv1_2 => Some("TLS 1.2"),
+                _ => None,
+            },
+            Layer::Broken => None,
+        }
+    }
+
     /// Takes the handshake as far as the bytes at hand allow. What the peer said right behind it is
     /// appended to `plain`.
     ///

@@ -39,6 +39,135 @@ impl Validity {
     }
 }
 
+/// Whether it is a certificate of version 1, which names no version (RFC 5280 4.1.2.1) and cannot say
+/// which names it is for.
+pub fn is_version_1(certificate: &[u8]) -> bool {
+    let inner = take(certificate, SEQUENCE).and_then(|(outer, _)| take(outer, SEQUENCE));
+    inner.is_some_and(|(inner, _)| take(inner, INTEGER).is_some())
+}
+
+/// Whom a certificate is of, and who says so.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Names {
+    /// The subject's common name, else the first name of a host that it is for.
+    pub(super) subject: Option<String>,
+    /// The issuer's common name and organization, as far as it has them.
+    pub(super) issuer: Option<String>,
+}
+
+/// The attributes of a name that people know (X.520): common name, organization.
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+/// The extension with the names that a certificate is for (RFC 5280 4.2.1.6).
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 29, 17];
+
+const SET: u8 = 0x31;
+const OBJECT_ID: u8 = 0x06;
+const OCTETS: u8 = 0x04;
+const BOOLEAN: u8 = 0x01;
+const EXTENSIONS: u8 = 0xa3;
+/// A name of a host in [`SUBJECT_ALT_NAME`].
+const DNS_NAME: u8 = 0x82;
+
+/// Reads the names of a certificate (RFC 5280 4.1); `None` if it is malformed.
+pub(super) fn names(certificate: &[u8]) -> Option<Names> {
+    let (certificate, _) = take(certificate, SEQUENCE)?;
+    let (mut rest, _) = take(certificate, SEQUENCE)?;
+    if let Some((_, behind)) = take(rest, VERSION) {
+        rest = behind;
+    }
+    // Serial number, signature algorithm.
+    for tag in [INTEGER, SEQUENCE] {
+        rest = take(rest, tag)?.1;
+    }
+    let (issuer, rest) = take(rest, SEQUENCE)?;
+    let (_validity, rest) = take(rest, SEQUENCE)?;
+    let (subject, rest) = take(rest, SEQUENCE)?;
+    // The public key.
+    let (_, rest) = take(rest, SEQUENCE)?;
+    let issuer = match (
+        attribute(issuer, COMMON_NAME),
+        attribute(issuer, ORGANIZATION),
+    ) {
+        (Some(name), Some(organization)) => Some(format!("{name} ({organization})")),
+        (name, organization) => name.or(organization),
+    };
+    Some(Names {
+        subject: attribute(subject, COMMON_NAME).or_else(|| host_name(rest)),
+        issuer,
+    })
+}
+
+/// An attribute of a name (RFC 5280 4.1.2.4).
+fn attribute(mut name: &[u8], of: &[u8]) -> Option<String> {
+    while let Some((set, behind)) = take(name, SET) {
+        name = behind;
+        let (pair, _) = take(set, SEQUENCE)?;
+        let (kind, value) = take(pair, OBJECT_ID)?;
+        if kind == of {
+            let (&tag, _) = value.split_first()?;
+            return printable(take(value, tag)?.0);
+        }
+    }
+    None
+}
+
+/// The first host that a certificate is for, by its extensions; what stands before them is passed over.
+fn host_name(mut rest: &[u8]) -> Option<String> {
+    let extensions = loop {
+        let (&tag, _) = rest.split_first()?;
+        let (content, behind) = take(rest, tag)?;
+        if tag == EXTENSIONS {
+            break content;
+        }
+        rest = behind;
+    };
+    let (mut extensions, _) = take(extensions, SEQUENCE)?;
+    while let Some((extension, behind)) = take(extensions, SEQUENCE) {
+        extensions = behind;
+        let (kind, mut value) = take(extension, OBJECT_ID)?;
+        if kind != SUBJECT_ALT_NAME {
+            continue;
+        }
+        // Whether it is critical.
+        if let Some((_, behind)) = take(value, BOOLEAN) {
+            value = behind;
+        }
+        let (mut names, _) = take(take(value, OCTETS)?.0, SEQUENCE)?;
+        while let Some((&tag, _)) = names.split_first() {
+            let (name, behind) = take(names, tag)?;
+            if tag == DNS_NAME {
+                return printable(name);
+            }
+            names = behind;
+        }
+    }
+    None
+}
+
+/// Text that may be printed: of a stranger's certificate, nothing that steers a terminal.
+fn printable(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
+}
+
+/// Year, month and day of a day since 1970-01-01; the reverse of [`days`].
+pub(super) fn date(since_1970: i64) -> (i64, i64, i64) {
+    let days = since_1970 + 719_468;
+    let era = days.div_euclid(146_097);
+    let day = days.rem_euclid(146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 {
+        (era * 400 + year, month + 3)
+    } else {
+        (era * 400 + year + 1, month - 9)
+    };
+    (year, month, of_month)
+}
+
 /// The content of the element that `der` begins with, if it has this tag, and what follows it.
 fn take(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, der) = der.split_first()?;
@@ -189,6 +318,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_date_is_the_reverse_of_its_days() {
+        for day in (-200_000..200_000).step_by(7) {
+            let (year, month, of_month) = date(day);
+            assert_eq!(days(year, month, of_month), day);
+            assert!((1..=12).contains(&month) && (1..=31).contains(&of_month));
+        }
+        assert_eq!(date(0), (1970, 1, 1));
+        assert_eq!(date(11_016), (2000, 2, 29));
+    }
+
+    #[test]
+    fn a_certificate_without_a_version_is_of_version_1() {
+        let times = times(b"700101000000Z", b"700101000001Z");
+        assert!(is_version_1(&certificate(false, &times, 20)));
+        assert!(!is_version_1(&certificate(true, &times, 20)));
+        assert!(!is_version_1(b""));
     }
 
     #[test]

@@ -12,10 +12,11 @@ use std::rc::Rc;
 use monoio::io::{OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::TcpStream;
 
+use crate::clock::Instant;
 use crate::error::{Error, Kind};
-use crate::io::Buf;
-use crate::io::socket::{Peek, peek, read_some, write_all};
-use crate::tls::{ClientSession, Handshake};
+use crate::io::socket::{Half, Peek, peek, read_some, readable, write_all};
+use crate::io::{Buf, Deadlines};
+use crate::tls::{ClientSession, Handshake, Trust};
 
 /// Room asked for before a read. Small, because a read takes all the spare room there is; a larger
 /// demand would make the buffer grow when a nearly complete record lies in it.
@@ -76,6 +77,28 @@ impl Connection {
         }
     }
 
+    /// One over `stream`, on which hands are shaken before `until` where there is something to prove; and
+    /// whether an earlier session was resumed.
+    ///
+    /// # Errors
+    /// The peer is not whom it should be, went away, or takes too long.
+    pub async fn open(
+        stream: TcpStream,
+        trust: Option<&Trust>,
+        until: Instant,
+        deadlines: &Deadlines,
+    ) -> Result<(Box<Self>, bool), Error> {
+        let session = trust.map(Trust::session).transpose();
+        let session = session.map_err(handshake_error)?;
+        let mut connection = Box::new(Self::new(stream, session));
+        let deadline = deadlines.arm(&*connection, Half::Both, until);
+        let shaken = connection.handshake().await;
+        if deadline.expired() {
+            return Err(Error::new(Kind::ConnectTimeout));
+        }
+        Ok((connection, shaken?))
+    }
+
     /// It is open: `closed` is counted up when it ends. One whose handshake failed never was.
     pub fn opened(&mut self, closed: Rc<Cell<u64>>) {
         self.closed = Some(closed);
@@ -114,6 +137,11 @@ impl Connection {
                 Handshake::Done => return Ok(session.resumed()),
             }
         }
+    }
+
+    /// The protocol of TLS that was agreed upon; `None` without.
+    pub fn protocol(&self) -> Option<&'static str> {
+        self.session.as_ref()?.borrow().protocol()
     }
 
     /// Borrows both sides at once.
@@ -269,6 +297,14 @@ impl Receiver<'_> {
         Ok(count)
     }
 
+    /// Waits until there is something to be received, and holds no buffer meanwhile.
+    ///
+    /// # Errors
+    /// Whatever the socket says.
+    pub async fn ready(&self) -> io::Result<()> {
+        readable(self.half).await
+    }
+
     /// Whether the end of the stream was said and not merely met: by close_notify with TLS
     /// (RFC 8446 6.1), by FIN without. Asked after [`Receiver::receive`] returned 0.
     pub fn ended_cleanly(&self) -> bool {
@@ -283,7 +319,7 @@ impl Receiver<'_> {
 }
 
 /// What a failed handshake was.
-pub(super) fn handshake_error(error: rustls::Error) -> Error {
+pub(crate) fn handshake_error(error: rustls::Error) -> Error {
     let kind = match error {
         rustls::Error::InvalidCertificate(_) => Kind::TlsCertificate,
         _ => Kind::TlsHandshake,

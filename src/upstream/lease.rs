@@ -20,13 +20,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use monoio::net::TcpStream;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use slab::Slab;
 
-use super::connection::{Connection, handshake_error};
+use super::connection::Connection;
 use super::dial;
+use super::outage::Outage;
 use super::pool;
 use super::resolve::Resolver;
 use super::slots::{Slot, Slots};
@@ -35,10 +33,7 @@ use crate::error::{Error, Kind};
 use crate::io::Deadlines;
 use crate::io::socket::{Half, end_when_silent, shut};
 use crate::metrics::Pool;
-use crate::tls::ClientSession;
-
-/// The name that a certificate must carry, and how it is checked.
-pub type Trust = (ServerName<'static>, Arc<ClientConfig>);
+use crate::tls::Trust;
 
 /// How often a request that waits for a connection says so: a few times within the 2 s after which a
 /// client counts as one that holds a connection up.
@@ -49,12 +44,14 @@ const FULL_EVERY: Duration = Duration::from_millis(250);
 pub struct Target {
     /// The name to put into `Host`, with the port unless it is the scheme's own.
     pub authority: Arc<str>,
-    /// The name the certificate must carry, and the trust in it; `None` for plain HTTP.
+    /// What it has to prove; `None` for plain HTTP.
     pub tls: Option<Trust>,
     /// Its addresses.
     pub resolver: Arc<Resolver>,
     /// The local address to connect from.
     pub outbound: Option<IpAddr>,
+    /// Whether it is out of reach, as far as it was told.
+    pub outage: Arc<Outage>,
 }
 
 /// Bounds of one worker's connections.
@@ -124,33 +121,6 @@ pub struct Upstream {
     ended: Cell<bool>,
     /// The address that was connected to last: tried first.
     preferred: Cell<Option<SocketAddr>>,
-    outage: Outage,
-}
-
-/// Says once that the upstream cannot be reached, and once that it can again: an outage under load
-/// must not fill the log.
-#[derive(Default)]
-struct Outage {
-    failed: Cell<u64>,
-}
-
-impl Outage {
-    fn note(&self, upstream: &str, outcome: Result<(), &Error>) {
-        match outcome {
-            Ok(()) => {
-                let failed = self.failed.replace(0);
-                if failed > 0 {
-                    tracing::info!(upstream, failed, "the upstream can be reached again");
-                }
-            }
-            Err(error) => {
-                self.failed.set(self.failed.get() + 1);
-                if self.failed.get() == 1 {
-                    tracing::warn!(upstream, %error, "the upstream cannot be reached");
-                }
-            }
-        }
-    }
 }
 
 /// A connection lent to one exchange.
@@ -188,7 +158,6 @@ impl Upstream {
             lent: Rc::default(),
             ended: Cell::new(false),
             preferred: Cell::new(None),
-            outage: Outage::default(),
         })
     }
 
@@ -228,7 +197,8 @@ impl Upstream {
         // Boxed: opening is rare, and its state would be part of every connection's task.
         let opened = Box::pin(self.open()).await;
         let noted = opened.as_ref().map(|_| ());
-        self.outage.note(&self.target.authority, noted);
+        let place = &self.target.authority;
+        self.target.outage.note(clock::now(), place, noted);
         Ok(self.lend(opened?, false, slot))
     }
 
@@ -306,35 +276,14 @@ impl Upstream {
         if let Some(silence) = self.bounds.silence_max {
             end_when_silent(&stream, silence).map_err(Error::connecting)?;
         }
-        let shaken = self.shake_hands(stream, until).await;
+        let trust = self.target.tls.as_ref();
+        let opened = Connection::open(stream, trust, until, &self.deadlines).await;
         let (mut connection, resumed) =
-            shaken.inspect_err(|_| add(&self.tally.handshakes_failed, 1))?;
+            opened.inspect_err(|_| add(&self.tally.handshakes_failed, 1))?;
         connection.opened(self.tally.closed.clone());
         add(&self.tally.opened, 1);
         add(&self.tally.resumed, u64::from(resumed));
         Ok(connection)
-    }
-
-    /// Makes a connection of `stream`; says whether an earlier TLS session was resumed.
-    async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        until: Instant,
-    ) -> Result<(Box<Connection>, bool), Error> {
-        let session = match &self.target.tls {
-            Some((name, config)) => {
-                let session = ClientSession::connect(config.clone(), name.clone());
-                Some(session.map_err(handshake_error)?)
-            }
-            None => None,
-        };
-        let mut connection = Box::new(Connection::new(stream, session));
-        let deadline = self.deadlines.arm(&*connection, Half::Both, until);
-        let shaken = connection.handshake().await;
-        if deadline.expired() {
-            return Err(Error::new(Kind::ConnectTimeout));
-        }
-        Ok((connection, shaken?))
     }
 
     /// Ends every connection, those lent out too; from now on nothing is lent.

@@ -10,6 +10,8 @@ pub mod connection;
 pub mod dial;
 #[cfg(feature = "io")]
 pub mod lease;
+#[cfg(feature = "io")]
+pub mod outage;
 pub mod pool;
 #[cfg(feature = "io")]
 pub mod resolve;
@@ -21,4 +23,4 @@ pub mod slots;
 pub mod trust;
 
 #[cfg(feature = "io")]
-pub use lease::{Bounds, Lease, Target, Trust, Upstream};
+pub use lease::{Bounds, Lease, Target, Upstream};

@@ -4,6 +4,7 @@
 //! workers read the published list and never wait for DNS. When the resolver fails, the last good
 //! answer goes on.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -33,6 +34,8 @@ struct Shared {
     host: String,
     port: u16,
     addresses: Mutex<Arc<[SocketAddr]>>,
+    /// The last look-up failed, and that was told.
+    failing: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -47,6 +50,7 @@ impl Resolver {
             host: host.to_owned(),
             port,
             addresses: Mutex::new(addresses.into_iter().collect()),
+            failing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         });
         let thread = literal.is_none().then(|| {
@@ -79,6 +83,7 @@ impl Resolver {
                 host: address.ip().to_string(),
                 port: address.port(),
                 addresses: Mutex::new([address].into_iter().collect()),
+                failing: AtomicBool::new(false),
                 stopping: AtomicBool::new(false),
             }),
             thread: Mutex::new(None),
@@ -93,6 +98,15 @@ impl Resolver {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// Asks the system's resolver, which takes its time: at most so many addresses as are ever tried.
+///
+/// # Errors
+/// Whatever it says.
+pub(crate) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs()?;
+    Ok(found.take(ADDRESSES_MAX).collect())
 }
 
 impl Drop for Resolver {
@@ -123,21 +137,48 @@ impl Shared {
         }
     }
 
+    /// Says so once, until one succeeds.
+    fn failed(&self, error: &io::Error) {
+        if self.failing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let host = self.host.as_str();
+        let addresses = self.addresses.lock();
+        if addresses.unwrap_or_else(PoisonError::into_inner).is_empty() {
+            tracing::warn!(
+                host,
+                %error,
+                "DNS look-up failed, and no address is known: requests get 502 until one succeeds; look \
+                 at UPSTREAM_URL and this host's resolver"
+            );
+        } else {
+            tracing::warn!(
+                host,
+                %error,
+                "DNS look-ups fail; the last good addresses go on; look at this host's resolver"
+            );
+        }
+    }
+
     fn refresh(&self) -> bool {
-        match (self.host.as_str(), self.port).to_socket_addrs() {
+        match look_up(&self.host, self.port) {
             Ok(found) => {
-                let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
+                let found: Arc<[SocketAddr]> = found.into();
                 if found.is_empty() {
+                    self.failed(&io::ErrorKind::NotFound.into());
                     return false;
                 }
                 *self
                     .addresses
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner) = found;
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!(host = self.host, "DNS look-ups succeed again");
+                }
                 true
             }
             Err(error) => {
-                tracing::warn!(host = self.host, %error, "DNS look-up failed; the last good addresses go on");
+                self.failed(&error);
                 false
             }
         }
@@ -162,6 +203,7 @@ mod tests {
             host: "does-not-exist.invalid".to_owned(),
             port: 1,
             addresses: Mutex::new(["127.0.0.1:1".parse().unwrap()].into()),
+            failing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         };
         assert!(!shared.refresh());

@@ -17,13 +17,11 @@ use socket2::SockRef;
 use super::conn::{self, Client};
 use super::{Worker, full, identify, secure};
 use crate::clock;
-use crate::io::Seldom;
 use crate::io::guard::Contained;
 use crate::io::socket::borrow;
 use crate::io::turn::{self, Turn};
 use crate::metrics::Refusal;
 use crate::places::Place;
-use crate::tls::Credentials;
 
 /// Pause after the process ran out of descriptors or memory, so that it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +43,6 @@ pub(super) async fn run(
     port: Port,
     cancel: CancelHandle,
 ) {
-    let troubles = Seldom::default();
     let mut turn = Turn::default();
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
@@ -54,11 +51,13 @@ pub(super) async fn run(
             // A client that left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if let Some(unsaid) = troubles.happened(clock::now()) {
+                let troubles = &worker.process.troubles;
+                if let Some(unsaid) = troubles.accepting.happened(clock::now()) {
                     tracing::warn!(
                         %error,
                         unsaid,
-                        "cannot accept connections; clients wait until it can be done again"
+                        "cannot accept connections; clients wait until it can be done again. If \
+                         descriptors have run out, LimitNOFILE or ulimit -n allows more"
                     );
                 }
                 if worker.pause(PAUSE).await {
@@ -104,7 +103,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, port: Port, from: IpAddr) {
         .is_some_and(|peers| peers.is_member(from));
     if !worker.process.config.allow_from.allows(from) && !is_node {
         worker.metrics().own.refuse(Refusal::Address);
-        if let Some(unsaid) = worker.strangers.happened(clock::now()) {
+        if let Some(unsaid) = worker.process.troubles.strangers.happened(clock::now()) {
             tracing::warn!(%from, unsaid, "refused a connection: its address is not in ALLOW_FROM");
         }
         return;
@@ -132,7 +131,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, port: Port, from: IpAddr) {
         identify::keep_alive(&stream);
     }
     let client = Client::new(worker, stream);
-    let tls = worker.process.tls.as_ref().map(Credentials::current);
+    let tls = worker.process.tls.as_ref().map(|tls| tls.current());
     match (tls, port) {
         (None, Port::Proxy) => spawn(worker, place, conn::serve(worker.clone(), client)),
         (None, Port::Identify) => spawn(worker, place, identify::serve(worker.clone(), client)),

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::error::Kind;
 use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, RequestHead, Version, may_complete, parse_request,
+    sane_request_id,
 };
 use crate::io::socket::{Half, read_now, read_some, reset_at_close, shut, write_all};
 use crate::io::{Buf, Turn};
@@ -64,6 +65,8 @@ pub(super) struct Client {
     pub(super) inbuf: Buf,
     /// On its way to the client; empty between two answers.
     pub(super) outbuf: Buf,
+    /// Bytes of the answers to this request that were sent, or nearly.
+    pub(super) written: u64,
 }
 
 /// How an exchange left the client's connection.
@@ -146,6 +149,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
     };
     match taken {
         Taken::Health {
+            id,
             version,
             keep_alive,
             head_only,
@@ -158,6 +162,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
             };
             let goes_on = keep_alive && !draining;
             let reply = Reply::text(status, text)
+                .request_id(id.as_deref())
                 .version(version)
                 .keep_alive(goes_on);
             let sent = reply::send(worker, client, &reply, head_only).await;
@@ -178,6 +183,8 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
 /// What was asked for.
 enum Taken {
     Health {
+        /// What its client calls it.
+        id: Option<Box<str>>,
         version: Version,
         keep_alive: bool,
         head_only: bool,
@@ -199,7 +206,7 @@ enum Unread {
 /// Ends a connection that claims to be another node's and cannot show it.
 pub(super) async fn turn_away(worker: &Worker, client: &mut Client) -> Next {
     worker.metrics().own.relay.unproven += 1;
-    if let Some(unsaid) = worker.impostors.happened(clock::now()) {
+    if let Some(unsaid) = worker.process.troubles.impostors.happened(clock::now()) {
         tracing::warn!(
             unsaid,
             "a connection claims to be another node's and cannot show it: its CLUSTER_SECRET differs, or its clock by more than 30 s"
@@ -244,6 +251,7 @@ async fn read_request(
                         // A body would be the next request's beginning: it is not asked for here.
                         let bodiless = matches!(head.framing, Framing::None | Framing::Length(0));
                         Taken::Health {
+                            id: head.request_id.and_then(sane_request_id).map(Into::into),
                             version: head.version,
                             keep_alive: head.keep_alive && bodiless,
                             head_only: head.method == Method::Head,
@@ -350,6 +358,7 @@ impl Client {
             first: Vec::with_capacity(FIRST_BYTES),
             inbuf: Buf::new(),
             outbuf: Buf::new(),
+            written: 0,
         }
     }
 
@@ -459,6 +468,7 @@ impl Client {
     }
 
     async fn write(&mut self) -> io::Result<()> {
+        self.written += self.outbuf.len() as u64;
         let bytes = match &mut self.tls {
             None => &mut self.outbuf,
             Some(tls) => {

@@ -69,7 +69,7 @@ impl Word {
 
 /// Interim answers that say that Discord has not got the request, that it may from now on, and that it
 /// will not.
-const WAITS: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: waits\r\n\r\n";
+pub(super) const WAITS: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: waits\r\n\r\n";
 const GOES: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: goes\r\n\r\n";
 const MOVED: &[u8] = b"HTTP/1.1 102 Processing\r\nweir-relay: moved\r\n\r\n";
 
@@ -87,6 +87,9 @@ const BROKEN_MAX: u32 = 2;
 
 /// What a client is told to wait whose request was lost with a node, as nirn-proxy does.
 const LOST_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// And what it is told; clients read the status and the wait, people this.
+const LOST: &str = "You are being rate limited: the node that had this request is gone, and Discord may have got it.";
 
 /// Has `peer` answer the request, or whoever owns its identity after `peer` failed.
 pub(super) async fn answer(
@@ -112,7 +115,8 @@ pub(super) async fn moved(
     peer: Rc<Peer>,
 ) -> (Outcome, Next) {
     worker.metrics().own.relay.taken_over += 1;
-    exchange.readdress(|head, out| head.encode_relayed(&peer.name, out));
+    let id = request.tale.made_id();
+    exchange.readdress(|head, out| head.encode_relayed(&peer.name, id.as_deref(), out));
     by(worker, client, request, exchange, peer).await
 }
 
@@ -131,7 +135,16 @@ async fn by(
     // Here and not within what is moved about: it is the largest part of a request's state.
     let mut head = None;
     for _ in 0..ATTEMPTS_MAX {
-        let tried = attempt(worker, client, &mut exchange, &peer, broken > 0, &mut head).await;
+        let tried = attempt(
+            worker,
+            client,
+            request,
+            &mut exchange,
+            &peer,
+            broken > 0,
+            &mut head,
+        )
+        .await;
         let gone = match tried {
             Tried::Done(done) => return done,
             Tried::Lost => return lost(worker, client, request, exchange.left()).await,
@@ -154,12 +167,15 @@ async fn by(
             .and_then(|peers| peers.owner(identity));
         let Some(owner) = owner else {
             worker.metrics().own.relay.taken_over += 1;
+            request.tale.again();
             exchange.readdress(|head, out| head.encode(worker.upstream.authority(), out));
             return Box::pin(proxy::here(worker, client, request, exchange)).await;
         };
         if owner.node != peer.node {
             worker.metrics().own.relay.taken_over += 1;
-            exchange.readdress(|head, out| head.encode_relayed(&owner.name, out));
+            request.tale.again();
+            let id = request.tale.made_id();
+            exchange.readdress(|head, out| head.encode_relayed(&owner.name, id.as_deref(), out));
             broken = 0;
         }
         peer = owner;
@@ -183,6 +199,7 @@ enum Tried {
 async fn attempt(
     worker: &Rc<Worker>,
     client: &mut Client,
+    request: &Request,
     exchange: &mut Exchange<'_>,
     peer: &Rc<Peer>,
     fresh: bool,
@@ -195,7 +212,7 @@ async fn attempt(
             return Tried::Done((Outcome::Unanswered, Next::Close));
         }
         Err(error) => {
-            failed(worker, peer, &error);
+            failed(worker, request, peer, &error);
             return if is_theirs(&error) {
                 Tried::Gone
             } else {
@@ -218,7 +235,7 @@ async fn attempt(
             if goes_on && exchange.last_word() == Word::Moved {
                 return Tried::Moved;
             }
-            failed(worker, peer, &error);
+            failed(worker, request, peer, &error);
             match goes_on {
                 true if exchange.last_word() == Word::Waits => Tried::Gone,
                 // Whether the node is gone, too, the next connection shows.
@@ -247,8 +264,11 @@ async fn lease(client: &Client, peer: &Rc<Peer>, fresh: bool) -> Result<Option<L
     Ok(Some(lease))
 }
 
-fn failed(worker: &Worker, peer: &Peer, error: &Error) {
-    tracing::debug!(node = %peer.node, %error, "a request could not be relayed");
+fn failed(worker: &Worker, request: &Request, peer: &Peer, error: &Error) {
+    if let Some(peers) = &worker.peers {
+        peers.tell_of(&peer.node, error);
+    }
+    tracing::debug!(id = %request.tale, node = %peer.node, %error, "a request could not be relayed");
     worker.metrics().own.relay.failed += 1;
 }
 
@@ -274,7 +294,8 @@ async fn lost(
     request: &Request,
     left: Option<u64>,
 ) -> (Outcome, Next) {
-    let reply = Reply::rate_limited("You are being rate limited.", LOST_RETRY_AFTER, Scope::User);
+    request.tale.because("node_lost");
+    let reply = Reply::rate_limited(LOST, LOST_RETRY_AFTER, Scope::User);
     proxy::own_answer(worker, client, request, reply, left).await
 }
 

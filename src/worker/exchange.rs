@@ -360,7 +360,10 @@ impl<'r> Exchange<'r> {
                 took,
                 lead_nanos: began.nanos_since(self.request.began),
             },
-            Some(_) => Outcome::Relayed { took },
+            Some(_) => Outcome::Relayed {
+                status: head.answer.status,
+                took,
+            },
         };
         let goes_on = self.request.keep_alive
             && sent_whole

@@ -39,6 +39,8 @@ pub(super) fn turn_away(worker: &Rc<Worker>, stream: TcpStream, full: Full) {
         ),
     };
     worker.metrics().own.refuse(refusal);
+    let from = stream.peer_addr().ok().map(|from| from.ip());
+    worker.process.troubles.no_place(full, from);
     // Each of them holds the count once. Whom TLS is spoken with understands nothing before the
     // handshake.
     if Rc::strong_count(&worker.turned_away) > TURNED_AWAY_MAX || worker.process.tls.is_some() {

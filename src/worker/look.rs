@@ -58,7 +58,7 @@ fn sender(client: ClientClass) -> SenderName {
         ClientClass::Bot { user_id: None } => SenderName::of(Client::Unknown),
         ClientClass::Bearer => SenderName::of(Client::Bearer),
         ClientClass::Anonymous => SenderName::of(Client::NoAuth),
-        ClientClass::Webhook => SenderName::in_path(SenderKind::Webhook),
+        ClientClass::Webhook { .. } => SenderName::in_path(SenderKind::Webhook),
         ClientClass::Interaction => SenderName::in_path(SenderKind::Interaction),
     }
 }

@@ -24,8 +24,11 @@ mod relay;
 mod reply;
 mod request;
 mod secure;
+mod tale;
 mod upload;
 mod wait;
+
+pub(crate) use own::USER_AGENT;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -43,14 +46,16 @@ use self::accept::Port;
 use self::pace::Laggards;
 use self::peers::Peers;
 use self::registry::Registry;
+use crate::access::RequestId;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
-use crate::io::{Recycler, Seldom, buffer};
-use crate::limit::{self, Answer, Limited, Reason};
+use crate::io::{Bell, Recycler, buffer};
+use crate::limit::{self, Answer, Reason};
 use crate::mesh::Local;
 use crate::metrics::{self, Refusal};
+use crate::process::overrides;
 use crate::process::{Metrics, Process};
 use crate::route::{BucketKey, Keys, RouteText, classify, identity};
 use crate::upstream::{Bounds, Upstream};
@@ -85,12 +90,6 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     alarm: Rc<Alarm>,
     registry: Rc<Registry>,
-    /// Connections refused for their address, and handshakes that came to nothing, as far as they are
-    /// told of.
-    strangers: Seldom,
-    unshaken: Seldom,
-    /// Connections that claim to be nodes' and cannot show it, the same.
-    impostors: Seldom,
     /// What connections that are at work run in.
     busy: Recycler<(Rc<Self>, conn::Client), Option<conn::Client>>,
     /// Clients that hold up a connection to the upstream.
@@ -99,8 +98,12 @@ pub(crate) struct Worker {
     turned_away: Rc<()>,
     accepting: RefCell<Canceller>,
     drain: Cell<Drain>,
+    /// Rung when nobody may wait any more.
+    refusing: Bell,
     /// The ticker is to end.
     ending: Cell<bool>,
+    /// Requests that were given an id, or a lot.
+    numbered: Cell<u64>,
     /// Somebody looks at what requests are of.
     watched: Cell<bool>,
     /// The wall clock's last reading, and when it was taken.
@@ -108,6 +111,8 @@ pub(crate) struct Worker {
     /// Bots whose global limit was asked for, or need not be; spares most requests the lock of
     /// [`Process::bots`].
     seen: RefCell<AHashSet<u64>>,
+    /// Global limits that somebody has set, and of which version this is.
+    overrides: RefCell<(u64, overrides::Limits)>,
     /// What `GET /gateway/bot` falls under, but for the bot.
     gateway: BucketKey,
     /// The identify queue, on the one worker that serves it.
@@ -189,18 +194,18 @@ impl Worker {
             deadlines,
             alarm,
             registry: Rc::default(),
-            strangers: Seldom::default(),
-            unshaken: Seldom::default(),
-            impostors: Seldom::default(),
             busy: Recycler::new(conn::busy),
             laggards: Laggards::default(),
             turned_away: Rc::default(),
             accepting: RefCell::default(),
             drain: Cell::new(Drain::NotYet),
+            refusing: Bell::default(),
             ending: Cell::new(false),
+            numbered: Cell::default(),
             watched: Cell::new(false),
             wall: Cell::new((now, clock::unix_ms())),
             seen: RefCell::default(),
+            overrides: RefCell::new((process.overrides.version(), process.overrides.get())),
             gateway: gateway_key(&process.keys),
             identify: serves_queue.then(|| identify::Door::new(&process)),
             process,
@@ -216,6 +221,27 @@ impl Worker {
         let unix_ms = clock::unix_ms();
         self.wall.set((now, unix_ms));
         unix_ms
+    }
+
+    /// What a request without a name is called.
+    fn next_id(&self) -> RequestId {
+        RequestId::Made {
+            process: self.process.id,
+            number: self.next_number(),
+        }
+    }
+
+    /// A number for a request that no other of this process has.
+    fn next_number(&self) -> u64 {
+        let number = self.numbered.get();
+        self.numbered.set(number + 1);
+        number * self.process.metrics.len() as u64 + self.index as u64
+    }
+
+    /// A number by which requests are picked: over many, all come equally often (Knuth, TAOCP 6.4,
+    /// multiplicative hashing).
+    fn next_lot(&self) -> u64 {
+        self.next_number().wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// This worker's metrics; lock them for a moment only.
@@ -236,6 +262,17 @@ impl Worker {
         self.process.first_sight(identity)
     }
 
+    /// Whether somebody has set this bot's global limit.
+    fn is_overridden(&self, user_id: u64) -> bool {
+        let version = self.process.overrides.version();
+        let mut known = self.overrides.borrow_mut();
+        if known.0 != version {
+            // In this order: what is newer than its number is fetched once more.
+            *known = (version, self.process.overrides.get());
+        }
+        known.1.contains_key(&user_id)
+    }
+
     /// The limit that `GET /gateway/bot` of this bot falls under.
     fn gateway_key(&self, identity: u64) -> BucketKey {
         BucketKey {
@@ -244,8 +281,9 @@ impl Worker {
         }
     }
 
-    fn count_refusal(&self, reason: Reason) {
-        self.metrics().own.refuse(match reason {
+    /// Counts a refusal; what it is counted as.
+    fn count_refusal(&self, reason: Reason) -> Refusal {
+        let refusal = match reason {
             Reason::QueueFull => Refusal::BucketFull,
             Reason::TooManyWaiting => Refusal::WaitingFull,
             Reason::TooManyTracked => Refusal::BucketsFull,
@@ -262,7 +300,9 @@ impl Worker {
             Reason::Budget => Refusal::InvalidBudget,
             Reason::Forbidden => Refusal::Forbidden,
             Reason::Share => Refusal::InvalidShare,
-        });
+        };
+        self.metrics().own.refuse(refusal);
+        refusal
     }
 
     /// Counts what an answer of Discord's says about limits; if it is `absorbed`, its client does not see
@@ -270,13 +310,6 @@ impl Worker {
     fn count_answer(&self, answer: &Answer, absorbed: bool) {
         match answer.status {
             429 => {
-                if answer.limited() == Limited::Cloudflare {
-                    tracing::warn!(
-                        retry_after = ?answer.retry_after(),
-                        "Cloudflare blocks this egress address: all requests are refused until it ends; \
-                         look for what caused 10,000 invalid requests (401, 403, 429) in 10 minutes"
-                    );
-                }
                 let scope = match (answer.headers.via, answer.headers.scope) {
                     (false, _) => metrics::Scope::Cloudflare,
                     (true, limit::Scope::User) => metrics::Scope::User,
@@ -326,6 +359,7 @@ impl Worker {
         }
         if refusing && self.drain.get() == Drain::Waiting {
             self.local.refuse_waiting(reply::RESTART);
+            self.refusing.ring();
             if let Some(door) = &self.identify {
                 door.close();
             }

@@ -22,7 +22,7 @@ use crate::route;
 use super::request::Request;
 
 /// What Discord calls a client of weir's (Discord docs, reference: user agent).
-const USER_AGENT: &str = concat!(
+pub(crate) const USER_AGENT: &str = concat!(
     "DiscordBot (https://crates.io/crates/weir, ",
     env!("CARGO_PKG_VERSION"),
     ")"
@@ -43,11 +43,6 @@ pub(super) fn confirm(worker: &Rc<Worker>, flight: &Buf, identity: u64) {
         match get(&worker, "/api/v10/users/@me", &authorization, None).await {
             Ok((status, _)) if status < 500 && status != 429 => {
                 worker.local.confirmed(identity, status != 401);
-                if status == 401 {
-                    tracing::warn!(
-                        "Discord refuses a token; its requests get 401 from here until one is let through to try again"
-                    );
-                }
             }
             Ok((status, _)) => tracing::debug!(status, "a token could not be confirmed"),
             Err(error) => tracing::debug!(%error, "a token could not be confirmed"),
@@ -64,13 +59,8 @@ pub(super) fn detect(worker: &Rc<Worker>, request: &Request, flight: &Buf) {
     let ClientClass::Bot { user_id: Some(id) } = request.ask.client else {
         return;
     };
-    let known = worker
-        .process
-        .config
-        .bot_ratelimit_overrides
-        .contains_key(&id);
     let identity = request.ask.key.identity;
-    if known || !worker.first_sight(identity) {
+    if worker.is_overridden(id) || !worker.first_sight(identity) {
         return;
     }
     let Some(authorization) = authorization(flight) else {
@@ -164,7 +154,7 @@ pub(super) async fn session_start_limit(
         return Err(Unknown::Status(status));
     }
     let config = &worker.process.config;
-    let overridden = user_id.is_none_or(|id| config.bot_ratelimit_overrides.contains_key(&id));
+    let overridden = user_id.is_none_or(|id| worker.is_overridden(id));
     if !config.disable_global_ratelimit_detection
         && !overridden
         && worker.first_sight(identity)

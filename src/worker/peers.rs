@@ -1,8 +1,8 @@
 //! The other nodes of the cluster, as one worker sees them: who owns what, and a pool of connections to
 //! each.
 //!
-//! Connections to nodes are this worker's own, plain HTTP/1.1, kept alive and bounded as those to the
-//! upstream are. A request that waits for a limit at its owner holds one all the while.
+//! Connections to nodes are this worker's own, HTTP/1.1, under TLS where the node has a certificate, kept
+//! alive and bounded as those to the upstream are. A request that waits for a limit at its owner holds one all the while.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -17,11 +17,13 @@ use crate::clock::{self, Instant};
 use crate::cluster::View;
 use crate::cluster::member::{NODES_MAX, Node};
 use crate::cluster::owner::{Owner, Ownership};
+use crate::error::{Error, Kind};
 use crate::http1::RequestHead;
-use crate::io::Deadlines;
+use crate::io::{Deadlines, Seldom};
 use crate::mesh::Local;
 use crate::process::Process;
 use crate::route::BucketKey;
+use crate::tls::Trust;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Bounds, Target, Upstream};
 
@@ -73,6 +75,8 @@ pub(super) struct Peers {
     /// By where they take requests. Invariant: at most [`NODES_MAX`].
     known: RefCell<AHashMap<SocketAddr, Rc<Peer>>>,
     deadlines: Deadlines,
+    /// Nodes that could not prove to be ones, as far as they are told of.
+    disbelieved: Seldom,
 }
 
 /// What a connection or a request shows of where it is from.
@@ -99,6 +103,7 @@ impl Peers {
             waited: RefCell::new(members.ownership()),
             known: RefCell::default(),
             deadlines: deadlines.clone(),
+            disbelieved: Seldom::default(),
         })
     }
 
@@ -127,13 +132,16 @@ impl Peers {
         }
         let name = addr.to_string();
         let connections = match known.get(&addr) {
-            Some(before) if !before.let_go.get() => before.connections.clone(),
+            Some(before) if !before.let_go.get() && before.node.tls == node.tls => {
+                before.connections.clone()
+            }
             _ => {
                 let target = Target {
                     authority: name.as_str().into(),
-                    tls: None,
+                    tls: self.trust(&node),
                     resolver: Arc::new(Resolver::fixed(addr)),
                     outbound: None,
+                    outage: self.process.troubles.outage_of(addr),
                 };
                 let bounds = Bounds {
                     connections_max: self.process.node_connections_max,
@@ -156,14 +164,18 @@ impl Peers {
         peer
     }
 
+    /// What a node has to prove; `None` if it speaks plain.
+    pub(super) fn trust(&self, node: &Node) -> Option<Trust> {
+        let trust = self.process.node_trust.as_ref().filter(|_| node.tls)?;
+        Some(trust.towards(node.addr.ip()))
+    }
+
     /// A request that another node sent here is for this identity, which is another's as far as is known
     /// here. It is served, with care: what its owner let go is not known, unless it said so lately.
     #[cold]
     pub(super) fn serves_for_another(&self, now: Instant, key: &BucketKey) {
-        let view = self.view.borrow();
-        if view.members().needs_care(now, key.identity) {
-            self.process.mesh.limiter().be_careful_of(now, key);
-        }
+        let care = self.view.borrow().members().care(now, key);
+        care.take(now, self.process.mesh.limiter(), key);
     }
 
     /// Sends those who wait here for limits that are another node's now to that node.
@@ -203,6 +215,21 @@ impl Peers {
     /// This node could not be reached: what it owns is others' from now on, or this one's.
     pub(super) fn failed(&self, peer: &Peer) {
         self.view.borrow().members().suspect(peer.node);
+    }
+
+    /// Says, now and then, of a node that did not prove to be one why it is not asked.
+    pub(super) fn tell_of(&self, node: &Node, error: &Error) {
+        let is_known = matches!(error.kind, Kind::TlsCertificate | Kind::TlsHandshake);
+        if is_known && let Some(unsaid) = self.disbelieved.happened(clock::now()) {
+            tracing::error!(
+                %node,
+                %error,
+                unsaid,
+                "no TLS with a node of the cluster: what belongs to it is served elsewhere, and limits may be \
+                 overstepped. Its certificate must be signed by CLUSTER_CA_FILE and carry its address or \
+                 CLUSTER_TLS_NAME; with TLS_CLIENT_CA_FILE there, this node's must be signed by that, too"
+            );
+        }
     }
 
     /// Whether connections from this address are other nodes'.

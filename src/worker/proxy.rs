@@ -11,6 +11,7 @@
 //! among the connections, a dial) is told to the limiter, which times the permit by its departure.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
@@ -20,7 +21,7 @@ use super::look;
 use super::peers::{Origin, Peer};
 use super::request::Request;
 use super::wait::{First, NoPermit};
-use super::{Worker, elsewhere, own, reply, wait};
+use super::{Worker, elsewhere, own, reply, tale, wait};
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::http1::{BodyTracker, Reply};
@@ -38,6 +39,7 @@ pub(super) async fn serve(
     flight: Buf,
 ) -> Next {
     let open = Open::new(worker, request);
+    tale::begins(worker, client, request);
     // A request that waits holds its head and no buffer beside.
     client.inbuf.release();
     #[cfg(feature = "planted-panics")]
@@ -47,6 +49,7 @@ pub(super) async fn serve(
         Some(peer) => elsewhere::answer(worker, client, request, flight, peer.clone()).await,
     };
     open.close(outcome);
+    tale::ends(worker, client, request, outcome);
     next
 }
 
@@ -72,7 +75,7 @@ pub(super) enum Outcome {
         lead_nanos: u64,
     },
     /// Another node answered, this long after the request was sent there; it counts the rest.
-    Relayed { took: Duration },
+    Relayed { status: u16, took: Duration },
     /// weir answered in Discord's place, or the client left before there was an answer.
     Unanswered,
 }
@@ -160,6 +163,12 @@ async fn attempts(
         let lease = match lease(worker, client, &mut way, fresh).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return (Outcome::Unanswered, Next::Close),
+            Err(error) if error.kind == Kind::Draining && request.origin == Origin::Node => {
+                drop(way);
+                // Others live.
+                let next = Box::pin(elsewhere::send_away(worker, client)).await;
+                return (Outcome::Unanswered, next);
+            }
             Err(error) => {
                 drop(way);
                 let failure = Failure::Upstream(error);
@@ -172,10 +181,17 @@ async fn attempts(
                 let asked;
                 (asked, fresh) = match failure {
                     Failure::Stale => {
+                        tracing::debug!(
+                            id = %request.tale,
+                            "sent again: the pooled connection had ended without an answer"
+                        );
                         worker.metrics().own.retry(Retry::Stale);
                         (worker.local.ask(clock::now(), request.ask), true)
                     }
-                    Failure::Limited(waiting) => (Asked::Wait(waiting), false),
+                    Failure::Limited(waiting) => {
+                        tracing::debug!(id = %request.tale, "sent again when its limit allows: it drew a 429");
+                        (Asked::Wait(waiting), false)
+                    }
                     failure => {
                         return no_answer(worker, client, request, failure, exchange.left()).await;
                     }
@@ -190,6 +206,7 @@ async fn attempts(
                         return refused(worker, client, request, none, exchange.left()).await;
                     }
                 };
+                request.tale.again();
             }
         }
     }
@@ -214,8 +231,17 @@ async fn lease(
     let press = || worker.laggards.press(clock::now(), full);
     // Boxed: few requests come here, and its state would be part of every connection's task.
     let leased = wait::beside(client, worker.upstream.lease(fresh, press));
-    let (leased, left) = Box::pin(leased).await;
-    let lease = leased?;
+    // A dial that is given up is no loss.
+    let leased = wait::first(leased, worker.refusing.heard());
+    let (leased, left) = match Box::pin(leased).await {
+        First::Left(leased) => leased,
+        First::Right(()) => return Err(Error::new(Kind::Draining)),
+    };
+    let lease = leased.inspect_err(|error| {
+        if error.kind == Kind::Full {
+            worker.process.troubles.upstream_full();
+        }
+    })?;
     if left {
         worker.upstream.give_back(lease);
         return Ok(None);
@@ -232,10 +258,14 @@ async fn permit(
 ) -> Result<Grant, NoPermit> {
     loop {
         let waiting = match asked {
-            Asked::Go(grant) => return Ok(grant),
+            Asked::Go(grant) => {
+                tracing::trace!(id = %request.tale, "its limits let it go");
+                return Ok(grant);
+            }
             Asked::Refuse(refusal) => return Err(NoPermit::Refused(refusal)),
             Asked::Wait(waiting) => waiting,
         };
+        tracing::trace!(id = %request.tale, "waits for a limit");
         let counted = Waits::new(worker, request);
         // Boxed: most requests do not wait, and its state would be part of every
         // connection's task.
@@ -354,7 +384,10 @@ async fn refused(
             own_answer(worker, client, request, reply, left).await
         }
         NoPermit::Refused(refusal) => {
-            worker.count_refusal(refusal.reason);
+            let counted = worker.count_refusal(refusal.reason);
+            request.tale.because(counted.label());
+            let troubles = &worker.process.troubles;
+            troubles.refused(refusal.reason, request.sender, request.label.as_str());
             own_answer(worker, client, request, reply::refused(refusal), left).await
         }
     }
@@ -385,6 +418,11 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         let waited = &self.request.waited_nanos;
         waited.set(waited.get() + clock::now().nanos_since(self.since));
+        tracing::trace!(
+            id = %self.request.tale,
+            waited_ms = tale::ms_since(self.since),
+            "waits no more"
+        );
         self.worker.metrics().own.waiting -= 1;
     }
 }
@@ -404,10 +442,14 @@ pub(super) async fn no_answer(
         // Both are taken up again before they come here.
         Failure::Stale | Failure::Limited(_) => Error::new(Kind::ClosedBeforeAnswer),
     };
-    tracing::debug!(%error, "no answer from the upstream");
+    tracing::debug!(id = %request.tale, %error, "no answer from the upstream");
+    request.tale.because(error.kind.label());
     {
         let mut metrics = worker.metrics();
         metrics.own.fail(error.kind);
+        if error.kind == Kind::Draining {
+            worker.process.unserved.fetch_add(1, Ordering::Relaxed);
+        }
         if error.kind == Kind::BadRequest {
             metrics.own.refuse(Refusal::Malformed);
         } else {
@@ -437,7 +479,12 @@ pub(super) async fn own_answer(
         client.inbuf.consume(left);
     }
     let goes_on = request.keep_alive && body_is_read && !worker.process.is_draining();
-    let reply = reply.version(request.version).keep_alive(goes_on);
+    request.tale.answered(reply.status());
+    let id = request.tale.id();
+    let reply = reply
+        .version(request.version)
+        .keep_alive(goes_on)
+        .request_id(id.as_deref());
     let sent = reply::send(worker, client, &reply, request.wants_head_only()).await;
     let next = match (sent, goes_on, body_is_read) {
         (Err(_), ..) => Next::Close,
@@ -508,7 +555,7 @@ impl<'r> Open<'r> {
                 };
                 metrics.requests.record(key, labels, took);
             }
-            Outcome::Relayed { took } => metrics.own.relay.answered(took),
+            Outcome::Relayed { took, .. } => metrics.own.relay.answered(took),
             // Refused at once, or after a wait that came to nothing.
             Outcome::Unanswered if request.waited_nanos.get() > 0 => {
                 metrics.own.queue_wait.record(request.waited_nanos.get());

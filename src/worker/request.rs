@@ -14,6 +14,7 @@ use crate::route::identity::{Client, Kind};
 use crate::route::{Identity, PathIdentity, RouteText, classify, identity, key};
 
 use super::peers::{Origin, Peer};
+use super::tale::Tale;
 use super::{Worker, look};
 
 /// A request between its head and its answer.
@@ -34,6 +35,8 @@ pub(super) struct Request {
     pub(super) in_milliseconds: bool,
     /// When its head was complete.
     pub(super) began: Instant,
+    /// What is told of it.
+    pub(super) tale: Tale,
     /// Nanoseconds that it has waited for limits.
     pub(super) waited_nanos: Cell<u64>,
     /// Nanoseconds that attempts before the last took, of which another followed.
@@ -87,9 +90,13 @@ impl Request {
             }
             Some(_) | None => None,
         };
+        let tale = Tale::new(worker, head, origin);
         match &owner {
             None => head.encode(worker.upstream.authority(), flight.writable()),
-            Some(peer) => head.encode_relayed(&peer.name, flight.writable()),
+            Some(peer) => {
+                let id = tale.made_id();
+                head.encode_relayed(&peer.name, id.as_deref(), flight.writable());
+            }
         }
         Self {
             method: head.method,
@@ -105,6 +112,7 @@ impl Request {
                 .iter()
                 .any(|old| head.target.starts_with(old)),
             began: now,
+            tale,
             waited_nanos: Cell::new(0),
             tried_nanos: Cell::new(0),
             origin,
@@ -142,7 +150,9 @@ fn max_wait(configured: Option<Duration>, abort_after: Option<&[u8]>) -> Option<
 
 fn client_class(path: &PathIdentity<'_>, sender: &Identity<'_>) -> ClientClass {
     match path {
-        PathIdentity::Webhook { .. } => ClientClass::Webhook,
+        PathIdentity::Webhook { id, .. } => ClientClass::Webhook {
+            id: std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()),
+        },
         PathIdentity::Interaction { .. } => ClientClass::Interaction,
         PathIdentity::Authorization => match sender.kind {
             Kind::Bot { user_id } => ClientClass::Bot { user_id },

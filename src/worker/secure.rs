@@ -17,6 +17,7 @@ use socket2::SockRef;
 
 use super::Worker;
 use super::conn::{self, Client};
+use super::elsewhere;
 use crate::clock;
 use crate::http1::Reply;
 use crate::io::Buf;
@@ -29,6 +30,9 @@ const READ_ROOM: usize = 1024;
 
 /// What every TLS connection begins with: the record type of a handshake (RFC 8446 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
+
+/// What the first request of another node carries right behind its request line.
+const PASS: &[u8] = b"\r\nweir-pass: ";
 
 /// The session on a client's connection, and the bytes between it and the socket.
 pub(super) struct Secured {
@@ -151,7 +155,7 @@ async fn shake(worker: &Rc<Worker>, client: &mut Client, config: Arc<ServerConfi
         Err(failure) => failure,
     };
     worker.metrics().own.tls.fail(failure.kind);
-    if let Some(unsaid) = worker.unshaken.happened(clock::now()) {
+    if let Some(unsaid) = worker.process.troubles.unshaken.happened(clock::now()) {
         tracing::debug!(
             kind = ?failure.kind,
             error = failure.error.as_ref().map(tracing::field::display),
@@ -225,6 +229,20 @@ async fn no_tls(client: &mut Client, incoming: &mut Buf) -> Failure {
     {
         return Failure {
             kind: HandshakeFailure::Protocol,
+            error: None,
+        };
+    }
+    // Another node that has not heard yet that there is TLS here: it is told, as one that is sent away
+    // is, that nothing came of it.
+    if incoming
+        .as_slice()
+        .windows(PASS.len())
+        .any(|bytes| bytes == PASS)
+    {
+        client.outbuf.push(elsewhere::WAITS);
+        let _ = write_all(&mut client.stream, &mut client.outbuf).await;
+        return Failure {
+            kind: HandshakeFailure::PlainHttp,
             error: None,
         };
     }

@@ -1,4 +1,4 @@
-//! What dprl documents, row by row. README has the same rows with what came of them.
+//! What dprl documents, row by row. docs/forward-proxy.md has the same rows with what came of them.
 
 use std::time::Duration;
 

@@ -162,7 +162,8 @@ fn those_in_line_when_it_stops_are_let_go() {
         named.iter().map(|(_, tally)| tally.waiting).sum::<u64>() + others.waiting == 1
     });
     assert!(!proxy.stop(Duration::from_millis(200)));
-    assert!(waits.try_answer(true).is_none());
+    let told = waits.try_answer(false).expect("it is told so");
+    assert_eq!(told.status, 503, "{}", told.text());
     assert_eq!(limits.active_connections(&target.addr.to_string()), 0);
 }
 

@@ -22,7 +22,7 @@ fn start(variables: &[(&str, &str)]) -> (mock::MockHandle, Program) {
 fn admin(weir: &Program, method: &str, path: &str, body: &str) -> Answer {
     let length = body.len();
     Client::connect(weir.metrics).ask(&format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
     ))
 }
 

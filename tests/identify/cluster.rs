@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use loadtest::mock::settings::{GatewaySettings, Settings};
 use loadtest::mock::{self, MockConfig, MockHandle};
-use weir::Config;
+use weir::{Config, Handle};
 
-use super::support::cluster::{self, Member, Plan, token};
 use super::support::http::Client;
 use super::support::queue::assert_free;
+use super::support::{
+    self,
+    cluster::{self, Member, Plan, token},
+};
 
 const PERIOD: Duration = Duration::from_secs(5);
 /// What two answers may differ by on their way.
@@ -47,7 +50,7 @@ impl Two {
         .expect("the mock starts");
         let plan = Plan {
             upstream: mock.url(),
-            ca_file: super::support::ca_file(&mock),
+            ca_file: support::ca_file(&mock),
             secret,
         };
         let port = free_port();
@@ -241,4 +244,64 @@ fn a_client_cannot_claim_to_be_a_node_where_there_is_a_secret() {
     let mut client = claim("weir-pass: none\r\n");
     assert!(client.try_answer(false).is_none());
     assert_eq!(two.nodes[1].now("weir_relay_unproven_total"), 1);
+}
+
+#[test]
+fn a_bot_that_changes_hands_as_planned_goes_on_where_it_stopped() {
+    let mock = mock::start(MockConfig {
+        settings: Settings {
+            gateway: GatewaySettings::default(),
+            ..Settings::default()
+        },
+        ..MockConfig::default()
+    })
+    .expect("the mock starts");
+    let (port, cluster_port) = (free_port(), free_port());
+    let start = |ip: &str| {
+        let mut config = support::config(&mock.url(), support::ca_file(&mock));
+        config.bind_ip = ip.parse().expect("an address");
+        config.workers = Some(1);
+        config.gateway_queue_port = Some(port);
+        config.cluster_port = cluster_port;
+        config.cluster_members = ["127.0.0.1", "127.0.0.2"]
+            .iter()
+            .map(|ip| ip.parse().expect("a peer"))
+            .collect();
+        weir::start(config).expect("weir starts")
+    };
+    let see_each_other = |nodes: [&Handle; 2]| {
+        let until = Instant::now() + Duration::from_secs(20);
+        let members = |node: &Handle| node.members().expect("a cluster").ownership();
+        while nodes.iter().any(|node| members(node).nodes().len() < 2) {
+            assert!(Instant::now() < until, "they never see each other");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let (first, second) = (start("127.0.0.1"), start("127.0.0.2"));
+    see_each_other([&first, &second]);
+    let ownership = first.members().expect("a cluster").ownership();
+    let bot = token(ownership.nodes(), ownership.me(), None, 0);
+    let ask = |node: &Handle, shard: u32| {
+        let mut client = Client::connect(node.gateway_queue_addr().expect("the queue is served"));
+        client.send(format!(
+            "GET /?shard={shard} HTTP/1.1\r\nHost: queue\r\nAuthorization: {bot}\r\n\r\n"
+        ));
+        assert_free(&client.answer(false));
+        Instant::now()
+    };
+    let apart = |before: Instant, now: Instant| {
+        let apart = now - before;
+        // A careful start would begin the five seconds anew.
+        let most = PERIOD + PERIOD / 4;
+        assert!((PERIOD - BLUR..most).contains(&apart), "{apart:?}");
+    };
+    let zeroth = ask(&second, 0);
+    thread::sleep(PERIOD / 2);
+    first.shutdown(Duration::from_secs(5));
+    let next = ask(&second, 1);
+    apart(zeroth, next);
+    thread::sleep(PERIOD / 2);
+    let first = start("127.0.0.1");
+    see_each_other([&first, &second]);
+    apart(next, ask(&first, 2));
 }

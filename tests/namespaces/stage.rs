@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{LATE, NAME};
 
 /// A node's address.
 pub(crate) fn node_ip(n: usize) -> Ipv4Addr {
@@ -108,24 +111,49 @@ impl Stage {
         run("ip", &exec)
     }
 
-    /// One in ten packets between nodes is lost, each way, and comes late where the kernel can do that.
-    pub(crate) fn lose(&self, begin: bool) {
+    /// Of packets between nodes one in ten is lost, each way, and the others come late by `delay`; until
+    /// what is returned is dropped.
+    pub(crate) fn lossy(&self, delay: Duration) -> Lossy<'_> {
+        let program = std::env::current_exe().unwrap();
+        let late = |n| {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &self.name(n)]).arg(&program);
+            command.args([NAME, "--exact", "--nocapture"]);
+            command.env(LATE, delay.as_millis().to_string());
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let lossy = Lossy {
+            stage: self,
+            late: (1..=3).map(late).collect(),
+        };
+        self.lossy_rules("-A");
+        lossy
+    }
+
+    /// How long one node takes to open a connection to another, at the least.
+    pub(crate) fn connects(&self, from: usize, to: usize) -> Duration {
+        let took = |_| {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &self.name(from), "bash", "-c"]);
+            command.arg(format!("exec 3<>/dev/tcp/{}/9000", node_ip(to)));
+            let began = Instant::now();
+            assert!(command.status().unwrap().success());
+            began.elapsed()
+        };
+        (0..5).map(took).min().unwrap()
+    }
+
+    fn lossy_rules(&self, verb: &str) {
         for n in 1..=3 {
-            let (node, verb) = (self.name(n), if begin { "add" } else { "del" });
-            let netem =
-                format!("netns exec {node} tc qdisc {verb} dev eth0 root netem loss 10% delay 5ms");
-            if let Err(why) = run("ip", &netem) {
-                if begin && n == 1 {
-                    println!(
-                        "no netem here ({why}): packets are dropped by iptables, none comes late"
-                    );
-                }
-                let others = (1..=3).filter(|other| *other != n);
-                for other in others {
-                    let chance = "-m statistic --mode random --probability 0.1";
-                    let verb = if begin { "-A" } else { "-D" };
-                    let from = node_ip(other);
-                    let rule = format!("{verb} INPUT -s {from} {chance} -j DROP");
+            for other in (1..=3).filter(|other| *other != n) {
+                let from = node_ip(other);
+                for what in [
+                    "-m statistic --mode random --probability 0.1 -j DROP",
+                    // As long as nobody holds the queue, packets pass it by.
+                    "-j NFQUEUE --queue-num 0 --queue-bypass",
+                ] {
+                    let rule = format!("{verb} INPUT -s {from} {what}");
                     self.filter(n, &rule).unwrap();
                 }
             }
@@ -141,6 +169,31 @@ impl Stage {
                 .unwrap();
             self.filter(3, &format!("{verb} OUTPUT -d {there} -j DROP"))
                 .unwrap();
+        }
+    }
+}
+
+/// Packets are lost and come late.
+pub(crate) struct Lossy<'s> {
+    stage: &'s Stage,
+    late: Vec<Child>,
+}
+
+impl Lossy<'_> {
+    /// Whether all that delay packets still do.
+    pub(crate) fn is_late(&mut self) -> bool {
+        let mut late = self.late.iter_mut();
+        late.all(|late| late.try_wait().unwrap().is_none())
+    }
+}
+
+impl Drop for Lossy<'_> {
+    fn drop(&mut self) {
+        self.stage.lossy_rules("-D");
+        for late in &mut self.late {
+            // What they hold is let go by the kernel, or sent again.
+            let _ = late.kill();
+            let _ = late.wait();
         }
     }
 }

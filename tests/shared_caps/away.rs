@@ -7,6 +7,7 @@ use weir::egress::shared::{Fleet, LinkError, Standing, Verdict};
 
 use crate::redis_server::Redis;
 use crate::stage::{ask, ask_all, eventually, fleet, granted, host, stands};
+use crate::support::program::Program;
 
 #[test]
 fn while_redis_is_away_the_policy_holds_and_afterwards_the_cap() {
@@ -169,4 +170,34 @@ fn what_cannot_be_a_mistake_is_tried_again() {
     assert!(LinkError::Cluster.is_a_mistake());
     assert!(!LinkError::Timeout.is_a_mistake());
     assert!(!LinkError::Nonsense.is_a_mistake());
+}
+
+#[test]
+fn a_password_that_is_wanted_later_is_said_though_it_was_said_before_that_redis_is_away() {
+    let mut redis = Redis::start(&[]);
+    let mock = loadtest::mock::start(loadtest::mock::MockConfig {
+        tls: loadtest::mock::tls::Tls::Plain,
+        ..loadtest::mock::MockConfig::default()
+    });
+    let address = format!("unix://{}", redis.socket().display());
+    let settings = [("FORWARD_PORT", "0"), ("REDIS_ADDR", address.as_str())];
+    let weir = Program::start(&mock.unwrap(), &settings);
+    let mut lines = Vec::new();
+    let mut said = |what: &str| {
+        eventually(what, || {
+            lines.extend(weir.log_lines());
+            lines.iter().any(|line| line.contains(what))
+        });
+        lines
+            .iter()
+            .filter(|line| line.contains("Redis is away"))
+            .count()
+    };
+    redis.kill();
+    assert_eq!(said("Redis is away"), 1);
+    redis.add("--requirepass");
+    redis.add("secret");
+    redis.run();
+    let times = said("REDIS_PASSWORD");
+    assert_eq!(times, 2, "{lines:#?}");
 }

@@ -269,7 +269,7 @@ fn a_redis_that_refuses_us_is_an_error_at_the_start_and_one_that_is_not_there_is
     assert_eq!(error.exit_code(), 2);
     let text = error.to_string();
     assert!(
-        text.starts_with("REDIS_ADDR: unix://") && text.contains("REDIS_PASSWORD"),
+        text.starts_with("REDIS_PASSWORD: Redis at unix://"),
         "{text}"
     );
     let nowhere = RedisSettings::new(RedisAddress::Unix("/nowhere/redis.sock".into()));

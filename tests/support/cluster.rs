@@ -45,9 +45,13 @@ pub fn start(plan: &Plan<'_>, count: u8, change: impl Fn(u8, &mut Config)) -> Ve
             members: members.clone(),
             secret: plan.secret.map(shared),
         };
+        let tls = config.tls_cert_file.is_some();
         let weir = start_among(config, Inherited::default(), Some(joined));
         let weir = weir.expect("weir starts");
-        let node = node_at(weir.proxy_addr());
+        let node = Node {
+            tls,
+            ..node_at(weir.proxy_addr())
+        };
         Member {
             weir,
             node,

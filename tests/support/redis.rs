@@ -78,6 +78,11 @@ impl Redis {
         }
     }
 
+    /// One more argument when it is run next.
+    pub fn add(&mut self, argument: &str) {
+        self.extra.push(argument.to_owned());
+    }
+
     /// Ends it at once. What it knew is gone.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -63,12 +63,31 @@ impl Authority {
         self.issue(2020, 2099, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate of a node of a cluster, for these names and addresses, to show to both sides.
+    pub fn node(&self, names: &[&str]) -> Identity {
+        let purposes = [
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.issue_for(names, 2020, 2099, &purposes)
+    }
+
     fn issue(&self, from: i32, to: i32, purpose: ExtendedKeyUsagePurpose) -> Identity {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        self.issue_for(&["localhost", "127.0.0.1"], from, to, &[purpose])
+    }
+
+    fn issue_for(
+        &self,
+        names: &[&str],
+        from: i32,
+        to: i32,
+        purposes: &[ExtendedKeyUsagePurpose],
+    ) -> Identity {
+        let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).expect("names");
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(to, 1, 1);
-        params.extended_key_usages.push(purpose);
+        params.extended_key_usages = purposes.to_vec();
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity {

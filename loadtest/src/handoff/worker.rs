@@ -164,7 +164,7 @@ fn requests(skewed: bool) -> Vec<(Request, usize)> {
     let requests = fit.take(BUCKETS as usize).map(|(key, owner)| {
         let request = Request {
             key,
-            client: ClientClass::Webhook,
+            client: ClientClass::Webhook { id: None },
             counts_globally: false,
             serial: false,
             max_wait: None,

@@ -7,10 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::stream::Stream;
 use super::{PART_BYTES_MAX, STALL, Shared, TAKEN};
 use crate::clock;
 use crate::cluster::members::Moved;
 use crate::cluster::wire::{self, Body, HandOver, Ignored, Mac, Replays};
+use crate::route::slot::SlotSet;
+
+/// The worker that serves the identify queue.
+const IDENTIFY_WORKER: usize = 0;
 
 /// Hand-overs that are taken at once: as many nodes as can well leave together.
 const AT_ONCE_MAX: usize = 16;
@@ -122,11 +127,12 @@ struct Told {
 }
 
 impl Told {
-    fn take(&self, mut stream: TcpStream, from: IpAddr) -> io::Result<()> {
-        stream.set_read_timeout(Some(STALL))?;
-        stream.set_write_timeout(Some(STALL))?;
+    fn take(&self, socket: TcpStream, from: IpAddr) -> io::Result<()> {
+        socket.set_read_timeout(Some(STALL))?;
+        socket.set_write_timeout(Some(STALL))?;
+        let mut stream = Stream::from(socket, &self.shared.tls)?;
         let members = &self.shared.members;
-        let mut envelope = Vec::new();
+        let (mut envelope, mut doubted) = (Vec::new(), SlotSet::EMPTY);
         for part in 0..PARTS_MAX {
             let mut length = [0; 4];
             stream.read_exact(&mut length)?;
@@ -137,11 +143,12 @@ impl Told {
             }
             envelope.resize(length, 0);
             stream.read_exact(&mut envelope)?;
-            match self.part(&envelope, from, part) {
+            match self.part(&envelope, from, part, &mut doubted) {
                 Ok(false) => {}
                 Ok(true) => {
                     Moved::count(&members.moves.received, 1);
-                    return stream.write_all(&[TAKEN]);
+                    stream.write_all(&[TAKEN])?;
+                    return stream.flush();
                 }
                 Err(why) => {
                     members.count_ignored(why);
@@ -152,8 +159,14 @@ impl Told {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    /// Takes one part in; whether it was the last.
-    fn part(&self, envelope: &[u8], from: IpAddr, part: u32) -> Result<bool, Ignored> {
+    /// Takes one part in; whether it was the last. `doubted`: of whose starts the teller does not know all.
+    fn part(
+        &self,
+        envelope: &[u8],
+        from: IpAddr,
+        part: u32,
+        doubted: &mut SlotSet,
+    ) -> Result<bool, Ignored> {
         let opened = {
             // It is whole between any two statements.
             let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,9 +180,21 @@ impl Told {
         self.check(&message, from, part)?;
         let now = clock::now();
         let limiter = self.shared.mesh.limiter();
-        let taken = limiter
+        let mut taken = limiter
             .take_over(now, &message.slots, message.records, message.complete)
             .map_err(|_| Ignored::Malformed)?;
+        if let Some(mut queues) = self.shared.identify() {
+            queues.take_over(now, std::mem::take(&mut taken.starts));
+            doubted.add_all(&taken.doubted);
+            if message.last {
+                let mut told = message.slots.clone();
+                told.remove_all(doubted);
+                queues.told_of(now, &told);
+            }
+            drop(queues);
+            // Who waits may go sooner or later than was planned.
+            self.shared.mesh.nudge(IDENTIFY_WORKER);
+        }
         if message.last {
             self.shared.members.told().tell(now, &message.slots);
             tracing::info!(

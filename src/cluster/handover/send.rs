@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::stream::Stream;
 use super::{CONNECT_TIMEOUT, PATIENCE, STALL, Shared, TAKEN};
 use crate::clock::{self, Instant};
 use crate::cluster::member::Node;
@@ -135,6 +136,7 @@ impl Work {
         let mut all = SlotSet::EMPTY;
         open.iter().for_each(|lost| all.add_all(&lost.slots));
         let shares = shares(&ownership, &all);
+        let mut why = None;
         let delivered = thread::scope(|scope| {
             let deliveries = shares.into_iter().map(|(node, slots)| {
                 let (me, shared) = (ownership.me(), &self.shared);
@@ -151,6 +153,7 @@ impl Work {
                     }
                     Ok((Err(error), node, _)) => {
                         tracing::debug!(%node, %error, "a hand-over failed");
+                        why = Some(error);
                     }
                     Err(_) => tracing::error!("a hand-over panicked"),
                 }
@@ -176,6 +179,7 @@ impl Work {
                 members.set_untold(&lost.slots, false);
                 tracing::warn!(
                     slots = lost.slots.len(),
+                    why = why.as_ref().map(tracing::field::display),
                     "what is known of some identities could not be handed over"
                 );
             }
@@ -187,9 +191,14 @@ impl Work {
 impl Shared {
     /// Tells `node` what is known of `slots`; how many bytes that was.
     fn deliver(&self, me: &Node, node: &Node, slots: &SlotSet) -> io::Result<usize> {
-        let mut stream = connect(me.addr, node.addr)?;
+        let mut stream = Stream::to(node, connect(me.addr, node.addr)?, &self.tls)?;
         let limiter = self.mesh.limiter();
-        let mut cut = Cut::begin(clock::now(), slots.clone());
+        let base = clock::now();
+        let starts = self
+            .identify()
+            .map(|queues| (queues.keep_of(base, slots), queues.doubted(base, slots)));
+        let (starts, doubted) = starts.unwrap_or_default();
+        let mut cut = Cut::begin(base, slots.clone()).with_starts(&starts, &doubted);
         let (mut records, mut frame, mut sent) = (Vec::new(), Vec::new(), 0);
         for part in 0.. {
             records.clear();
@@ -218,6 +227,7 @@ impl Shared {
                 break;
             }
         }
+        stream.flush()?;
         let mut answer = [0];
         stream.read_exact(&mut answer)?;
         if answer == [TAKEN] {

@@ -17,10 +17,18 @@ use crate::destination::{Destination, Host};
 /// | `*.example.com` | every name below it, not the name itself |
 /// | `example.com:443`, `*:443` | the same, on this port alone |
 /// | `10.0.0.0/8`, `127.0.0.1`, `fd00::/8` | addresses, on whatever port, under whatever name |
+/// | `10.0.0.0/8:80`, `127.0.0.1:80`, `[fd00::1]:80` | the same, on this port alone |
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HostPatterns {
     names: Vec<NamePattern>,
-    networks: Vec<Network>,
+    networks: Vec<NetworkPattern>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct NetworkPattern {
+    network: Network,
+    /// `None` for all.
+    port: Option<u16>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,10 +64,12 @@ impl HostPatterns {
         self.names.iter().any(|pattern| pattern.means(destination))
     }
 
-    /// Whether an address is meant.
-    pub fn holds(&self, address: IpAddr) -> bool {
+    /// Whether an address is meant, on this port.
+    pub fn holds(&self, address: IpAddr, port: u16) -> bool {
         let address = address.to_canonical();
-        self.networks.iter().any(|network| network.holds(address))
+        self.networks.iter().any(|pattern| {
+            pattern.port.is_none_or(|own| own == port) && pattern.network.holds(address)
+        })
     }
 }
 
@@ -74,7 +84,7 @@ impl FromStr for HostPatterns {
             if count >= bounds::FORWARD_PATTERNS_MAX {
                 return Err(wrong());
             }
-            match Network::parse(entry) {
+            match NetworkPattern::parse(entry) {
                 Some(network) => patterns.networks.push(network),
                 None => patterns
                     .names
@@ -85,15 +95,34 @@ impl FromStr for HostPatterns {
     }
 }
 
+impl NetworkPattern {
+    fn parse(entry: &str) -> Option<Self> {
+        if let Some(network) = Network::parse(entry) {
+            let port = None;
+            return Some(Self { network, port });
+        }
+        let (network, port) = entry.rsplit_once(':')?;
+        let network = match network.strip_prefix('[') {
+            Some(inner) => Network::parse(inner.strip_suffix(']')?)?,
+            // Of IPv6, the last colon may belong to the address.
+            None => Network::parse(network).filter(|_| !network.contains(':'))?,
+        };
+        let port = Some(parse_port(port)?);
+        Some(Self { network, port })
+    }
+}
+
+fn parse_port(digits: &str) -> Option<u16> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let port = plain.then(|| digits.parse().ok())?;
+    port.filter(|&port: &u16| port > 0)
+}
+
 impl NamePattern {
     fn parse(entry: &str) -> Option<Self> {
         let (name, port) = match entry.split_once(':') {
             None => (entry, None),
-            Some((name, port)) => {
-                let plain = port.bytes().all(|byte| byte.is_ascii_digit());
-                let port = plain.then(|| port.parse().ok())?;
-                (name, Some(port.filter(|&port: &u16| port > 0)?))
-            }
+            Some((name, port)) => (name, Some(parse_port(port)?)),
         };
         let parse = |name| match Host::parse(name)? {
             Host::Name(name) => Some(name),

@@ -11,8 +11,7 @@ use crate::config::setting::{
 use crate::destination::HostKey;
 
 const CAP_ALLOWED: &str = "a number 0 to 1048576";
-const PATTERNS_ALLOWED: &str =
-    "hosts and networks, at most 1024, such as *.example.com,example.com:443,10.0.0.0/8";
+const PATTERNS_ALLOWED: &str = "hosts and networks, each with a port or without, at most 1024, such as *.example.com,example.com:443,10.0.0.0/8,[fd00::1]:443";
 
 /// The settings of the forward proxy. dprl's names come first, so that weir's own hold where both are
 /// set.
@@ -54,9 +53,9 @@ pub(in crate::config) const FORWARD: &[Setting] = &[
     },
     Setting {
         name: "FORWARD_HOST_LIMITS",
-        help: "The same for single hosts, as host=N, separated by commas",
+        help: "The same for single hosts, as host=N, separated by commas; 0 frees a host of the limit of all",
         default: "",
-        allowed: "hosts as host=N or host:port=N, each once, at most 1024, such as api.example.com=5: a number 1 to 1048576",
+        allowed: "hosts as host=N or host:port=N, each once, at most 1024, such as api.example.com=5: a number 0 to 1048576",
         effect: Effect::Lists(|c, v| {
             c.forward.host_limits = host_limits(v)?;
             Ok(())
@@ -157,9 +156,7 @@ fn host_limits(list: &str) -> Result<BTreeMap<HostKey, u32>, String> {
         let wrong = || entry.to_owned();
         let (host, limit) = entry.rsplit_once('=').ok_or_else(wrong)?;
         let host = HostKey::parse(host.trim()).ok_or_else(wrong)?;
-        let limit = cap(limit.trim())
-            .filter(|limit| *limit > 0)
-            .ok_or_else(wrong)?;
+        let limit = cap(limit.trim()).ok_or_else(wrong)?;
         if limits.len() >= bounds::FORWARD_HOST_LIMITS_MAX || limits.insert(host, limit).is_some() {
             return Err(wrong());
         }

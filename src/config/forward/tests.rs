@@ -62,7 +62,29 @@ fn a_network_means_addresses_and_names_none() {
         ("192.0.2.8", false),
         ("::1", false),
     ] {
-        assert_eq!(patterns.holds(address.parse().unwrap()), expected);
+        assert_eq!(patterns.holds(address.parse().unwrap(), 7), expected);
+    }
+}
+
+#[test]
+fn an_address_or_a_network_may_have_a_port() {
+    let patterns: HostPatterns = "10.0.0.1:443,192.0.2.0/24:80,[fd00::1]:443,[2001:db8::/32]:80"
+        .parse()
+        .unwrap();
+    for (address, port, expected) in [
+        ("10.0.0.1", 443, true),
+        ("::ffff:10.0.0.1", 443, true),
+        ("10.0.0.1", 80, false),
+        ("10.0.0.2", 443, false),
+        ("192.0.2.9", 80, true),
+        ("192.0.2.9", 443, false),
+        ("fd00::1", 443, true),
+        ("fd00::1", 444, false),
+        ("2001:db8::9", 80, true),
+        ("2001:db9::9", 80, false),
+    ] {
+        let holds = patterns.holds(address.parse().unwrap(), port);
+        assert_eq!(holds, expected, "{address} {port}");
     }
 }
 
@@ -79,11 +101,18 @@ fn what_is_no_pattern_is_named() {
         "a:x",
         "a:65536",
         "a:",
-        "[::1]:443",
         "10.0.0.0/33",
         "127.1",
+        "127.1:80",
+        "::1:443x",
+        "[::1]",
+        "[::1]:0",
+        "[::1]:x",
+        "[a.example]:443",
+        "10.0.0.0/33:80",
+        "10.0.0.1:0",
+        "10.0.0.1:",
         "http://a.example",
-        "10.0.0.1:443",
     ] {
         let list = format!("a.example,{wrong},b.example");
         let error = apply("FORWARD_ALLOW", &list).unwrap_err();
@@ -99,18 +128,22 @@ fn what_is_no_pattern_is_named() {
 fn host_limits_are_read_by_the_keys_that_connections_have() {
     let limits = apply(
         "FORWARD_HOST_LIMITS",
-        "API.example.com.:443=5, [::1]:8443 = 7",
+        "API.example.com.:443=5, [::1]:8443 = 7,free.example=0",
     );
     let key = |text| HostKey::parse(text).unwrap();
     assert_eq!(
         limits.unwrap().host_limits,
-        [(key("api.example.com"), 5), (key("[::1]:8443"), 7)].into()
+        [
+            (key("api.example.com"), 5),
+            (key("[::1]:8443"), 7),
+            (key("free.example"), 0)
+        ]
+        .into()
     );
     for wrong in [
         "",
         "a.example",
         "a.example=",
-        "a.example=0",
         "a.example=-1",
         "a.example=1048577",
         "=5",

@@ -30,13 +30,16 @@ impl Reach {
     /// Whether this address of a destination may be dialled.
     pub fn allows(&self, destination: &Destination, address: IpAddr) -> bool {
         let carried = carried(address);
-        let denied = |address| self.deny.holds(address);
+        let denied = |address| self.deny.holds(address, destination.port);
         if self.deny.names(destination) || denied(address) || carried.is_some_and(denied) {
             return false;
         }
         match &self.allow {
             None => is_public(address),
-            Some(allow) => allow.holds(address) || allow.names(destination) && is_public(address),
+            Some(allow) => {
+                allow.holds(address, destination.port)
+                    || allow.names(destination) && is_public(address)
+            }
         }
     }
 }

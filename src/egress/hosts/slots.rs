@@ -88,7 +88,7 @@ pub struct TooManyCaps;
 pub struct Slots {
     /// Of a host without a cap of its own; 0 is none.
     default_cap: u32,
-    /// Invariant: no cap is 0; at most [`CAPS_MAX`].
+    /// A cap of 0 is none, whatever the default is. Invariant: at most [`CAPS_MAX`].
     caps: BTreeMap<HostKey, u32>,
     hosts: AHashMap<HostKey, Entry>,
     /// The hosts with neither connections nor waiters, the longest idle first.
@@ -122,10 +122,10 @@ struct Waiter {
 }
 
 impl Slots {
-    /// No connections yet; `default_cap` for hosts that have none in `caps`, 0 for no cap. Caps of 0,
-    /// and those beyond [`CAPS_MAX`], are left out.
+    /// No connections yet; `default_cap` for hosts that have none in `caps`, 0 for no cap. Those
+    /// beyond [`CAPS_MAX`] are left out.
     pub fn new(default_cap: u32, caps: impl IntoIterator<Item = (HostKey, u32)>) -> Self {
-        let caps = caps.into_iter().filter(|(_, cap)| *cap > 0).take(CAPS_MAX);
+        let caps = caps.into_iter().take(CAPS_MAX);
         Self {
             default_cap,
             caps: caps.collect(),
@@ -268,12 +268,12 @@ impl Slots {
         self.settle_all();
     }
 
-    /// The caps of single hosts.
+    /// The caps of single hosts; 0 for one that is free of the default.
     pub fn caps(&self) -> impl Iterator<Item = (&HostKey, u32)> {
         self.caps.iter().map(|(host, &cap)| (host, cap))
     }
 
-    /// Gives a host a cap of its own; 0 takes it away.
+    /// Gives a host a cap of its own; 0 takes it away, as dprl has it, so that the default holds.
     ///
     /// # Errors
     /// There are [`CAPS_MAX`] already, and nothing is changed.
@@ -432,7 +432,7 @@ impl Slots {
     pub fn check_invariants(&self) {
         assert!(self.hosts.len() <= HOSTS_MAX);
         assert!(self.deadlines.len() <= WAITING_MAX);
-        assert!(self.caps.len() <= CAPS_MAX && self.caps.values().all(|cap| *cap > 0));
+        assert!(self.caps.len() <= CAPS_MAX);
         let mut waiting = 0;
         for (host, entry) in &self.hosts {
             let cap = self.cap(host);

@@ -4,6 +4,7 @@
 //! sleeps when there is nothing. It alone waits for Redis; workers wait for nothing but the book's
 //! lock, which is held for sums, never for IO.
 
+use std::mem::{self, Discriminant};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub(super) struct Driver {
     retry_at: Instant,
     backoff: Duration,
     said: Said,
+    /// Why it was said to be away last.
+    said_why: Option<Discriminant<LinkError>>,
     beat_at: Instant,
     /// When joining does not wait for the walk any more.
     join_by: Instant,
@@ -129,6 +132,7 @@ impl Driver {
             retry_at: Instant::ZERO,
             backoff: BACKOFF_MIN,
             said: Said::Nothing,
+            said_why: None,
             beat_at: Instant::ZERO,
             join_by: Instant::ZERO,
             scan: Scan::Never,
@@ -365,8 +369,12 @@ impl Driver {
     pub(super) fn away(&mut self, error: &LinkError) {
         self.link = None;
         self.shared.lock().book.lost();
-        if self.said != Said::Away {
+        // Another reason is news if it is one that somebody has to mend.
+        let reason = mem::discriminant(error);
+        let is_news = error.is_a_mistake() && self.said_why != Some(reason);
+        if self.said != Said::Away || is_news {
             self.said = Said::Away;
+            self.said_why = Some(reason);
             let holds = match self.settings.fail {
                 RedisFail::Closed => "new connections are refused",
                 RedisFail::Open => "new connections are not capped",
@@ -398,6 +406,7 @@ impl Driver {
         self.backoff = BACKOFF_MIN;
         if self.said != Said::Shared {
             self.said = Said::Shared;
+            self.said_why = None;
             let proxies = state.book.counters().fleet;
             drop(state);
             tracing::info!(

@@ -61,7 +61,8 @@ impl fmt::Display for FleetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Redis { address, source } => {
-                write!(f, "REDIS_ADDR: {address} cannot be used: {source}")
+                let setting = source.setting();
+                write!(f, "{setting}: Redis at {address} cannot be used: {source}")
             }
             Self::Thread(error) => write!(f, "a thread for Redis cannot be started: {error}"),
         }

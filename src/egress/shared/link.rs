@@ -50,6 +50,16 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// The setting that is to blame.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Self::Password(_) => "REDIS_PASSWORD",
+            Self::Permission(_) => "REDIS_USERNAME",
+            Self::Database(_) => "REDIS_DB",
+            Self::Cluster | Self::Timeout | Self::Nonsense | Self::Failed(_) => "REDIS_ADDR",
+        }
+    }
+
     /// Whether somebody has to change a setting, here or there, before it can be better.
     pub fn is_a_mistake(&self) -> bool {
         match self {

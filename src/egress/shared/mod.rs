@@ -52,4 +52,13 @@ pub use fleet::{Fleet, FleetError};
 #[cfg(feature = "io")]
 pub use link::LinkError;
 
+/// Connects as a proxy does that starts, and leaves again. Nothing stays in Redis but its cache of scripts.
+///
+/// # Errors
+/// Redis cannot be reached, or does not let weir in, or cannot do what is needed.
+#[cfg(feature = "io")]
+pub fn try_out(settings: &crate::config::RedisSettings) -> Result<(), LinkError> {
+    link::Link::open(settings, driver::times(settings), "weir-check", 0).map(drop)
+}
+
 pub use crate::metrics::{FleetCounters as Counters, Standing};

@@ -280,3 +280,45 @@ fn decimals_are_written_whole() {
         );
     }
 }
+
+#[test]
+fn a_requests_name_goes_on_as_it_came_and_what_a_node_calls_it_only_to_nodes() {
+    let head = |lines: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    let encoded = |lines: &str, relayed: Option<Option<&str>>| {
+        let head = head(lines);
+        let Parse::Complete(head) = parse_request(head.as_bytes()) else {
+            panic!("{lines}");
+        };
+        let mut out = Vec::new();
+        match relayed {
+            None => head.encode(b"b", &mut out),
+            Some(id) => head.encode_relayed(b"b", id, &mut out),
+        }
+        String::from_utf8(out).unwrap()
+    };
+    let client = "x-Request-ID:  mine\r\n";
+    let node = "Weir-Request-Id: theirs\r\n";
+    let start = "GET / HTTP/1.1\r\nHost: b\r\n";
+    assert_eq!(
+        encoded(&format!("{client}{node}"), None),
+        format!("{start}{client}\r\n")
+    );
+    assert_eq!(
+        encoded(&format!("{client}{node}"), Some(None)),
+        format!("{start}{client}nirn-routed-to: b\r\n\r\n")
+    );
+    assert_eq!(
+        encoded(node, Some(Some("ours"))),
+        format!("{start}nirn-routed-to: b\r\nweir-request-id: ours\r\n\r\n")
+    );
+    // Where there is hardly room, a head goes without.
+    let most = "a: b\r\n".repeat(95);
+    assert!(encoded(&most, Some(Some("ours"))).contains("weir-request-id"));
+    let more = "a: b\r\n".repeat(96);
+    assert!(!encoded(&more, Some(Some("ours"))).contains("weir-request-id"));
+    let long = format!("a: {}\r\n", "b".repeat(64_600));
+    assert!(!encoded(&long, Some(Some("ours"))).contains("weir-request-id"));
+    // Whoever says that it ends here, has it end here.
+    let named = format!("Connection: x-request-id\r\n{client}");
+    assert_eq!(encoded(&named, None), format!("{start}\r\n"));
+}

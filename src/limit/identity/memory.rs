@@ -33,6 +33,7 @@ impl Identities {
         let window = self.window(now, key, permit.user_id);
         let number = self.arena.insert(Identity {
             key,
+            user_id: permit.user_id,
             window,
             offset: Offset::default(),
             line: Line::default(),
@@ -56,14 +57,19 @@ impl Identities {
 
     /// A window of which nothing is used.
     pub(super) fn window(&self, now: Instant, key: u64, user_id: u64) -> Window {
+        let limit = self.limit_of(key, user_id);
+        let mut window = Window::new(now, limit);
+        window.set_limit(limit);
+        window
+    }
+
+    /// An identity's global limit: what somebody has set, else what was found out, else the default.
+    pub(super) fn limit_of(&self, key: u64, user_id: u64) -> u32 {
         let overridden = self.settings.global_overrides.get(&user_id);
         let limit = overridden
             .or_else(|| self.learned_limits.get(&key))
             .copied();
-        let limit = limit.unwrap_or(self.settings.global_default);
-        let mut window = Window::new(now, limit);
-        window.set_limit(limit);
-        window
+        limit.unwrap_or(self.settings.global_default)
     }
 
     /// Forgets the bearer that was used least recently, of those that have nothing under way.

@@ -3,11 +3,12 @@
 use super::lanes::Suspects;
 use super::{IDLE, Shard};
 use crate::clock::Instant;
-use crate::limit::ask::{BucketKey, Outputs};
+use crate::limit::ask::{BucketKey, Outputs, Permit};
 use crate::limit::bucket::{Bucket, Kind};
-use crate::limit::learn;
+use crate::limit::learn::{self, Hint};
 use crate::limit::snapshot::{BucketRecord, More, Record, Times};
 use crate::route::slot::SlotSet;
+use smallvec::SmallVec;
 
 impl Shard {
     /// Copies what the places from `from` hold, `batch` of them; and where to go on.
@@ -101,6 +102,46 @@ impl Shard {
         if let Some(bucket) = self.index.get(learn::route_key(key)) {
             self.buckets[bucket].doubt(now);
         }
+    }
+
+    /// Of a permit whose route is not known, the names that its lane suspects and of which nothing is
+    /// known here; `None` if its route is known.
+    pub(in crate::limit) fn unknown(&self, permit: &Permit) -> Option<SmallVec<[u64; 4]>> {
+        let is_lane = self.buckets[permit.bucket].kind() == Kind::Lane;
+        if !is_lane || self.index.get(learn::route_key(&permit.key)).is_some() {
+            return None;
+        }
+        let suspects = self.lanes.get(&permit.bucket);
+        let names = suspects.into_iter().flat_map(Suspects::names);
+        Some(
+            names
+                .filter(|name| self.index.get(*name).is_none())
+                .collect(),
+        )
+    }
+
+    /// What was told belongs to the route of a permit of a lane: those who wait for that in the lane
+    /// wait there from now on.
+    pub(in crate::limit) fn is_told(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        hint: Option<Hint>,
+        told: &[(BucketRecord, Times)],
+        out: &mut Outputs,
+    ) {
+        for (record, times) in told {
+            self.adopt(now, record, *times, out);
+        }
+        match (self.index.get(learn::route_key(&permit.key)), hint) {
+            (Some(bucket), _) => self.leave_lane(&permit.key, bucket),
+            (None, Some(_)) => {
+                self.place(now, &permit.key, hint, out);
+            }
+            (None, None) => {}
+        }
+        self.pump_moved(now, out);
+        self.check_invariants();
     }
 
     /// Makes the bucket of a record, unless answers have named one since that does as well.

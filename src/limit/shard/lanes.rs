@@ -33,6 +33,11 @@ impl Suspects {
         self.list.iter().map(|s| (s.name_key, s.shared)).collect()
     }
 
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = u64> {
+        self.list.iter().map(|s| s.name_key)
+    }
+
     fn meet(&mut self, name_key: u64, shared: bool) {
         if let Some(suspect) = self.list.iter_mut().find(|s| s.name_key == name_key) {
             suspect.shared |= shared;

@@ -106,7 +106,14 @@ impl Shard {
             self.buckets[old].set(Bucket::LEFT, true);
             self.move_waiters(old, key.route, bucket);
             self.hold(old, key.route, bucket);
-        } else if let Some(lane) = self.index.get(learn::lane_key(key)) {
+        } else {
+            self.leave_lane(key, bucket);
+        }
+    }
+
+    /// The route of `key`, which was not known until now, is that of `bucket`.
+    pub(super) fn leave_lane(&mut self, key: &BucketKey, bucket: u32) {
+        if let Some(lane) = self.index.get(learn::lane_key(key)) {
             self.move_waiters(lane, key.route, bucket);
             self.hold(lane, key.route, bucket);
             // A request from there of which nothing was heard may have been for this bucket.

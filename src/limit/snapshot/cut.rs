@@ -11,17 +11,19 @@
 //! what both sent; pauses and locks last until the later end; a bucket is as empty as the emptier of
 //! the two says. So a part that comes twice, late or from somebody who knows less does no harm.
 //!
+//! A bot's starts at the gateway go along, for the identify queue: those of one bot stand together in a part.
 //! What belongs to the address and not to an identity stays: the budget of invalid requests, the
 //! offenders, Cloudflare's block, the window of requests without a token.
 //!
 //! Both nodes must hash alike: same seeds, and what [`Keys::probe`](crate::route::Keys::probe) says.
 
 use super::codec::{self, Broken};
-use super::{BITE, BucketRecord, IDLE, More, Record, Restored, Stage, Times};
+use super::starts;
+use super::{BITE, BucketRecord, IDLE, More, Record, Restored, Stage, Starts, Times};
 use crate::clock::Instant;
 use crate::limit::bucket::Bucket;
-use crate::limit::{BucketKey, Latch, Latches, Limiter};
-use crate::route::slot::SlotSet;
+use crate::limit::{BucketKey, Latch, Latches, Limiter, learn};
+use crate::route::slot::{SlotSet, slot_of};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -48,6 +50,16 @@ impl Cut {
             records: Vec::new(),
             pending: VecDeque::new(),
         }
+    }
+
+    /// What the identify queue knows of bots of these slots goes along, before all else.
+    /// Of the bots of `doubted` slots it does not know all itself.
+    pub fn with_starts(mut self, starts: &[Starts], doubted: &SlotSet) -> Self {
+        let base = self.base;
+        self.pending.extend(starts::doubts(doubted));
+        self.pending
+            .extend(starts.iter().flat_map(|starts| starts.bundles(base)));
+        self
     }
 
     /// Appends records, at most `room` bytes of them; a single record that is larger is left out.
@@ -98,23 +110,25 @@ fn changes_hands(record: &Record, slots: &SlotSet) -> bool {
         }
         Record::Identity(identity) => slots.holds(identity.key),
         Record::Bucket(bucket) => bucket.is_of(slots),
+        Record::Starts { bot, .. } | Record::Started { bot, .. } => slots.holds(*bot),
         Record::Breaker { .. }
         | Record::Invalid { .. }
         | Record::Offence(_)
-        // The identify queue keeps to its node.
-        | Record::Starts { .. }
-        | Record::Started { .. }
         | Record::End { .. } => false,
     }
 }
 
 /// How much was taken over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TakenOver {
     /// Records that were taken in.
     pub records: usize,
     /// Records of other slots, or of what belongs to an address.
     pub strange: usize,
+    /// What is the identify queue's.
+    pub starts: Vec<Starts>,
+    /// The slots of whose bots the teller does not know all starts.
+    pub doubted: SlotSet,
 }
 
 impl<L: Latches> Limiter<L> {
@@ -157,11 +171,15 @@ impl<L: Latches> Limiter<L> {
                 }
                 Record::Bucket(bucket) if !bucket.is_sound() => return Err(Broken::Malformed),
                 Record::Bucket(bucket) => self.take_over_bucket(now, bucket, times),
+                record @ (Record::Starts { .. } | Record::Started { .. }) => {
+                    match starts::doubted(&record) {
+                        Some(bot) => taken.doubted.add_all(&[slot_of(bot)].into_iter().collect()),
+                        None => Starts::gather(&mut taken.starts, &record, times),
+                    }
+                }
                 Record::Breaker { .. }
                 | Record::Invalid { .. }
                 | Record::Offence(_)
-                | Record::Starts { .. }
-                | Record::Started { .. }
                 | Record::End { .. } => {}
             }
         }
@@ -201,11 +219,35 @@ impl<L: Latches> Limiter<L> {
     }
 
     /// The same for one identity that is not this node's, of which a request has come all the same. In
-    /// place, without a look at all the others; of its buckets those are doubted that are asked for.
-    pub fn be_careful_of(&self, now: Instant, key: &BucketKey) {
-        self.identity_of_key(key.identity)
-            .with(|ids| ids.be_careful_of(now, key.identity));
+    /// place, without a look at all the others: of its buckets [those are doubted](Self::doubt) that are
+    /// asked for.
+    pub fn be_careful_of(&self, now: Instant, identity: u64) {
+        self.identity(identity)
+            .with(|ids| ids.be_careful_of(now, learn::identity_key(identity)));
+    }
+
+    /// One request of the bucket that this one would fall into asks how full it is.
+    pub fn doubt(&self, now: Instant, key: &BucketKey) {
         self.shards[self.shard_of(key)].with(|shard| shard.doubt_one(now, key));
+        if !self.restoring.load(Ordering::Acquire) {
+            return;
+        }
+        let hint = self.hints.with(|hints| hints.get(key.route));
+        let name = hint.and_then(|hint| hint.name);
+        let name = name.map(|name| learn::name_key(key, name));
+        self.restored.with(|restored| {
+            let Some(Restored { shelf }) = restored.as_deref_mut() else {
+                return;
+            };
+            for key in [learn::route_key(key), learn::lane_key(key)]
+                .into_iter()
+                .chain(name)
+            {
+                if let Some((_, times)) = shelf.get_mut(key) {
+                    *times = times.doubted();
+                }
+            }
+        });
     }
 
     /// Whichever shard knows the bucket adds it; else it stands on the shelf until it is asked for.

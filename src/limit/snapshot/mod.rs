@@ -44,7 +44,7 @@ pub(super) use shelf::Shelf;
 pub use starts::Starts;
 pub(super) use times::{Times, ago, left};
 
-use super::ask::BucketKey;
+use super::ask::{BucketKey, Outputs, Permit};
 use super::bucket::{Bucket, Kind};
 use super::learn::{self, Hint};
 use super::{Latch, Latches, Limiter};
@@ -205,6 +205,32 @@ impl<L: Latches> Limiter<L> {
         }
         self.restored
             .with(|restored| Some(restored.as_ref()?.claim(key, hint)))
+    }
+
+    /// A request that waited goes as one of an unknown route. If its route has been told of meanwhile, it
+    /// stands in the bucket that was told of; whether anything was.
+    pub(super) fn look_again(&self, now: Instant, permit: &Permit, out: &mut Outputs) -> bool {
+        if !self.restoring.load(Ordering::Acquire) {
+            return false;
+        }
+        let shard = &self.shards[usize::from(permit.shard)];
+        let Some(suspects) = shard.with(|shard| shard.unknown(permit)) else {
+            return false;
+        };
+        let hint = self.hints.with(|hints| hints.get(permit.key.route));
+        let told = self.restored.with(|restored| {
+            let restored = restored.as_ref()?;
+            let mut told = restored.claim(&permit.key, hint);
+            let suspects = suspects.iter();
+            told.extend(suspects.filter_map(|name| restored.shelf.get(*name).cloned()));
+            Some(told)
+        });
+        let Some(told) = told.filter(|told| !told.is_empty()) else {
+            return false;
+        };
+        shard.with(|shard| shard.is_told(now, permit, hint, &told, out));
+        self.claimed(&told);
+        true
     }
 
     /// The shard has it now. Only now is it taken down: whoever asked at the same time must have

@@ -82,6 +82,12 @@ impl<R> Shelf<R> {
         self.records.get(place as usize)?.as_ref()
     }
 
+    /// The same, to change it.
+    pub(in crate::limit) fn get_mut(&mut self, key: u64) -> Option<&mut R> {
+        let place = *self.places.get(&key)?;
+        self.records.get_mut(place as usize)?.as_mut()
+    }
+
     /// Changes what stands in the places from `from`, `batch` of them; and where to go on.
     pub(in crate::limit) fn change(
         &mut self,

@@ -196,7 +196,7 @@ fn locks_and_guards_outlive_the_process() {
     answered(&limiter, at(0), &ask(7, 1), &Answer::new(401));
     limiter.confirmed(at(0), 5, false);
     let webhook = Ask {
-        client: ClientClass::Webhook,
+        client: ClientClass::Webhook { id: None },
         counts_globally: false,
         key: BucketKey {
             identity: 6,

@@ -63,7 +63,7 @@ impl Fleet {
         self.slot += 1;
         let webhook = matches!(lot, Lot::DeadWebhook | Lot::BadWebhook);
         let client = if webhook {
-            ClientClass::Webhook
+            ClientClass::Webhook { id: None }
         } else {
             ClientClass::Bot {
                 user_id: Some(identity),
@@ -268,7 +268,7 @@ fn wary() -> (Local, Outputs) {
     let (limiter, mut out) = (limiter(), Outputs::new());
     for n in 0..950 {
         let mut stranger = Ask {
-            client: ClientClass::Webhook,
+            client: ClientClass::Webhook { id: None },
             counts_globally: false,
             ..ask(1, 1)
         };

@@ -3,23 +3,22 @@
 use super::Mutant;
 use super::discord::GLOBAL_LIMIT;
 use crate::clock::Instant;
-use crate::cluster::member::{Event, Input, Member, Node, Output as Told};
+use crate::cluster::member::{Event, Input, Member, Node, Output as Says};
 use crate::cluster::owner::{Owner, Ownership};
+use crate::cluster::told::Told;
 use crate::cluster::wire::RECORDS_BYTES_MAX;
 use crate::limit::snapshot::Cut;
 use crate::limit::{
     Answer, Ask, BucketKey, ClientClass, Decision, Limiter, Output, Outputs, Permit, Settings,
     Ticket, Unlocked,
 };
-use crate::route::slot::{SlotSet, slot_of};
+use crate::route::slot::SlotSet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What a client waits at most.
 const MAX_WAIT: Duration = Duration::from_secs(3);
-/// What was told of a slot so lately is not doubted.
-const TOLD_FOR: Duration = Duration::from_secs(2);
 
 /// How long a node that starts looks for others before it takes anybody in.
 const FIND_OTHERS: Duration = Duration::from_secs(1);
@@ -54,8 +53,7 @@ pub(super) struct Process {
     armed: Instant,
     permits: BTreeMap<u32, Permit>,
     waiting: BTreeMap<u32, Request>,
-    told: SlotSet,
-    told_until: Instant,
+    told: Told,
     /// Before, it takes nobody in unless it has found others.
     looks_until: Instant,
     mutant: Mutant,
@@ -80,8 +78,7 @@ impl Process {
             armed: Instant::FAR,
             permits: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            told: SlotSet::EMPTY,
-            told_until: Instant::ZERO,
+            told: Told::default(),
             looks_until: now + FIND_OTHERS,
             mutant,
         }
@@ -103,9 +100,9 @@ impl Process {
         let mut changed = false;
         while let Some(output) = self.member.poll_output() {
             match output {
-                Told::Send { to, bytes } => actions.push(Action::Datagram(to, bytes)),
-                Told::Event(Event::Changed) => changed = true,
-                Told::Event(
+                Says::Send { to, bytes } => actions.push(Action::Datagram(to, bytes)),
+                Says::Event(Event::Changed) => changed = true,
+                Says::Event(
                     Event::Joined(_)
                     | Event::Left(_)
                     | Event::Renewed(_)
@@ -130,9 +127,10 @@ impl Process {
         } else {
             moves.gained
         };
-        if self.told_until > now {
-            careful.remove_all(&self.told);
+        for (_, slots) in &moves.lost {
+            self.told.forget(slots);
         }
+        self.told.spare(now, &mut careful);
         if !careful.is_empty() && self.mutant != Mutant::Careless {
             self.limiter.be_careful(now, &careful, || ());
         }
@@ -174,17 +172,7 @@ impl Process {
                 "what a node tells makes sense"
             );
         }
-        if self.told_until <= now {
-            self.told = SlotSet::EMPTY;
-        }
-        let both = self.told.words().iter().zip(slots.words());
-        let mut words = [0; 64];
-        words
-            .iter_mut()
-            .zip(both)
-            .for_each(|(word, (a, b))| *word = a | b);
-        self.told = SlotSet::from_words(words);
-        self.told_until = now + TOLD_FOR;
+        self.told.tell(now, slots);
     }
 
     /// Who owns the request's identity: `None` for this node.
@@ -199,11 +187,8 @@ impl Process {
         let here = self.owner(&request).is_none();
         if !here && self.mutant != Mutant::Careless {
             // Handed on by a node that knows something else: what it says goes, with care.
-            let slots: SlotSet = [slot_of(request.identity)].into_iter().collect();
-            if self.told_until <= now || !self.told.holds(request.identity) {
-                self.limiter.be_careful(now, &slots, || ());
-                self.take_over(now, &slots, &[]);
-            }
+            let key = ask(&request).key;
+            self.told.care(now, &key).take(now, &self.limiter, &key);
         }
         match self.limiter.acquire(now, &ask(&request), &mut self.out) {
             Decision::Go(permit) => self.send(request, permit, actions),

@@ -30,21 +30,18 @@ pub(super) use self::conn::{keep_alive, serve};
 use super::peers::Peers;
 use super::{Worker, own, reply};
 use crate::clock::{self, Instant};
-use crate::cluster::owner::Ownership;
+use crate::cluster::owner::{Owner, Ownership};
 use crate::http1::{Reply, Scope};
 use crate::identify::{Ask, Output, Queues, Reason, Refusal, Ticket};
 use crate::io::Seldom;
 use crate::io::guard::undivided;
 use crate::process::Process;
 use crate::route::identity;
+use crate::route::slot::SlotSet;
 
 /// The longest `Authorization` that is kept while its shards wait, for asking `/gateway/bot` again: a
 /// bot's has some 80 bytes. For a longer one nothing is asked.
 pub(super) const AUTHORIZATION_BYTES_MAX: usize = 512;
-
-/// How long after nodes came or went the shards of a bot that is new here are held back a turn, as who
-/// owned it may have let some go: nodes hear of it within two seconds of each other, and a turn has five.
-const CHANGED_FOR: Duration = Duration::from_secs(7);
 
 /// How often it is looked whether bots have changed hands while somebody waits; each look that finds
 /// nothing costs a comparison.
@@ -58,9 +55,8 @@ pub(super) struct Door {
     tokens: RefCell<AHashMap<u64, Rc<[u8]>>>,
     /// The port at which other nodes' queues are asked; `None` if they are not.
     relay_port: Option<u16>,
-    /// Who owned what when it was last looked, and until when that is new.
+    /// Who owned what when it was last looked.
     owned: RefCell<Option<Arc<Ownership>>>,
-    careful_until: Cell<Instant>,
     /// Nobody may wait any more.
     closed: Cell<bool>,
     /// `/gateway/bot` that cannot be had, as far as it is told of.
@@ -121,12 +117,11 @@ impl Door {
         let config = &process.config;
         let mut relay_port = None;
         if process.cluster.is_some() {
-            let port = config.gateway_queue_port.filter(|port| *port != 0);
-            relay_port = port.filter(|_| config.tls_cert_file.is_none());
+            relay_port = config.gateway_queue_port.filter(|port| *port != 0);
             if relay_port.is_none() {
                 tracing::warn!(
                     "each node keeps an identify queue of its own: they cannot ask each other with \
-                     GATEWAY_QUEUE_PORT=0 or TLS_CERT_FILE"
+                     GATEWAY_QUEUE_PORT=0"
                 );
             }
         }
@@ -134,7 +129,6 @@ impl Door {
             queues: process.identify.clone(),
             relay_port,
             owned: RefCell::default(),
-            careful_until: Cell::new(Instant::ZERO),
             waiters: RefCell::default(),
             tokens: RefCell::default(),
             closed: Cell::new(false),
@@ -177,6 +171,15 @@ impl Door {
         }
     }
 
+    /// Whether this bot is another node's, as far as is known here: who asks here for it all the same
+    /// may know better.
+    fn is_anothers(&self, bot: u64) -> bool {
+        let owned = self.owned.borrow();
+        owned
+            .as_ref()
+            .is_some_and(|owned| owned.owner(bot) != Owner::Here)
+    }
+
     /// Sends those on whose bot has changed hands since it was last looked.
     fn send_on(&self, peers: &Peers, now: Instant) {
         if self.relay_port.is_none() {
@@ -184,10 +187,25 @@ impl Door {
         }
         let owned = peers.ownership();
         let before = self.owned.replace(Some(owned.clone()));
-        let Some(before) = before.filter(|before| !Arc::ptr_eq(before, &owned)) else {
+        if before
+            .as_ref()
+            .is_some_and(|before| Arc::ptr_eq(before, &owned))
+        {
+            return;
+        }
+        let mut gained = owned.slots_of(owned.me());
+        match &before {
+            // Whoever was alone does not know what others let go.
+            Some(before) if !before.is_alone() => {
+                gained.remove_all(&before.slots_of(before.me()));
+            }
+            None if owned.is_alone() => gained = SlotSet::EMPTY,
+            Some(_) | None => {}
+        }
+        self.lock().gained(now, &gained);
+        let Some(before) = before else {
             return;
         };
-        self.careful_until.set(now + CHANGED_FOR);
         self.tell(&Verdict::Moved, |waiter| {
             !waiter.routed && before.owner(waiter.bot) != owned.owner(waiter.bot)
         });
@@ -323,7 +341,7 @@ impl Waiting {
         let ask = Ask {
             // There are no more than connections.
             waiter: u32::try_from(waiter).unwrap_or(u32::MAX),
-            careful: ask.careful || now < door.careful_until.get(),
+            careful: ask.careful || door.is_anothers(ask.bot),
             ..ask
         };
         match call(worker, door, |queues| queues.ask(now, &ask)) {

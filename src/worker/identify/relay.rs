@@ -9,16 +9,15 @@
 //! the end of the line. A relayed shard carries `nirn-routed-to` and is lined up where it arrives,
 //! whatever that node thinks of the owner: there are no loops.
 //!
-//! **Careful.** Nobody knows what a node that is gone had let go: who lines up a shard in its stead holds
-//! the bot's first back a turn. An answer that was lost on its way counts at the owner as given.
+//! **Careful.** Nobody knows what a node that died had let go: who lines up a shard in its stead holds the
+//! bot's first back a turn. One that ends, or loses the bot to another, tells it
+//! ([`Queues::take_over`](crate::identify::Queues::take_over)). An answer that was lost on its way counts at the owner as given.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
-
-use monoio::net::TcpStream;
 
 use super::conn::{self, To};
 use super::{Door, LOOK, Refusal, Verdict, Waiter, Waiting};
@@ -27,7 +26,9 @@ use crate::error::{Error, Kind};
 use crate::http1::{Framing, Method, Parse, parse_response};
 use crate::identify::{Ask, Reason, SPACING};
 use crate::io::Buf;
-use crate::io::socket::{Half, receive_now, reset_at_close, shut, write_all};
+use crate::io::socket::{Half, reset_at_close, shut};
+use crate::tls::Trust;
+use crate::upstream::connection::Connection;
 use crate::upstream::dial;
 use crate::worker::Worker;
 use crate::worker::conn::Client;
@@ -114,7 +115,7 @@ async fn away(
     let mut failed = 0;
     while let Some((peers, door, port)) = door(worker)
         && failed < FAILED_MAX
-        && let Some(peer) = peers.owner(asked.ask.bot).filter(|peer| !peer.node.tls)
+        && let Some(peer) = peers.owner(asked.ask.bot)
     {
         let now = clock::now();
         door.send_on(peers, now);
@@ -126,7 +127,8 @@ async fn away(
         worker.metrics().own.relay.identifies += 1;
         let question = question(peers, &peer, asked, left(asked, to));
         let addr = SocketAddr::new(peer.node.addr.ip(), port);
-        let work = first(put(worker, addr, question), place.verdict());
+        let trust = peers.trust(&peer.node);
+        let work = first(put(worker, addr, trust, question), place.verdict());
         let error = match there.meanwhile(worker, client, pin!(work)).await? {
             First::Left(Ok(answer)) => {
                 return Some(Away::Verdict(Verdict::Told(Box::new(answer))));
@@ -136,6 +138,7 @@ async fn away(
             First::Right(verdict) => return Some(Away::Verdict(verdict)),
         };
         worker.metrics().own.relay.failed += 1;
+        peers.tell_of(&peer.node, &error);
         tracing::debug!(node = %peer.node, %error, "a shard could not be asked for at its node");
         if !is_theirs(&error) {
             return Some(Away::Verdict(full()));
@@ -221,38 +224,45 @@ fn question(peers: &Peers, peer: &Peer, asked: &Asked, max_wait: Option<Duration
 }
 
 /// A connection to another queue; dropping it gives the place there up at once.
-struct Link(TcpStream);
+struct Link(Box<Connection>);
 
 impl Drop for Link {
     fn drop(&mut self) {
-        reset_at_close(&self.0);
+        reset_at_close(&*self.0);
         // What waits for it to be readable would keep it open.
-        shut(&self.0, Half::Both);
+        shut(&*self.0, Half::Both);
     }
 }
 
 /// Puts the question, and waits for the answer as long as that takes.
-async fn put(worker: &Rc<Worker>, addr: SocketAddr, mut question: Buf) -> Result<Answer, Error> {
+async fn put(
+    worker: &Rc<Worker>,
+    addr: SocketAddr,
+    trust: Option<Trust>,
+    question: Buf,
+) -> Result<Answer, Error> {
+    let until = clock::now() + NODE_CONNECT_TIMEOUT;
     let connected = dial::connect(addr, None, NODE_CONNECT_TIMEOUT, &worker.deadlines).await?;
     conn::keep_alive(&connected);
-    let mut link = Link(connected);
-    let written = write_all(&mut link.0, &mut question).await;
+    // Boxed: it is over soon, and its state would be part of what a shard that waits holds.
+    let opened = Connection::open(connected, trust.as_ref(), until, &worker.deadlines);
+    let (connection, _) = Box::pin(opened).await?;
+    let mut link = Link(connection);
+    let (mut sender, _) = link.0.split();
+    sender.queue(question.as_slice())?;
+    let written = sender.flush().await;
     written.map_err(|_| Error::new(Kind::Reset))?;
     drop(question);
-    let mut bytes = Vec::new();
     loop {
-        let ready = link.0.readable(false).await;
+        // Its buffers are given back: shards wait for hours.
+        link.0.rest();
+        let (_, mut receiver) = link.0.split();
+        let ready = receiver.ready().await;
         ready.map_err(|_| Error::new(Kind::Reset))?;
-        if bytes.capacity() == 0 {
-            bytes.reserve_exact(ANSWER_BYTES_MAX);
+        if receiver.receive().await? == 0 {
+            return Err(Error::new(Kind::ClosedBeforeAnswer));
         }
-        match receive_now(&link.0, &mut bytes) {
-            Ok(0) => return Err(Error::new(Kind::ClosedBeforeAnswer)),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => return Err(Error::new(Kind::Reset)),
-        }
-        if let Some(answer) = read(&bytes)? {
+        if let Some(answer) = read(receiver.plain().as_slice())? {
             return Ok(answer);
         }
     }
@@ -265,7 +275,7 @@ fn read(bytes: &[u8]) -> Result<Option<Answer>, Error> {
         Parse::Partial => return Ok(None),
         Parse::Invalid(_) => return Err(Error::new(Kind::GarbageAnswer)),
     };
-    // Whatever else there is at that port is no queue.
+    // Whatever else there is at that port is no queue; or it will not have this node as one.
     let Framing::Length(len @ 1..) = head.framing else {
         return Err(Error::new(Kind::GarbageAnswer));
     };

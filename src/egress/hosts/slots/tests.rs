@@ -400,3 +400,18 @@ fn hundreds_of_simulated_rushes_keep_the_cap_the_order_and_every_promise() {
         simulate(seed);
     }
 }
+
+#[test]
+fn a_host_that_is_free_of_the_default_has_no_cap_until_that_is_taken_away() {
+    let free = key("free.example");
+    let mut slots = Slots::new(1, [(free.clone(), 0)]);
+    assert_eq!((slots.cap(&free), slots.cap(&key("a.example"))), (0, 1));
+    for ticket in 0..3 {
+        let asked = slots.ask(at(0), &free, Ticket(ticket), None);
+        assert_eq!(asked, Asked::Granted);
+    }
+    assert!(!slots.is_full(&free));
+    slots.set_cap(&free, 0).unwrap();
+    assert_eq!(slots.cap(&free), 1, "the default holds");
+    slots.check_invariants();
+}

@@ -172,7 +172,8 @@ fn records_of_slots_that_were_not_named_are_left_out() {
         taken,
         TakenOver {
             records: 1,
-            strange: 3
+            strange: 3,
+            ..TakenOver::default()
         }
     );
     assert!(acquire(&new, at(0), &ask(OURS, 7, 1)).is_ok());
@@ -381,4 +382,157 @@ proptest! {
         }
         prop_assert!(globally(&new, now, OURS) <= 50 - sent.min(50));
     }
+}
+
+/// Who waits at a new owner until it has been told, or would have been.
+fn asks_before_told(new: &One, asks: &[Ask]) {
+    new.be_careful(at(0), &ours(), || ());
+    for ask in asks {
+        let ask = Ask {
+            max_wait: None,
+            ..*ask
+        };
+        let decision = new.acquire(at(0), &ask, &mut Outputs::new());
+        assert!(matches!(decision, Decision::Wait), "{decision:?}");
+    }
+}
+
+/// The routes that go by then.
+fn gone(new: &One, now: Instant) -> Vec<u64> {
+    let mut out = Outputs::new();
+    (0..2).for_each(|shard| new.tick(now, shard, &mut out));
+    let gone = std::iter::from_fn(|| out.pop());
+    gone.filter_map(|output| match output {
+        Output::Go { permit, .. } => Some(permit.key.route),
+        _ => None,
+    })
+    .collect()
+}
+
+fn number(slot: u32, ask: Ask) -> Ask {
+    let ticket = Ticket { slot, ..ask.ticket };
+    Ask { ticket, ..ask }
+}
+
+#[test]
+fn who_waited_to_be_told_does_not_go_where_the_limit_turns_out_to_be_used_up() {
+    for is_hinted in [false, true] {
+        let (old, new) = (limiter(), limiter());
+        answered(&old, at(0), &ask(OURS, 7, 1), &answer(0, 50_000, 10_000));
+        if is_hinted {
+            // Another identity's answers have told what the route's limit is called.
+            answered(&new, at(0), &ask(OTHER, 7, 1), &answer(4, 50_000, 10_000));
+        }
+        asks_before_told(
+            &new,
+            &[
+                number(1, ask(OURS, 7, 1)),
+                number(2, ask(OURS, 7, 1)),
+                number(3, ask(OURS, 7, 2)),
+            ],
+        );
+        hand_over(&old, &new, at(50));
+        // Of the other route nothing is known.
+        assert_eq!(gone(&new, at(200)), [2], "{is_hinted}");
+        assert_eq!(gone(&new, at(9_000)), [0; 0], "{is_hinted}");
+        assert_eq!(gone(&new, at(10_200)), [1, 1], "{is_hinted}");
+    }
+}
+
+#[test]
+fn an_unknown_route_that_waited_to_be_told_does_not_fall_into_a_shared_limit_that_is_used_up() {
+    let (old, new) = (limiter(), limiter());
+    // Two routes of one limit, so that a third may be one of it, too.
+    answered(&old, at(0), &ask(OURS, 7, 1), &answer(1, 50_000, 10_000));
+    answered(&old, at(0), &ask(OURS, 7, 2), &answer(0, 50_000, 10_000));
+    asks_before_told(&new, &[number(1, ask(OURS, 7, 3))]);
+    hand_over(&old, &new, at(50));
+    assert_eq!(gone(&new, at(200)), [0; 0]);
+    assert_eq!(gone(&new, at(10_200)), [3]);
+}
+
+#[test]
+fn there_is_care_with_one_identity_that_was_met_before_and_with_no_other() {
+    let new = limiter();
+    for identity in [OURS, OURS + 1] {
+        let _ = acquire(&new, at(0), &ask(identity, 1, 1)).expect("a slot");
+    }
+    new.be_careful_of(at(5_000), OURS);
+    assert_eq!(
+        globally(&new, at(5_100), OURS),
+        0,
+        "it may still be told of"
+    );
+    assert_eq!(globally(&new, at(5_200), OURS), 25);
+    assert_eq!(globally(&new, at(5_200), OURS + 1), 50);
+}
+
+#[test]
+fn a_bucket_that_is_doubted_is_asked_anew_whether_it_is_in_use_or_stands_aside() {
+    let (doubted, other) = (ask(OURS, 7, 1), ask(OURS, 8, 1));
+    let old = limiter();
+    for ask in [&doubted, &other] {
+        answered(&old, at(0), ask, &answer(4, 50_000, 10_000));
+    }
+    let told = limiter();
+    hand_over(&old, &told, at(100));
+    for limiter in [&old, &told] {
+        limiter.doubt(at(1_000), &doubted.key);
+        assert_eq!(width(limiter, at(1_000), &doubted), 1);
+        assert_eq!(width(limiter, at(1_000), &other), 4);
+    }
+}
+
+#[test]
+fn starts_at_the_gateway_stand_with_their_bots_budget_in_whatever_part() {
+    let starts = |bot, count| Starts {
+        bot,
+        max_concurrency: 16,
+        total: 1_000,
+        remaining: 7,
+        reset_at: Some(at(9_000)),
+        taken: (0..count).map(|shard| (shard, at(4_000 + shard))).collect(),
+    };
+    let all = [
+        starts(OURS, 4_000),
+        starts(OURS + 1, 0),
+        starts(OURS + 2, 1),
+    ];
+    let elsewhere = [starts(OTHER, 3)];
+    let both = [&all[..], &elsewhere].concat();
+    let old = limiter();
+    let doubted: SlotSet = [SLOT, SLOT + 1].into_iter().collect();
+    let mut cut = Cut::begin(at(0), ours()).with_starts(&both, &doubted);
+    let (mut told, mut parts) = (Vec::<Starts>::new(), 0);
+    let mut doubts = SlotSet::EMPTY;
+    let mut more = true;
+    while more {
+        let mut part = Vec::new();
+        more = cut.next(&old, 16_384, &mut part, || ());
+        assert!(part.len() <= 16_384);
+        parts += 1;
+        let taken = limiter().take_over(at(500), &ours(), &part, true);
+        let taken = taken.expect("records");
+        doubts.add_all(&taken.doubted);
+        for starts in taken.starts {
+            match told.iter_mut().find(|known| known.bot == starts.bot) {
+                Some(known) => known.taken.extend(starts.taken),
+                None => told.push(starts),
+            }
+        }
+    }
+    assert!(parts > 2);
+    assert_eq!(doubts, ours(), "nothing of what is another's");
+    // Times count from when they arrive, and two clocks' beats.
+    let late = Duration::from_millis(502);
+    let late = all.map(|starts| Starts {
+        reset_at: starts.reset_at.map(|at| at + late),
+        taken: starts
+            .taken
+            .iter()
+            .map(|(s, at)| (*s, *at + late))
+            .collect(),
+        ..starts
+    });
+    assert!(told == late);
 }

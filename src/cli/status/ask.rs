@@ -1,0 +1,137 @@
+//! One request to a weir's metrics port.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::clock;
+use crate::destination::Destination;
+use crate::http1::{Method, Parse, parse_response};
+use crate::status::{Status, VERSION};
+
+/// What it says of itself.
+const PATH: &str = "/nirn/status.json";
+
+/// How long a look may take: a weir whose workers are stuck answers within a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Largest answer that is read: ten times what the longest lists make.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A weir that is asked.
+pub(super) struct Weir {
+    at: Destination,
+}
+
+/// Why it did not say how it stands.
+#[derive(Debug)]
+pub(super) enum Silent {
+    /// Nobody could be asked.
+    Unreachable(String, io::Error),
+    /// Somebody answered who is no weir, or one of long ago.
+    Stranger(String, &'static str),
+    /// It is a weir whose document is another.
+    Version(String, u32),
+}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(at, error) => write!(
+                f,
+                "nobody answers at {at} ({error}); is weir running, with ENABLE_METRICS, and lets ALLOW_FROM this \
+                 machine in? --at HOST:PORT asks another"
+            ),
+            Self::Stranger(at, what) => write!(f, "{at} is no metrics port of a weir: {what}"),
+            Self::Version(at, version) => write!(
+                f,
+                "the weir at {at} tells of itself in version {version}, this one reads {VERSION}: use the `weir` \
+                 that runs there"
+            ),
+        }
+    }
+}
+
+impl Weir {
+    /// The one at this address.
+    pub(super) fn at(ip: IpAddr, port: u16) -> Self {
+        let at = Destination {
+            host: crate::destination::Host::Ip(ip),
+            port,
+        };
+        Self { at }
+    }
+
+    /// The one that somebody names as `host:port`.
+    pub(super) fn named(text: &str) -> Option<Self> {
+        Destination::parse(text.as_bytes(), None).map(|at| Self { at })
+    }
+
+    /// Asks how it stands.
+    pub(super) fn look(&self) -> Result<Status, Silent> {
+        let at = self.at.to_string();
+        let answer = self
+            .ask(&at)
+            .map_err(|error| Silent::Unreachable(at.clone(), error))?;
+        let stranger = |what| Silent::Stranger(at.clone(), what);
+        let Parse::Complete(head) = parse_response(&answer, Method::Get) else {
+            return Err(stranger("what it says is no HTTP"));
+        };
+        if head.status != 200 {
+            return Err(stranger(
+                "it does not know /nirn/status.json; is it PORT, and METRICS_PORT another?",
+            ));
+        }
+        let status: Status = serde_json::from_slice(&answer[head.len..])
+            .map_err(|_| stranger("what it says of itself is no status"))?;
+        match status.version {
+            VERSION => Ok(status),
+            0 => Err(stranger("what it says of itself is no status")),
+            other => Err(Silent::Version(at, other)),
+        }
+    }
+
+    fn ask(&self, authority: &str) -> io::Result<Vec<u8>> {
+        let host = self.at.host.to_string();
+        let addresses = (host.trim_matches(['[', ']']), self.at.port).to_socket_addrs()?;
+        let mut stream = connect(addresses)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let request = format!(
+            "GET {PATH} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes())?;
+        let until = clock::now() + PATIENCE;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left))?;
+            let count = match stream.read(&mut chunk) {
+                // Some systems call a timeout that.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                read => read?,
+            };
+            answer.extend_from_slice(&chunk[..count]);
+            if count == 0 || answer.len() as u64 > ANSWER_BYTES_MAX {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
