@@ -222,7 +222,7 @@ mod tests {
             drop(leaves);
         });
         assert!(door.knock(START).1.is_some(), "it waits for a thread");
-        assert!(began.elapsed() < THREAD_WITHIN);
+        assert!(began.elapsed() < NOTICED_IN);
         leaving.join().unwrap();
     }
 }
