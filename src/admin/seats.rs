@@ -210,5 +210,19 @@ mod tests {
         assert!(door.knock(START).1.is_none(), "none of them has ended yet");
         held.pop();
         assert!(door.knock(START).1.is_some());
+        assert!(
+            door.knock(START).1.is_some(),
+            "the one before has left again"
+        );
+        let _last = door.knock(START);
+        let leaves = held.pop();
+        let began = std::time::Instant::now();
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(leaves);
+        });
+        assert!(door.knock(START).1.is_some(), "it waits for a thread");
+        assert!(began.elapsed() < NOTICED_IN);
+        leaving.join().unwrap();
     }
 }

@@ -111,6 +111,15 @@ fn the_document_says_how_weir_stands() {
         "{counts:?}"
     );
 
+    let together = stage.until("interactions are counted together", |status| {
+        let busiest = status.buckets.busiest.iter();
+        let mut of_interactions = busiest.filter(|bucket| bucket.major == "interaction");
+        of_interactions.any(|bucket| bucket.requests >= 3)
+    });
+    let busiest = together.buckets.busiest.iter();
+    let rows = busiest.filter(|bucket| bucket.major == "interaction");
+    assert_eq!(rows.count(), 1, "each has a bucket of its own");
+
     let identify = busy.identify.as_ref().unwrap();
     assert_eq!(identify.waiting + identify.granted, 3);
     let forward = busy.forward.as_ref().unwrap();
