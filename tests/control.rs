@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +62,25 @@ fn status(status: u16, body: &str) -> Action {
 }
 
 #[test]
+fn a_body_that_breaks_off_changes_nothing() {
+    let pair = Pair::start(TWO);
+    let metrics = metrics_of(&pair);
+    let mut client = Client::connect(metrics);
+    client.send(format!(
+        "PUT /admin/overrides/{BOT} HTTP/1.1\r\nHost: {metrics}\r\nContent-Length: 3\r\n\r\n10"
+    ));
+    client
+        .stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("it is open");
+    let mut rest = Vec::new();
+    let _ = client.stream.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "there is no answer to half a request");
+    let listed = admin(metrics, "GET /admin/overrides", "", "").text();
+    assert!(!listed.contains(BOT), "{listed}");
+}
+
+#[test]
 fn without_a_token_this_machine_may_and_no_browser_on_it() {
     let pair = Pair::start(TWO);
     let metrics = metrics_of(&pair);
@@ -77,6 +97,10 @@ fn without_a_token_this_machine_may_and_no_browser_on_it() {
         "Host: localhost.evil.example:9000\r\n".to_owned(),
         format!("{host}Origin: http://evil.example\r\n"),
         format!("{host}Sec-Fetch-Site: cross-site\r\n"),
+        // Whom a proxy on this machine speaks for need not be on it.
+        format!("{host}X-Forwarded-For: 203.0.113.7\r\n"),
+        format!("{host}Forwarded: for=203.0.113.7\r\n"),
+        format!("{host}Via: 1.1 proxy\r\n"),
     ] {
         assert_eq!(with(&refused), 403, "{refused}");
     }

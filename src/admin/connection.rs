@@ -38,10 +38,14 @@ pub(super) fn serve(seat: &Seat, from: IpAddr, process: &Process, gate: &Gate) -
                         Err(refusal) => return write(stream, until, &request, &refusal),
                         Ok((page, length)) => {
                             let body = &bytes[request.len..];
-                            if body.len() < length && more {
-                                continue;
-                            }
-                            (body.get(..length).unwrap_or(body), page)
+                            let Some(body) = body.get(..length) else {
+                                if more {
+                                    continue;
+                                }
+                                // It broke off: half a number is another one (RFC 9112 8).
+                                return Ok(());
+                            };
+                            (body, page)
                         }
                     };
                 seat.heard();

@@ -87,6 +87,11 @@ impl Gate {
                 let told = "this is for this machine alone, unless ADMIN_TOKEN is set";
                 return Err((AdminRefusal::Address, Answer::error(403, told)));
             }
+            if request.headers().any(|(name, _)| is_forwarded(name)) {
+                let told =
+                    "this came through a proxy: whom it is from is not known without ADMIN_TOKEN";
+                return Err((AdminRefusal::Address, Answer::error(403, told)));
+            }
             if !host.is_some_and(is_this_machine) {
                 let told = "ask by an address or localhost: any other Host may be a browser's that was \
                             led here";
@@ -112,6 +117,12 @@ impl Gate {
         let told = "Authorization: Bearer, with ADMIN_TOKEN, is asked for";
         Err((AdminRefusal::Token, Answer::error(401, told).challenge()))
     }
+}
+
+/// Whether a proxy on this machine adds such a header, for somebody who need not be on it.
+fn is_forwarded(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(&name[..], b"forwarded" | b"via" | b"x-real-ip") || name.starts_with(b"x-forwarded-")
 }
 
 /// Whether a browser sends it for a page that is not this weir's own; or for one that is, and it would

@@ -6,9 +6,11 @@ use super::bounds::SHOWN_VALUE_BYTES_MAX;
 /// that was put into the wrong place.
 pub(super) fn shown(value: &str) -> String {
     let value = &without_tokens(value);
+    // What stands before an @ is hidden, whether or not a scheme stands before that.
     let value = match (value.split_once("://"), value.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => value.to_owned(),
+        (None, Some((_, host))) => format!("…@{host}"),
+        (_, None) => value.to_owned(),
     };
     if value.len() <= SHOWN_VALUE_BYTES_MAX {
         return value;

@@ -9,8 +9,14 @@ const EDITS_MAX: usize = 2;
 /// word as easily as a misspelt one.
 const LETTERS_FOR_AN_EDIT: usize = 4;
 
+/// Variables of other programs that are nearly weir's.
+const OTHERS: [&str; 1] = ["SSL_CERT_FILE"];
+
 /// The setting whose variable `name` may be a misspelling of; `None` if there is none, or if it is one.
 pub fn misspelt_setting(name: &str) -> Option<&'static str> {
+    if OTHERS.contains(&name) {
+        return None;
+    }
     let known: Vec<_> = Setting::all().map(|setting| setting.name).collect();
     nearest(name, &known)
 }

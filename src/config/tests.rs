@@ -919,6 +919,13 @@ fn what_was_set_is_known_with_its_place_and_without_secrets() {
     assert_eq!(given, expected);
     assert_eq!(loaded.unknown_in_dot_env, ["METRIC_PORT"]);
     assert_eq!(misspelt_setting("METRIC_PORT"), Some("METRICS_PORT"));
+    assert_eq!(misspelt_setting("SSL_CERT_FILE"), None, "OpenSSL's");
+    let without_scheme = error(from(
+        &[],
+        &[("REDIS_ADDR", "default:hunter2@redis:6379")],
+        "",
+    ));
+    assert!(!without_scheme.contains("hunter2"), "{without_scheme}");
     let secrets: Vec<_> = settings().filter(|s| s.is_secret()).collect();
     let secrets: Vec<_> = secrets.iter().map(|secret| secret.name).collect();
     assert_eq!(

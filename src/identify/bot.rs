@@ -364,6 +364,12 @@ impl Bot {
         self.plan(now);
     }
 
+    /// The same of one that is here already: its budget is read again, too.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.budget.doubt();
+        self.be_careful(now);
+    }
+
     /// It has said which.
     pub(super) fn spare(&mut self, now: Instant) {
         self.careful_until = Instant::ZERO;

@@ -206,6 +206,11 @@ impl Budget {
         self.remaining = self.remaining.saturating_add(1).min(self.total);
     }
 
+    /// Somebody else may have used some of it: it is read again when somebody goes next.
+    pub(super) fn doubt(&mut self) {
+        self.asked = self.asked.map(|_| Instant::ZERO);
+    }
+
     /// Shards were let go, or wait in vain: whether the budget is to be read again.
     pub(super) fn wants_reading(&mut self, now: Instant, has_token: bool) -> bool {
         let due = self.reread_at().is_some_and(|at| at <= now);

@@ -283,7 +283,8 @@ impl Queues {
         let closed_until = self.closed_until;
         let new = || Bot::new(closed_until);
         let bot = self.bots.entry(ask.bot).or_insert_with(new);
-        if bot.is_idle(now) && self.moves.needs_care(now, ask.bot, ask.careful) {
+        let begins = bot.is_idle(now) || ask.careful && bot.waiting() == 0;
+        if begins && self.moves.needs_care(now, ask.bot, ask.careful) {
             bot.be_careful(now);
         }
         if bot.waiting() >= per_bot_max {

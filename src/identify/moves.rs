@@ -85,6 +85,8 @@ impl Queues {
         let mut doubted = slots.clone();
         doubted.remove_all(self.moves.told.now(now));
         self.moves.doubted.add(now, &doubted, DOUBTED_FOR);
+        // One that was lost lately rests since then, and may have been served elsewhere meanwhile.
+        self.each_of(&doubted, |bot| bot.doubt(now));
     }
 
     /// Of these slots, those of which this node itself does not know what was let go.

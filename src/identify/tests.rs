@@ -68,6 +68,22 @@ impl Room {
         self.ask_of(BOT, shard, Some(Duration::from_secs(max_wait_s)))
     }
 
+    /// As who cannot know what went elsewhere.
+    fn ask_carefully(&mut self, shard: u64) {
+        self.asked += 1;
+        let ask = Ask {
+            bot: BOT,
+            client: Client::Bot(BOT),
+            has_token: true,
+            shard,
+            max_wait: None,
+            careful: true,
+            waiter: self.asked,
+        };
+        self.queues.ask(self.now, &ask).unwrap();
+        self.drain();
+    }
+
     fn ask_of(
         &mut self,
         bot: u64,
@@ -872,6 +888,30 @@ fn of_a_bot_of_which_nobody_told_the_first_waits_a_turn_and_so_at_the_next_owner
     room.queues.failed(room.now, BOT);
     room.pass(Duration::from_secs(10));
     assert_eq!(room.went[0].1, CARE);
+}
+
+#[test]
+fn a_bot_that_comes_back_while_it_rests_since_it_was_lost_rests_anew() {
+    for unreachable in [false, true] {
+        let mut room = Room::told(1, 1_000, 1_000, 3_600);
+        room.ask(0).unwrap();
+        room.pass(Duration::from_secs(10));
+        room.went.clear();
+        room.queues.lost(room.now, &SlotSet::ALL);
+        // Who got it may have let one go until now, and then died.
+        room.pass(Duration::from_secs(3));
+        let back = room.now;
+        if unreachable {
+            room.ask_carefully(0);
+        } else {
+            room.queues.gained(room.now, &SlotSet::ALL);
+            room.ask(0).unwrap();
+        }
+        room.queues.failed(room.now, BOT);
+        room.pass(Duration::from_secs(15));
+        let waited = START + room.went[0].1;
+        assert!(waited >= back + CARE, "{unreachable}: {waited:?}");
+    }
 }
 
 #[test]

@@ -171,7 +171,9 @@ impl Guards {
     /// Forgets Cloudflare's block; whether there was one.
     pub(super) fn forget_block(&mut self) -> bool {
         let blocked = !self.breaker.is_open();
-        self.breaker = Breaker::new();
+        if blocked {
+            self.breaker.answered();
+        }
         blocked
     }
 
