@@ -470,9 +470,18 @@ impl Handle {
             return Ok(false);
         }
         let shown = self.process.tls.as_ref();
-        let reloaded = shown
-            .map_or(Ok(()), |shown| shown.reload(clock::unix_ms() / 1000))
-            .and_then(|()| nodes.map_or(Ok(()), |trust| trust.reload()));
+        let shown = shown.map(|shown| shown.read_again(clock::unix_ms() / 1000));
+        // Both or neither: a node that shows one certificate and presents another is two.
+        let reloaded = shown.transpose().and_then(|shown| {
+            let trusted = nodes.map(|trust| trust.read_again()).transpose()?;
+            if let Some(use_them) = shown {
+                use_them();
+            }
+            if let Some(use_them) = trusted {
+                use_them();
+            }
+            Ok(())
+        });
         // Counted where all is counted, although no worker did it.
         let count = |count: fn(&mut crate::metrics::Tls)| {
             count(&mut self.process.metrics[0].lock().own.tls);

@@ -56,15 +56,14 @@ impl Credentials {
         self.current.now()
     }
 
-    /// Reads the files again, for connections from now on. Sessions that began before are not resumed:
-    /// a ticket vouches for a client's certificate, which the new authority may not.
+    /// Reads the files again; what is returned has connections from then on use them. Sessions that began
+    /// before are not resumed: a ticket vouches for a client's certificate, which the new authority may not.
     ///
     /// # Errors
-    /// As [`Credentials::load`]; what was used before is used on.
-    pub fn reload(&self, unix_s: u64) -> Result<(), StartError> {
+    /// As [`Credentials::load`].
+    pub fn read_again(&self, unix_s: u64) -> Result<impl FnOnce() + '_, StartError> {
         let (fresh, _) = server_config(&self.files, unix_s)?;
-        self.current.exchange(fresh);
-        Ok(())
+        Ok(move || self.current.exchange(fresh))
     }
 }
 

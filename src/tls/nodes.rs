@@ -57,13 +57,13 @@ impl NodeTrust {
         })
     }
 
-    /// Reads the files again, for connections from now on.
+    /// Reads the files again; what is returned has connections from then on use them.
     ///
     /// # Errors
-    /// As [`NodeTrust::load`]; what was used before is used on.
-    pub fn reload(&self) -> Result<(), StartError> {
-        self.current.exchange(client_config(&self.files)?);
-        Ok(())
+    /// As [`NodeTrust::load`].
+    pub fn read_again(&self) -> Result<impl FnOnce() + '_, StartError> {
+        let fresh = client_config(&self.files)?;
+        Ok(move || self.current.exchange(fresh))
     }
 
     /// Whether anybody can be believed.
