@@ -11,9 +11,9 @@ use super::hosts::HostKey;
 use super::hub::Hub;
 use super::limits::{NoSlot, Slot, of_ticket, to_ticket};
 use super::post::{Address, Word};
-use super::shared::line::{AGAIN, Lines, Outcome, Output, Position};
+use super::shared::line::{AGAIN, Lines, Outcome, Output};
 use super::shared::{Fleet, Verdict};
-use super::waits::Wait;
+use super::waits::InLine;
 use super::worker::Worker;
 use crate::clock::{self, Instant};
 
@@ -129,12 +129,9 @@ pub(super) async fn count(
     if until.is_some() {
         worker.alarm.ring_at(clock::now() + AGAIN);
     }
-    let mut line = InLine {
-        common,
-        hub,
-        host: slot.host(),
-        place: Some((position, wait)),
-    };
+    let mut line = InLine::new(wait, || {
+        common.with_lines(hub, |lines| lines.leave(slot.host(), position))
+    });
     let outcome = match line.word().await {
         Word::Place(outcome) => outcome,
         Word::Slot(_) | Word::Addresses(_) => Outcome::Refused,
@@ -151,37 +148,4 @@ pub(super) async fn count(
     };
     slot.refused();
     Err(no_slot)
-}
-
-/// A place in line, left when dropped.
-struct InLine<'a> {
-    common: &'a Common,
-    hub: &'a Arc<Hub>,
-    host: &'a HostKey,
-    place: Option<(Position, Wait)>,
-}
-
-impl InLine<'_> {
-    async fn word(&mut self) -> Word {
-        match &mut self.place {
-            Some((_, wait)) => {
-                let word = wait.word().await;
-                self.place = None;
-                word
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        if let Some((position, wait)) = self.place.take() {
-            let leave = |lines: &mut Lines| lines.leave(self.host, position);
-            if self.common.with_lines(self.hub, leave) {
-                // It was still in line: no word is on its way.
-                wait.forget();
-            }
-        }
-    }
 }

@@ -13,6 +13,7 @@ use super::hosts::HostKey;
 use super::hosts::slots::{Asked, Output, Slots, Ticket, TooManyCaps, Why};
 use super::hub::Hub;
 use super::post::{Address, Word};
+use super::waits::InLine;
 use super::worker::Worker;
 use crate::clock;
 use crate::metrics::{FleetCounters, HostTally};
@@ -372,11 +373,7 @@ async fn take_here(
             })
         }
         Asked::Waiting(place) => {
-            let mut line = InLine {
-                hub,
-                host,
-                place: Some((place, wait)),
-            };
+            let mut line = InLine::new(wait, || hub.with_slots(|slots| slots.cancel(host, place)));
             if let Some(patience) = patience {
                 worker.alarm.ring_at(now + patience);
             }
@@ -386,37 +383,6 @@ async fn take_here(
                     Err(NoSlot::WaitedTooLong)
                 }
             }
-        }
-    }
-}
-
-/// A place in line, left when dropped.
-struct InLine<'a> {
-    hub: &'a Arc<Hub>,
-    host: &'a HostKey,
-    place: Option<(super::hosts::slots::Place, super::waits::Wait)>,
-}
-
-impl InLine<'_> {
-    async fn word(&mut self) -> Word {
-        match &mut self.place {
-            Some((_, wait)) => {
-                let word = wait.word().await;
-                self.place = None;
-                word
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        if let Some((place, wait)) = self.place.take()
-            && self.hub.with_slots(|slots| slots.cancel(self.host, place))
-        {
-            // It was still in line: no word is on its way.
-            wait.forget();
         }
     }
 }

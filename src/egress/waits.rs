@@ -126,6 +126,43 @@ impl Drop for Wait {
     }
 }
 
+/// A place in some line, with the wait for its word; left when dropped. `L` leaves the line and says
+/// whether the place was still in it.
+pub(super) struct InLine<L: FnOnce() -> bool> {
+    place: Option<(Wait, L)>,
+}
+
+impl<L: FnOnce() -> bool> InLine<L> {
+    pub(super) fn new(wait: Wait, leave: L) -> Self {
+        Self {
+            place: Some((wait, leave)),
+        }
+    }
+
+    /// Waits for the word; comes to it once.
+    pub(super) async fn word(&mut self) -> Word {
+        match &mut self.place {
+            Some((wait, _)) => {
+                let word = wait.word().await;
+                self.place = None;
+                word
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl<L: FnOnce() -> bool> Drop for InLine<L> {
+    fn drop(&mut self) {
+        if let Some((wait, leave)) = self.place.take()
+            && leave()
+        {
+            // No word is on its way.
+            wait.forget();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;

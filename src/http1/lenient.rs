@@ -1,11 +1,10 @@
 //! Request heads of which little matters, because nothing is passed on: whatever is a head at all is
 //! taken, with any method, target and header lines.
 
-use super::fields::{Fields, Places};
 use super::framing::{self, Framing};
 use super::hop::{self, Role};
-use super::request::{RequestLine, skip_empty_lines};
-use super::{BadRequest, HEAD_BYTES_MAX, Parse, Version, lines};
+use super::request::{read_lines, skip_empty_lines};
+use super::{BadRequest, HEAD_BYTES_MAX, Parse, Version};
 
 /// What matters of a head.
 #[derive(Clone, Copy)]
@@ -63,18 +62,11 @@ fn outline(buf: &[u8]) -> Parse<RequestOutline<'_>, BadRequest> {
         Err(bad) => return Parse::Invalid(bad),
     };
     let buf = &buf[skipped..];
-    let start = match RequestLine::read(buf) {
-        Parse::Complete(start) => start,
+    let (start, mut fields, len) = match read_lines(buf) {
+        Parse::Complete(lines) => lines,
         Parse::Partial => return Parse::Partial,
         Parse::Invalid(bad) => return Parse::Invalid(bad),
     };
-    let mut places = Places::default();
-    let len = match lines::read(buf, start.len, &mut places) {
-        Parse::Complete(len) => len,
-        Parse::Partial => return Parse::Partial,
-        Parse::Invalid(bad) => return Parse::Invalid(bad.into()),
-    };
-    let mut fields = Fields::new(&buf[..len], places);
     let version = start.version;
     let connection = hop::apply_connection(&mut fields);
     let framing = framing::declared(&fields, version);

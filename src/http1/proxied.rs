@@ -4,11 +4,10 @@
 //! Read by the same rules as any other request; beyond them the target has to say where to.
 
 use super::encode::{Edit, copy_lines, push_line};
-use super::fields::{Fields, Places};
+use super::fields::Fields;
 use super::framing::{self, Framing};
 use super::hop::{self, Role};
-use super::lines;
-use super::request::RequestLine;
+use super::request::read_lines;
 use super::target::is_authority;
 use super::{
     BadRequest, HEAD_BYTES_MAX, Parse, RequestHead, TARGET_BYTES_MAX, Version, parse_request,
@@ -91,18 +90,11 @@ fn is_https(start_line: &[u8]) -> bool {
 }
 
 fn parse_connect(buf: &[u8]) -> Parse<Connect<'_>, BadRequest> {
-    let start = match RequestLine::read(buf) {
-        Parse::Complete(start) => start,
+    let (start, mut fields, len) = match read_lines(buf) {
+        Parse::Complete(lines) => lines,
         Parse::Partial => return Parse::Partial,
         Parse::Invalid(bad) => return Parse::Invalid(bad),
     };
-    let mut places = Places::default();
-    let len = match lines::read(buf, start.len, &mut places) {
-        Parse::Complete(len) => len,
-        Parse::Partial => return Parse::Partial,
-        Parse::Invalid(bad) => return Parse::Invalid(bad.into()),
-    };
-    let mut fields = Fields::new(&buf[..len], places);
     if start.target.len() > TARGET_BYTES_MAX || !is_authority(start.target) {
         return Parse::Invalid(BadRequest::Target);
     }

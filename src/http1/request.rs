@@ -248,6 +248,21 @@ pub(super) struct RequestLine<'b> {
     pub(super) len: usize,
 }
 
+/// The first line and the header lines of a head, once all of it is there, which is all that they cover.
+pub(super) fn read_lines(buf: &[u8]) -> Parse<(RequestLine<'_>, Fields<'_>, usize), BadRequest> {
+    let start = match RequestLine::read(buf) {
+        Parse::Complete(start) => start,
+        Parse::Partial => return Parse::Partial,
+        Parse::Invalid(bad) => return Parse::Invalid(bad),
+    };
+    let mut places = Places::default();
+    match lines::read(buf, start.len, &mut places) {
+        Parse::Complete(len) => Parse::Complete((start, Fields::new(&buf[..len], places), len)),
+        Parse::Partial => Parse::Partial,
+        Parse::Invalid(bad) => Parse::Invalid(bad.into()),
+    }
+}
+
 impl<'b> RequestLine<'b> {
     #[inline]
     pub(super) fn read(buf: &'b [u8]) -> Parse<Self, BadRequest> {
