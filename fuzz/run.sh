@@ -7,7 +7,8 @@
 #   fuzz/run.sh [SECONDS_EACH [TARGET…]]
 #
 # Each run starts from the seeds in fuzz/corpus/<target>/ and from what earlier runs on this machine
-# found interesting, which is kept below the build directory and never committed. To see one input
+# found interesting, which is kept below the build directory and never committed. FUZZ_SEED fixes
+# what is tried in which order: a gate must not fail one day and pass the next. To see one input
 # again: cargo fuzz run TARGET FILE. A seed is a small file with a name that says what it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -38,7 +39,7 @@ fuzz() {
     # The fuzzer writes to the first directory and only reads the second. 10 s for one input means
     # that it hangs: even on a busy machine each takes a few milliseconds at most.
     if "$programs/$target" "$found" "fuzz/corpus/$target" -max_total_time="$seconds" -timeout=10 \
-        -artifact_prefix="$artifacts/" >"$logs/$target" 2>&1; then
+        -seed="${FUZZ_SEED:-0}" -artifact_prefix="$artifacts/" >"$logs/$target" 2>&1; then
         sed -n "s/^Done \([0-9]*\) runs in \([0-9]*\) second.*/$target \1 \2/p" "$logs/$target" |
             xargs printf '%-20s %10d executions in %d s\n'
     else

@@ -121,15 +121,16 @@ fn refused_by_the_other(error: &str, ours: &Message, bytes: &[u8]) -> bool {
         "HPE_INVALID_METHOD" => Method::from_bytes(&ours.method) == Method::Other,
         // A target is opaque to weir but for its form: what is in it is between client and Discord.
         "HPE_INVALID_URL" => true,
-        // It takes no tab behind a length. Weir forwards the length without.
+        // Behind a length it takes blanks, and no tab among them. Weir forwards the length without.
         "HPE_INVALID_CONTENT_LENGTH" => {
             let lines = bytes.split(|&byte| byte == b'\n');
             let lines = lines.skip_while(|line| *line == b"\r");
             let mut lines = lines.take_while(|line| *line != b"\r");
             let length = |line: &&[u8]| line.to_ascii_lowercase().starts_with(b"content-length:");
-            lines
-                .find(length)
-                .is_some_and(|line| line.ends_with(b"\t\r"))
+            lines.find(length).is_some_and(|line| {
+                let digit = line.iter().rposition(u8::is_ascii_digit);
+                digit.is_some_and(|digit| line[digit..].contains(&b'\t'))
+            })
         }
         _ => false,
     }
