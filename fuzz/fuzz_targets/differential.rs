@@ -211,8 +211,10 @@ fn malformed(head: &[u8]) -> bool {
     let mut lines = head.split(|&byte| byte == b'\n');
     let first = lines.next().unwrap_or_default();
     // A request line of other than three words with one blank between them: HTTP/0.9 has no
-    // version, and there is room for a second target between two blanks.
-    let odd_line = first.split(|&byte| byte == b' ').count() != 3;
+    // version, and there is room for a second target between two blanks, or for none: behind CONNECT
+    // it takes an empty one.
+    let words = || first.split(|&byte| byte == b' ');
+    let odd_line = words().count() != 3 || words().any(<[u8]>::is_empty);
     // HTTP/1.10, HTTP/01.1.
     let odd_version = !first.ends_with(b" HTTP/1.0\r") && !first.ends_with(b" HTTP/1.1\r");
     // obs-fold, which RFC 9112 5.2 has refused or unfolded.
