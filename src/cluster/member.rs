@@ -13,8 +13,9 @@
 //!
 //! Around foca stand: seeds, addresses to announce ourselves to again and again while we do not see
 //! them, which heals what SWIM alone cannot (a node that is alone, two halves that forgot each other);
-//! a cap on members; and nodes that are [passed over](Input::Suspect) for a moment because a relay to
-//! them failed, whatever gossip says.
+//! announcements to members until one of them has answered our new generation, which foca tells them
+//! of once, in datagrams that may be lost; a cap on members; and nodes that are
+//! [passed over](Input::Suspect) for a moment because a relay to them failed, whatever gossip says.
 //!
 //! **Cost.** A node sends and gets some 10 probes and answers a second, of 60 to 150 bytes each, however
 //! many nodes there are; a change is told ten times by each node. Nothing of it is on the path of a
@@ -57,6 +58,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 const SEEDS_PERIOD: Duration = Duration::from_secs(10);
 /// The same while there is no other member.
 const SEEDS_PERIOD_ALONE: Duration = Duration::from_secs(1);
+/// The same, and to members, while none of them has answered this node's new generation: as often as
+/// it would probe them.
+const SEEDS_PERIOD_UNHEARD: Duration = PROBE_PERIOD;
 /// How long a node is passed over after a relay to it failed: until SWIM has found out for itself.
 pub const PASS_OVER_FOR: Duration = Duration::from_secs(2);
 /// Nodes known at a time, those down for less than ten minutes included: a table of owners has one
@@ -135,6 +139,9 @@ pub struct Member {
     outputs: VecDeque<Output>,
     seeds: Vec<SocketAddr>,
     seeds_at: Instant,
+    touch: Touch,
+    /// Members announced to so far, to go round them.
+    announced: usize,
     passed_over: Vec<(Node, Instant)>,
     suspected: Vec<Node>,
     live: Vec<Node>,
@@ -151,6 +158,8 @@ impl Member {
             outputs: VecDeque::new(),
             seeds: Vec::new(),
             seeds_at: now,
+            touch: Touch::Alone,
+            announced: 0,
             passed_over: Vec::new(),
             suspected: Vec::new(),
             live: vec![me],
@@ -219,7 +228,7 @@ impl Member {
         if self.left {
             return None;
         }
-        let own = (!self.seeds.is_empty()).then_some(self.seeds_at);
+        let own = self.announces().then_some(self.seeds_at);
         let passed = self.passed_over.iter().map(|(_, until)| *until);
         self.timers
             .next()
@@ -255,29 +264,54 @@ impl Member {
             return;
         }
         while let Some(timer) = self.timers.pop(now) {
-            self.with_foca(now, |foca, runtime| foca.handle_timer(timer, runtime));
+            if !self.is_refuted(&timer) {
+                self.with_foca(now, |foca, runtime| foca.handle_timer(timer, runtime));
+            }
         }
         self.passed_over.retain(|(_, until)| *until > now);
-        if self.seeds_at <= now && !self.seeds.is_empty() {
+        if self.seeds_at <= now && self.announces() {
             self.announce(now);
         }
     }
 
-    /// Tells seeds that are no members that we are here.
+    /// Whether `timer` would take a member down that has objected since. foca sees so itself, but tells
+    /// the member all the same that it is down, which then takes a new generation for nothing.
+    fn is_refuted(&self, timer: &foca::Timer<Node>) -> bool {
+        let foca::Timer::ChangeSuspectToDown {
+            member_id,
+            incarnation,
+            ..
+        } = timer
+        else {
+            return false;
+        };
+        let mut known = self.foca.iter_members();
+        !known.any(|m| m.id() == member_id && m.incarnation() == *incarnation)
+    }
+
+    fn announces(&self) -> bool {
+        !self.seeds.is_empty() || self.touch == Touch::Unheard
+    }
+
+    /// Tells seeds that are no members that we are here, and members that have not heard who we are now.
     fn announce(&mut self, now: Instant) {
-        let alone = self.foca.num_members() == 0;
-        self.seeds_at = now
-            + if alone {
-                SEEDS_PERIOD_ALONE
-            } else {
-                SEEDS_PERIOD
-            };
-        for seed in self.seeds.clone() {
-            let known = self.foca.iter_members().any(|m| m.id().addr == seed);
-            if !known {
-                let whoever = Node::at(seed);
-                self.with_foca(now, |foca, runtime| foca.announce(whoever, runtime));
-            }
+        let unheard = self.touch == Touch::Unheard;
+        self.seeds_at = now + self.touch.period();
+        let members: Vec<Node> = self.foca.iter_members().map(|m| *m.id()).collect();
+        let unknown = |seed: &&SocketAddr| !members.iter().any(|m| m.addr == **seed);
+        let mut to: Vec<Node> = self
+            .seeds
+            .iter()
+            .filter(unknown)
+            .map(|s| Node::at(*s))
+            .collect();
+        if unheard {
+            let round = members.iter().cycle().skip(self.announced);
+            to.extend(round.take(members.len().min(THREE.get())));
+            self.announced = (self.announced + THREE.get()) % members.len().max(1);
+        }
+        for node in to {
+            self.with_foca(now, |foca, runtime| foca.announce(node, runtime));
         }
     }
 
@@ -307,14 +341,19 @@ impl Member {
             &mut Runtime<'_>,
         ) -> Result<(), foca::Error>,
     ) {
+        let before = self.touch;
         let mut runtime = Runtime {
             now,
             timers: &mut self.timers,
             outputs: &mut self.outputs,
+            touch: &mut self.touch,
         };
         if let Err(error) = act(&mut self.foca, &mut runtime) {
             // A timer of an earlier life, or a probe that was interrupted: foca has mended it.
             tracing::debug!(%error, "membership");
+        }
+        if self.touch != before {
+            self.seeds_at = self.seeds_at.min(now + self.touch.period());
         }
     }
 
@@ -374,11 +413,34 @@ fn config() -> Config {
     }
 }
 
+/// Whether others know this node as who it is now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Touch {
+    /// There is nobody, or not yet.
+    Alone,
+    /// It has told its new generation, and nobody has answered to that. Until then foca neither probes
+    /// nor gossips, and takes nothing that is meant for the old one.
+    Unheard,
+    Heard,
+}
+
+impl Touch {
+    /// How often seeds are announced to.
+    const fn period(self) -> Duration {
+        match self {
+            Self::Alone => SEEDS_PERIOD_ALONE,
+            Self::Unheard => SEEDS_PERIOD_UNHEARD,
+            Self::Heard => SEEDS_PERIOD,
+        }
+    }
+}
+
 /// Where foca puts what it wants.
 struct Runtime<'a> {
     now: Instant,
     timers: &'a mut Timers,
     outputs: &'a mut VecDeque<Output>,
+    touch: &'a mut Touch,
 }
 
 impl foca::Runtime<Node> for Runtime<'_> {
@@ -387,10 +449,21 @@ impl foca::Runtime<Node> for Runtime<'_> {
             Notification::MemberUp(node) => Event::Joined(*node),
             Notification::MemberDown(node) => Event::Left(*node),
             Notification::Rename(_, node) => Event::Renewed(*node),
-            Notification::Idle => Event::Alone,
-            Notification::Rejoin(node) => Event::Rejoined(*node),
-            // Told by who joined, and by ourselves.
-            Notification::Active | Notification::Defunct => return,
+            Notification::Idle => {
+                *self.touch = Touch::Alone;
+                Event::Alone
+            }
+            Notification::Rejoin(node) => {
+                *self.touch = Touch::Unheard;
+                Event::Rejoined(*node)
+            }
+            // Told by who joined.
+            Notification::Active => {
+                *self.touch = Touch::Heard;
+                return;
+            }
+            // Told by ourselves: nothing but leaving ends a node, whose generations do not run out.
+            Notification::Defunct => return,
         };
         self.outputs.push_back(Output::Event(event));
     }

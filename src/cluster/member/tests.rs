@@ -276,6 +276,59 @@ fn a_thread_that_stood_still_for_long_comes_back_as_another_generation() {
 }
 
 #[test]
+fn one_whose_new_generation_got_lost_tells_it_until_it_is_heard() {
+    let mut lan = Lan::new(2);
+    let undead = foca::Header {
+        src: node(2),
+        src_incarnation: 0,
+        dst: node(1),
+        message: foca::Message::TurnUndead,
+    };
+    let mut bytes = Vec::new();
+    foca::Codec::encode_header(&mut PostcardCodec, &undead, &mut bytes).unwrap();
+    let from = Some(addr(2));
+    let bytes = &bytes;
+    lan.input(addr(1), Input::Datagram { from, bytes });
+    let again = *lan.members[&addr(1)].me();
+    assert!(again.generation > node(1).generation);
+    // What it says of it now is lost.
+    lan.in_flight.retain(|(_, from, ..)| *from != addr(1));
+    lan.run(SEEDS_PERIOD_UNHEARD * 2);
+    assert_eq!(lan.members[&addr(2)].live(), [again, node(2)]);
+    assert_eq!(lan.live(1), addrs(&[1, 2]));
+    // And once it was heard it is silent again.
+    assert_eq!(lan.members[&addr(1)].touch, Touch::Heard);
+    assert!(lan.members[&addr(1)].seeds_at > lan.now + SEEDS_PERIOD / 2);
+}
+
+#[test]
+fn one_that_is_alone_looks_for_others_at_once() {
+    let mut lan = Lan::new(2);
+    lan.cut.push((addr(1), addr(2)));
+    lan.run(Duration::from_secs(3));
+    assert_eq!(lan.live(1), addrs(&[1]));
+    assert_eq!(lan.live(2), addrs(&[2]));
+    lan.cut.clear();
+    lan.run(SEEDS_PERIOD_ALONE + Duration::from_millis(100));
+    assert_eq!(lan.live(1), addrs(&[1, 2]));
+    assert_eq!(lan.live(2), addrs(&[1, 2]));
+}
+
+#[test]
+fn one_that_objected_to_a_suspicion_keeps_its_generation() {
+    let mut lan = Lan::new(2);
+    lan.cut.push((addr(1), addr(2)));
+    lan.run(PROBE_PERIOD * 2);
+    lan.cut.clear();
+    lan.run(SUSPECT_FOR * 3);
+    let suspected = |n: u8| lan.told(3 - n, &Event::Suspected(node(n))).is_some();
+    assert!(suspected(1) && suspected(2));
+    for n in [1, 2] {
+        assert_eq!(lan.members[&addr(n)].live(), [node(1), node(2)]);
+    }
+}
+
+#[test]
 fn nobody_is_made_to_send_to_strangers_nor_believes_a_false_sender() {
     let mut lan = Lan::new(2);
     let mut strangers = Member::new(T0, node(9), 1);
