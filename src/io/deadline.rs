@@ -134,9 +134,14 @@ impl Deadlines {
 
     /// Ends `after` from now, when it is first waited for or later.
     pub fn pause(&self, after: Duration) -> Pause {
+        self.pause_until(clock::now() + after)
+    }
+
+    /// Ends at `at`, or when it is first waited for after that.
+    pub fn pause_until(&self, at: Instant) -> Pause {
         Pause {
             shared: self.shared.clone(),
-            at: clock::now() + after,
+            at,
             armed: None,
         }
     }

@@ -129,6 +129,8 @@ pub struct Lease {
     pub connection: Box<Connection>,
     /// Whether it carried an exchange before, so that the other side may have closed it meanwhile.
     pub reused: bool,
+    /// When it was lent.
+    pub since: Instant,
     slot: Slot,
     lent: Lent,
 }
@@ -166,14 +168,14 @@ impl Upstream {
         self.target.authority.as_bytes()
     }
 
-    /// A pooled connection for one exchange, if one can be lent at once.
-    pub async fn at_hand(&self) -> Option<Lease> {
+    /// A pooled connection for one exchange `now`, if one can be lent at once.
+    pub async fn at_hand(&self, now: Instant) -> Option<Lease> {
         let slot = self.slots.try_acquire()?;
         if self.ended.get() {
             return None;
         }
-        let connection = self.pooled().await?;
-        Some(self.lend(connection, true, slot))
+        let connection = self.pooled(now).await?;
+        Some(self.lend(connection, true, slot, now))
     }
 
     /// A connection for one exchange, within the time that opening one may take. `fresh` asks for a
@@ -191,21 +193,22 @@ impl Upstream {
         if self.ended.get() {
             return Err(Error::new(Kind::Draining));
         }
-        if !fresh && let Some(connection) = self.pooled().await {
-            return Ok(self.lend(connection, true, slot));
+        let now = clock::now();
+        if !fresh && let Some(connection) = self.pooled(now).await {
+            return Ok(self.lend(connection, true, slot, now));
         }
         // Boxed: opening is rare, and its state would be part of every connection's task.
         let opened = Box::pin(self.open()).await;
         let noted = opened.as_ref().map(|_| ());
         let place = &self.target.authority;
-        self.target.outage.note(clock::now(), place, noted);
-        Ok(self.lend(opened?, false, slot))
+        let now = clock::now();
+        self.target.outage.note(now, place, noted);
+        Ok(self.lend(opened?, false, slot, now))
     }
 
     /// A connection from the pool that still lives.
-    async fn pooled(&self) -> Option<Box<Connection>> {
+    async fn pooled(&self, now: Instant) -> Option<Box<Connection>> {
         loop {
-            let now = clock::now();
             let (mut connection, since) = self.take(now)?;
             let trusted = now < since + self.bounds.trusted_for;
             if trusted || connection.is_alive().await {
@@ -248,11 +251,12 @@ impl Upstream {
         }
     }
 
-    fn lend(&self, connection: Box<Connection>, reused: bool, slot: Slot) -> Lease {
+    fn lend(&self, connection: Box<Connection>, reused: bool, slot: Slot, since: Instant) -> Lease {
         let key = self.lent.borrow_mut().insert(connection.as_raw_fd());
         Lease {
             connection,
             reused,
+            since,
             slot,
             lent: Lent {
                 lent: self.lent.clone(),
@@ -295,8 +299,8 @@ impl Upstream {
         }
     }
 
-    /// Takes a connection back after an exchange that ended cleanly and left it open.
-    pub fn give_back(&self, lease: Lease) {
+    /// Takes a connection back after an exchange that ended `now`, cleanly, and left it open.
+    pub fn give_back(&self, lease: Lease, now: Instant) {
         let Lease {
             mut connection,
             slot,
@@ -305,7 +309,7 @@ impl Upstream {
         } = lease;
         drop(lent);
         if connection.rest() && !self.ended.get() {
-            let evicted = self.pool.borrow_mut().put(clock::now(), connection);
+            let evicted = self.pool.borrow_mut().put(now, connection);
             add(&self.tally.expired, u64::from(evicted.is_some()));
         }
         // The place goes on last, so that who gets it finds the connection.

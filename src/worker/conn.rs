@@ -18,7 +18,7 @@ use super::registry::Registered;
 use super::request::Request;
 use super::secure::Secured;
 use super::{Worker, elsewhere, reply};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::Kind;
 use crate::http1::{
     BadRequest, Framing, Method, Parse, Reply, RequestHead, Version, may_complete, parse_request,
@@ -457,8 +457,13 @@ impl Client {
 
     /// Sends what is in `outbuf`; a client that takes nothing for the idle timeout is given up.
     pub(super) async fn flush(&mut self, worker: &Worker) -> io::Result<()> {
-        let stall = worker.process.config.client_idle_timeout;
-        let armed = worker.deadlines.arm_after(&self.stream, Half::Both, stall);
+        self.flush_from(worker, clock::now()).await
+    }
+
+    /// [`Self::flush`] from `now` on.
+    pub(super) async fn flush_from(&mut self, worker: &Worker, now: Instant) -> io::Result<()> {
+        let until = now + worker.process.config.client_idle_timeout;
+        let armed = worker.deadlines.arm(&self.stream, Half::Both, until);
         let result = self.write().await;
         let too_slow = armed.expired();
         if result.is_err() {

@@ -34,6 +34,7 @@ use super::proxy::{self, Outcome};
 use super::relay::{self, Head, Heard};
 use super::request::Request;
 use super::wait::{self, There};
+use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::http1::{Reply, Scope};
 use crate::io::Buf;
@@ -250,7 +251,7 @@ async fn attempt(
 /// A connection to `peer`; `None` if the client left while there was none yet.
 async fn lease(client: &Client, peer: &Rc<Peer>, fresh: bool) -> Result<Option<Lease>, Error> {
     let connections = &peer.connections;
-    if !fresh && let Some(lease) = connections.at_hand().await {
+    if !fresh && let Some(lease) = connections.at_hand(clock::now()).await {
         return Ok(Some(lease));
     }
     // Boxed: few requests come here, and its state would be part of every connection's task.
@@ -258,7 +259,7 @@ async fn lease(client: &Client, peer: &Rc<Peer>, fresh: bool) -> Result<Option<L
     let (leased, left) = Box::pin(leased).await;
     let lease = leased?;
     if left {
-        connections.give_back(lease);
+        connections.give_back(lease, clock::now());
         return Ok(None);
     }
     Ok(Some(lease))
@@ -299,18 +300,19 @@ async fn lost(
     proxy::own_answer(worker, client, request, reply, left).await
 }
 
-/// Waits for the head of a node's answer while the client is there; interim answers go to it as they
-/// come. There is no deadline: the owner has them all, and a node that is gone is found out by the kernel.
+/// Waits from `now` on for the head of a node's answer while the client is there; interim answers go to it
+/// as they come. There is no deadline: the owner has them all, and a node that is gone is found out by the kernel.
 pub(super) async fn head(
     worker: &Rc<Worker>,
     client: &mut Client,
     receiver: &mut Receiver<'_>,
     heard: Heard<'_>,
+    now: Instant,
     came: &mut Option<Head>,
 ) -> Result<(), Attempt> {
     let node = receiver.as_raw_fd();
     let mut interim_bytes = 0;
-    let mut there = There::default();
+    let mut there = There::since(now);
     loop {
         relay::look(
             &mut client.outbuf,

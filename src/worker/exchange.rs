@@ -21,7 +21,7 @@ use super::elsewhere::Word;
 use super::pace::Pace;
 use super::peers::Peer;
 use super::proxy::Outcome;
-use super::relay::{self, Head, Heard};
+use super::relay::{self, Head, Heard, Relayed};
 use super::request::Request;
 use super::wait::{First, first};
 use super::{Worker, elsewhere, own, upload, wait};
@@ -307,7 +307,7 @@ impl<'r> Exchange<'r> {
         came: &mut Option<Head>,
     ) -> Result<(Outcome, Next), Failure> {
         let reused = lease.reused;
-        let began = clock::now();
+        let began = lease.since;
         *came = None;
         let sent = self
             .send(worker, client, &mut lease, &mut way, began, came)
@@ -328,19 +328,21 @@ impl<'r> Exchange<'r> {
         let Some(head) = came else {
             return Err(Failure::Upstream(Error::new(Kind::ClosedBeforeAnswer)));
         };
+        let mut now = clock::now();
+        let took = now.saturating_duration_since(began);
         let peer = way.node();
         let home = peer.map_or(&worker.upstream, |peer| &peer.connections);
         if let Way::Discord(grant) = way {
             let absorbed = self.absorbs(head);
             worker.count_answer(&head.answer, absorbed.is_some());
             if let Some(whole) = absorbed {
-                let took = clock::now().nanos_since(began);
+                let took = now.nanos_since(began);
                 worker.metrics().own.upstream.record(took);
                 let tried = &self.request.tried_nanos;
                 tried.set(tried.get() + took);
                 lease.connection.split().1.plain().consume(whole);
                 if head.keep_alive() && !self.request.may_be_followed_by_its_body() {
-                    worker.upstream.give_back(lease);
+                    worker.upstream.give_back(lease, now);
                 }
                 return Err(match grant.requeue(&head.answer, self.request.ask) {
                     Some(waiting) => Failure::Limited(waiting),
@@ -352,7 +354,6 @@ impl<'r> Exchange<'r> {
             }
         }
         let sent_whole = self.sent;
-        let took = clock::now().saturating_duration_since(began);
         let outcome = match peer {
             None => Outcome::Answered {
                 status: head.answer.status,
@@ -372,17 +373,20 @@ impl<'r> Exchange<'r> {
         let (_, mut receiver) = lease.connection.split();
         let relayed =
             relay::answer(worker, client, &mut receiver, self.request, head, goes_on).await;
-        let Ok(clean) = relayed else {
+        let Ok(Relayed { clean, at_once }) = relayed else {
             return Ok((outcome, Next::Close));
         };
+        if !at_once {
+            now = clock::now();
+        }
         let reusable = head.keep_alive() && !self.request.may_be_followed_by_its_body();
         if clean && sent_whole && reusable {
-            home.give_back(lease);
+            home.give_back(lease, now);
         } else {
             drop(lease);
         }
         // The end of the answer: others have the connection before the client has it.
-        if !client.outbuf.is_empty() && client.flush(worker).await.is_err() {
+        if !client.outbuf.is_empty() && client.flush_from(worker, now).await.is_err() {
             return Ok((outcome, Next::Close));
         }
         let next = match (clean && goes_on, sent_whole) {
@@ -403,11 +407,14 @@ impl<'r> Exchange<'r> {
         now: Instant,
         came: &mut Option<Head>,
     ) -> Result<(), Attempt> {
-        let timeout = worker.process.config.request_timeout;
-        // The deadline guard borrows nothing: the descriptor outlives it in `lease`.
-        let armed = worker
-            .deadlines
-            .arm(&lease.connection, Half::Both, now + timeout);
+        // A node has no deadline: one that is gone, or hangs, is found out otherwise.
+        let armed = way.node().is_none().then(|| {
+            let timeout = worker.process.config.request_timeout;
+            // The guard borrows nothing: the descriptor outlives it in `lease`.
+            worker
+                .deadlines
+                .arm(&lease.connection, Half::Both, now + timeout)
+        });
         self.sent = false;
         self.word.set(Word::Nothing);
         let fresh = !lease.reused;
@@ -428,7 +435,8 @@ impl<'r> Exchange<'r> {
         }
         way.departs(now, self.body.done());
         if let Err(error) = sender.flush().await {
-            let error = timed_out(armed.expired(), Error::exchanging(error));
+            let expired = armed.is_some_and(Armed::expired);
+            let error = timed_out(expired, Error::exchanging(error));
             let mut interim = Buf::new();
             let heard = self.heard(way);
             let head = relay::head_into(&mut interim, &mut receiver, heard, came);
@@ -436,15 +444,14 @@ impl<'r> Exchange<'r> {
         }
         if self.body.done() {
             self.sent = true;
-            if way.node().is_some() {
-                // Its owner keeps the times.
-                drop(armed);
-                let heard = self.heard(way);
-                return elsewhere::head(worker, client, &mut receiver, heard, came).await;
-            }
             let heard = self.heard(way);
-            let head = relay::head(worker, client, &mut receiver, heard, came);
-            return in_time(armed, head).await;
+            let receiver = &mut receiver;
+            return match armed {
+                Some(armed) => {
+                    in_time(armed, relay::head(worker, client, receiver, heard, came)).await
+                }
+                None => elsewhere::head(worker, client, receiver, heard, now, came).await,
+            };
         }
         drop(armed);
         let untouched = self.flight.len() == self.head_len;
@@ -489,7 +496,7 @@ impl<'r> Exchange<'r> {
                             in_time(armed, head).await
                         }
                         Way::Node(_) => {
-                            let there = &mut wait::There::default();
+                            let there = &mut wait::There::since(clock::now());
                             match there.meanwhile(worker, client, head).await {
                                 Some(head) => head,
                                 None => Err(elsewhere::left(worker, &fd)),

@@ -219,7 +219,7 @@ async fn get(
     head.extend_from_slice(authorization);
     head.extend_from_slice(b"\r\n\r\n");
 
-    let mut lease = match worker.upstream.at_hand().await {
+    let mut lease = match worker.upstream.at_hand(clock::now()).await {
         Some(lease) => lease,
         None => {
             if let Some(grant) = &mut grant {
@@ -276,7 +276,7 @@ async fn get(
     }
     drop(armed);
     if keep_alive {
-        worker.upstream.give_back(lease);
+        worker.upstream.give_back(lease, clock::now());
     }
     Ok((status, body))
 }

@@ -222,7 +222,7 @@ async fn lease(
     way: &mut Way<'_>,
     fresh: bool,
 ) -> Result<Option<Lease>, Error> {
-    if !fresh && let Some(lease) = worker.upstream.at_hand().await {
+    if !fresh && let Some(lease) = worker.upstream.at_hand(clock::now()).await {
         return Ok(Some(lease));
     }
     way.delayed();
@@ -243,7 +243,7 @@ async fn lease(
         }
     })?;
     if left {
-        worker.upstream.give_back(lease);
+        worker.upstream.give_back(lease, clock::now());
         return Ok(None);
     }
     Ok(Some(lease))

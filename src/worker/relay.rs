@@ -237,9 +237,16 @@ fn error_body(framing: Framing, bytes: &[u8]) -> ErrorBody {
     }
 }
 
+/// What came of relaying an answer.
+pub(super) struct Relayed {
+    /// The body has come whole, and both connections can go on as they were told to.
+    pub(super) clean: bool,
+    /// Nothing of it was waited for.
+    pub(super) at_once: bool,
+}
+
 /// Sends the answer that begins at the front of the receiver's bytes to the client, but for its end,
-/// which stays in [`Client::outbuf`]. True if the body has come whole and both connections can go on
-/// as they were told to.
+/// which stays in [`Client::outbuf`].
 ///
 /// # Errors
 /// The client is gone. An upstream that broke off is no error here: the client sees its connection
@@ -251,7 +258,11 @@ pub(super) async fn answer(
     request: &Request,
     head: &Head,
     goes_on: bool,
-) -> io::Result<bool> {
+) -> io::Result<Relayed> {
+    const BROKEN: Relayed = Relayed {
+        clean: false,
+        at_once: false,
+    };
     let parsed = head.outline.over(receiver.plain().as_slice());
     let side = ClientSide {
         version: request.version,
@@ -279,14 +290,17 @@ pub(super) async fn answer(
             plain.consume(progress.consumed);
         }
         if body.done() && !broken {
-            return Ok(relay.keep_alive == goes_on);
+            return Ok(Relayed {
+                clean: relay.keep_alive == goes_on,
+                at_once: pace.is_none(),
+            });
         }
         let pace = pace.get_or_insert_with(|| Pace::holding(&worker.process.config));
         client.flush_at(worker, pace).await?;
         turn.round().await;
         if broken {
             cut(worker, client, relay, head);
-            return Ok(false);
+            return Ok(BROKEN);
         }
         let armed = worker.deadlines.arm_after(receiver, Half::Both, stall);
         let received = receiver.receive().await;
@@ -295,14 +309,14 @@ pub(super) async fn answer(
             (false, Ok(_)) => true,
             (true, _) | (_, Err(_)) => {
                 cut(worker, client, relay, head);
-                return Ok(false);
+                return Ok(BROKEN);
             }
         };
         if !more {
             if !(body.done_at_close() && receiver.ended_cleanly()) {
                 cut(worker, client, relay, head);
             }
-            return Ok(false);
+            return Ok(BROKEN);
         }
     }
 }

@@ -85,13 +85,23 @@ const UNWATCHED: Duration = Duration::from_millis(50);
 const _: () = assert!(UNWATCHED.as_millis() < HALF_CLOSE_GRACE.as_millis());
 
 /// Whether a client is still there that waits for one thing after another.
-#[derive(Default)]
 pub(super) struct There {
-    since: Option<Instant>,
+    since: Instant,
+    /// Nobody has looked yet.
+    unwatched: bool,
     half_closed: bool,
 }
 
 impl There {
+    /// It waits from `now` on.
+    pub(super) const fn since(now: Instant) -> Self {
+        Self {
+            since: now,
+            unwatched: true,
+            half_closed: false,
+        }
+    }
+
     /// Runs `work` to its end while the client is there; `None` when it leaves.
     pub(super) async fn meanwhile<F: Future>(
         &mut self,
@@ -102,19 +112,15 @@ impl There {
         if self.half_closed {
             return Some(work.await);
         }
-        let since = match self.since {
-            Some(since) => since,
-            None => {
-                let began = *self.since.insert(clock::now());
-                match first(work.as_mut(), worker.deadlines.pause(UNWATCHED)).await {
-                    First::Left(output) => return Some(output),
-                    First::Right(()) => {}
-                }
-                began
+        if mem::take(&mut self.unwatched) {
+            let pause = worker.deadlines.pause_until(self.since + UNWATCHED);
+            match first(work.as_mut(), pause).await {
+                First::Left(output) => return Some(output),
+                First::Right(()) => {}
             }
-        };
+        }
         // Boxed: few come here, and its state would be part of every connection's task.
-        let watched = Box::pin(watched(client, since, work, Behind::Gone)).await;
+        let watched = Box::pin(watched(client, self.since, work, Behind::Gone)).await;
         let (output, half_closed) = watched?;
         self.half_closed |= half_closed;
         Some(output)

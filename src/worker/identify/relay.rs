@@ -66,7 +66,7 @@ pub(super) async fn turn(
     asked: &Asked,
     place: &mut Option<Waiting>,
 ) -> Option<Verdict> {
-    let mut there = There::default();
+    let mut there = There::since(clock::now());
     loop {
         // Boxed, so that a shard that waits here does not hold room for it.
         let careful = match Box::pin(away(worker, client, to, asked, &mut there)).await? {

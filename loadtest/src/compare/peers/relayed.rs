@@ -1,8 +1,9 @@
 //! Two nodes of weir, side by side on a proxy's core: the load goes to the one, and all of it is of bots
 //! that the other owns.
 
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::client::Target;
 
 /// How long the nodes are given to find each other after both serve: a few rounds of datagrams.
 const ACQUAINTANCE: Duration = Duration::from_millis(500);
+
+/// Ports below are services'.
+const PORTS_FROM: u16 = 10_000;
 
 /// The node that owns what is sent.
 #[derive(Debug)]
@@ -62,7 +66,18 @@ pub(super) fn start(stage: &Stage) -> io::Result<Running> {
     })
 }
 
-/// An address on loopback for a node's cluster port, which nobody uses now.
+/// An address on loopback for a node's cluster port, of which nobody uses either protocol now. Not one that
+/// the system hands out: a connection of an earlier run would keep it for a minute.
 fn cluster_address(last: u8) -> io::Result<SocketAddr> {
-    UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0))?.local_addr()
+    let handed_out = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let first = handed_out.split_whitespace().next();
+    let below: u16 = first.and_then(|port| port.parse().ok()).unwrap_or(u16::MAX);
+    let ports = (PORTS_FROM..below).rev();
+    let ports = ports.map(|port| SocketAddr::from(([127, 0, 0, last], port)));
+    let is_free = |addr: &SocketAddr| {
+        let both = (UdpSocket::bind(addr), TcpListener::bind(addr));
+        matches!(both, (Ok(_), Ok(_)))
+    };
+    let mut free = ports.filter(is_free);
+    free.next().ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
