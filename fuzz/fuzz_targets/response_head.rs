@@ -5,6 +5,7 @@
 //! - However the bytes are cut, the parser comes to the same verdict.
 //! - What is encoded for a client parses as the same answer: status, framing and all lines but
 //!   those of this hop, in their order; and it promises no open connection that it cannot keep.
+//! - A head that is said to be as it would be written is; and what was written is said to be.
 
 #![no_main]
 
@@ -45,6 +46,7 @@ fuzz_target!(|data: &[u8]| {
                 };
                 check_encoded(&head, to, method);
             }
+            check_as_encoded(&head, data, method);
         }
     }
 });
@@ -74,6 +76,24 @@ fn check_encoded(head: &ResponseHead<'_>, to: ClientSide, method: Method) {
     }
     let lines: Vec<Line<'_>> = again.headers().collect();
     assert_eq!(lines, expected(head, to, relay));
+}
+
+fn check_as_encoded(head: &ResponseHead<'_>, data: &[u8], method: Method) {
+    let open = ClientSide {
+        version: Version::Http11,
+        keep_alive: true,
+    };
+    let mut written = Vec::new();
+    let relay = head.encode(open, &mut written);
+    if head.is_as_encoded() {
+        assert_eq!(written, &data[..head.len]);
+        assert!(relay.keep_alive && !relay.dechunk);
+    }
+    let Parse::Complete(again) = parse_response(&written, method) else {
+        panic!("not a response: {}", written.escape_ascii());
+    };
+    let stays_open = relay.keep_alive || head.is_interim();
+    assert_eq!(again.is_as_encoded(), stays_open);
 }
 
 /// The lines that the client has to get.

@@ -14,6 +14,9 @@ const EXTRA_BYTES: usize = 96;
 const NAMED_LINES_MAX: usize = HEADERS_MAX - 4;
 const NAMED_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
 
+/// A status line without a reason, nor the space before it.
+const STATUS_LINE_LEN: usize = b"HTTP/1.1 200".len();
+
 /// What becomes of a line.
 pub(super) enum Edit<'v> {
     Keep,
@@ -198,18 +201,41 @@ impl ResponseHead<'_> {
         }
     }
 
+    /// Whether [`Self::encode`] writes the very bytes that came, for a client of HTTP/1.1 whose connection
+    /// is to stay open: as of an answer that another node has written so already.
+    pub fn is_as_encoded(&self) -> bool {
+        let line = self.fields.start_line();
+        let bare = self.is_interim() || self.status == 204;
+        let stays = |(at, role): (usize, Role)| match role {
+            Role::ContentLength => !bare && self.fields.is_tidy(at),
+            Role::TransferEncoding => {
+                self.framing == Framing::Chunked
+                    && self.fields.is_tidy(at)
+                    && self.fields.value(at) == b"chunked"
+            }
+            Role::Connection | Role::HopByHop | Role::FramingLookAlike => false,
+            Role::EndToEnd
+            | Role::Host
+            | Role::Authorization
+            | Role::Expect
+            | Role::AbortAfter
+            | Role::RoutedTo
+            | Role::NodePass
+            | Role::RequestId
+            | Role::NodeRequestId => true,
+        };
+        self.version == Version::Http11
+            && line.len() > STATUS_LINE_LEN
+            && self.framing != Framing::UntilClose
+            && self.fields.roles().all(stays)
+    }
+
     /// `HTTP/1.1`, whatever the upstream speaks, then status and reason as they arrived.
     fn push_status_line(&self, out: &mut Vec<u8>) {
-        const VERSION_LEN: usize = b"HTTP/1.1".len();
-        const STATUS_LEN: usize = b" 200".len();
-        let rest = self
-            .fields
-            .start_line()
-            .get(VERSION_LEN..)
-            .unwrap_or_default();
+        let line = self.fields.start_line();
         out.extend_from_slice(b"HTTP/1.1");
-        out.extend_from_slice(rest);
-        if rest.len() == STATUS_LEN {
+        out.extend_from_slice(line.get(b"HTTP/1.1".len()..).unwrap_or_default());
+        if line.len() == STATUS_LINE_LEN {
             // The space belongs to the grammar even if no reason follows.
             out.push(b' ');
         }

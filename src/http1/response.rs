@@ -70,6 +70,11 @@ impl ResponseHead<'_> {
 }
 
 impl ResponseOutline {
+    /// See [`ResponseHead::len`].
+    pub const fn head_len(&self) -> usize {
+        self.len
+    }
+
     /// The head again, at the start of `buf`, which must begin with the bytes it was parsed from.
     ///
     /// # Panics

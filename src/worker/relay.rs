@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::rc::Rc;
 
 use super::Worker;
@@ -37,6 +38,8 @@ pub(super) struct Head {
     outline: ResponseOutline,
     /// Bytes of head and body, if both lie whole at the front of [`Receiver::plain`].
     pub(super) whole: Option<usize>,
+    /// It is another node's, written as a client gets it: see [`ResponseHead::is_as_encoded`].
+    as_encoded: bool,
 }
 
 impl Head {
@@ -173,6 +176,7 @@ pub(super) fn look(
                     answer: Answer::new(head.status),
                     outline: head.outline(),
                     whole: None,
+                    as_encoded: head.is_as_encoded(),
                 });
             }
         }
@@ -205,6 +209,7 @@ fn learn(head: &ResponseHead<'_>, bytes: &[u8], request: &Request, came: &mut Op
         answer,
         outline: head.outline(),
         whole,
+        as_encoded: false,
     });
 }
 
@@ -263,6 +268,12 @@ pub(super) async fn answer(
         clean: false,
         at_once: false,
     };
+    if goes_on && request.version == Version::Http11 && passes_on(client, receiver, head) {
+        return Ok(Relayed {
+            clean: true,
+            at_once: true,
+        });
+    }
     let parsed = head.outline.over(receiver.plain().as_slice());
     let side = ClientSide {
         version: request.version,
@@ -319,6 +330,23 @@ pub(super) async fn answer(
             return Ok(BROKEN);
         }
     }
+}
+
+/// Puts an answer that has come whole, and needs no other head, into [`Client::outbuf`] by passing on
+/// the buffer that it lies in. False if it is none of those.
+fn passes_on(client: &mut Client, receiver: &mut Receiver<'_>, head: &Head) -> bool {
+    let plain = receiver.plain();
+    if !head.as_encoded || !client.outbuf.is_empty() {
+        return false;
+    }
+    let mut body = BodyTracker::new(head.outline.framing);
+    let bytes = &plain.as_slice()[head.outline.head_len()..];
+    let is_all = body.take(bytes).is_ok_and(|p| p.consumed == bytes.len());
+    if !(is_all && body.done()) {
+        return false;
+    }
+    mem::swap(plain, &mut client.outbuf);
+    true
 }
 
 /// Counts a cut-off answer and makes it look like one: a client that only the end of the connection

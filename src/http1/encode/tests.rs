@@ -10,13 +10,30 @@ fn relay_request(head: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn relay_response(head: &str, method: Method, to: ClientSide) -> (String, Relay) {
-    let Parse::Complete(head) = parse_response(head.as_bytes(), method) else {
-        panic!("{head}")
+fn relay_response(bytes: &str, method: Method, to: ClientSide) -> (String, Relay) {
+    let Parse::Complete(head) = parse_response(bytes.as_bytes(), method) else {
+        panic!("{bytes}")
     };
     let mut out = Vec::new();
     let relay = head.encode(to, &mut out);
+    check_as_encoded(bytes, &head, method);
     (String::from_utf8(out).unwrap(), relay)
+}
+
+/// What is said to be as it would be written is, and so is whatever was written for a connection that
+/// stays open.
+fn check_as_encoded(bytes: &str, head: &ResponseHead<'_>, method: Method) {
+    let mut written = Vec::new();
+    let relay = head.encode(OPEN, &mut written);
+    if head.is_as_encoded() {
+        assert_eq!(written, &bytes.as_bytes()[..head.len]);
+        assert!(relay.keep_alive && !relay.dechunk);
+    }
+    let Parse::Complete(again) = parse_response(&written, method) else {
+        panic!("{bytes}")
+    };
+    let stays_open = relay.keep_alive || head.is_interim();
+    assert_eq!(again.is_as_encoded(), stays_open, "{bytes}");
 }
 
 const OPEN: ClientSide = ClientSide {
