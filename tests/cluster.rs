@@ -360,7 +360,7 @@ fn the_metrics_port_shows_members_and_nothing_secret() {
     let addr = first.metrics_addr().expect("metrics are on");
     let page = |path| {
         Client::connect(addr)
-            .ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
             .text()
     };
     let shown: serde_json::Value = serde_json::from_str(&page("/nirn/cluster")).expect("JSON");

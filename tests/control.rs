@@ -133,6 +133,31 @@ fn without_a_token_this_machine_may_and_no_browser_on_it() {
 }
 
 #[test]
+fn a_page_whose_name_was_led_here_reads_nothing_of_the_fleet() {
+    for token in [None, AdminToken::new(SECRET)] {
+        let pair = Pair::with(TWO, MockConfig::default(), |config| {
+            config.admin_token = token;
+        });
+        let metrics = metrics_of(&pair);
+        let status = |page: &str, host: &str| {
+            let asked = format!("GET {page} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            Client::connect(metrics).ask(&asked).status
+        };
+        for page in ["/", "/nirn/status.json"] {
+            assert_eq!(status(page, "evil.example:9000"), 403, "{page}");
+            assert_eq!(status(page, "localhost:9000"), 200, "{page}");
+            assert_eq!(status(page, "127.0.0.1"), 200, "{page}");
+        }
+        assert_eq!(status("/nirn/cluster", "evil.example"), 403);
+        assert_eq!(status("/nirn/cluster", "localhost"), 404, "there is none");
+        // Scrapers and probes may call it what they like.
+        for page in ["/metrics", "/nirn/healthz"] {
+            assert_eq!(status(page, "weir.monitoring.svc:9000"), 200, "{page}");
+        }
+    }
+}
+
+#[test]
 fn with_a_token_whoever_has_it_may_and_nobody_else_and_guessing_is_slow() {
     let pair = Pair::with(TWO, MockConfig::default(), |config| {
         config.admin_token = AdminToken::new(SECRET);

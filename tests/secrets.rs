@@ -229,7 +229,7 @@ fn looks(metrics: SocketAddr, happens: &AtomicBool) -> String {
     let mut said = String::new();
     while happens.load(Ordering::Relaxed) {
         let mut client = Client::connect(metrics);
-        client.send("GET /nirn/status.json HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.send("GET /nirn/status.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
         said += &String::from_utf8(client.rest()).expect("UTF-8");
         thread::sleep(Duration::from_millis(250));
     }

@@ -11,6 +11,12 @@
 //! `localhost`: a name that a stranger points here makes their page one of the same origin (DNS
 //! rebinding). A form, which browsers send without asking anybody, is never taken.
 //!
+//! Pages that anybody may read who gets through `ALLOW_FROM` have no token to ask for. Those that tell of
+//! bots and nodes ([`Gate::may_read`]) are kept from a stranger's page all the same: asked from this
+//! machine, they want the same `Host`, `ADMIN_TOKEN` or not. `/metrics` and `/nirn/healthz` do not, since
+//! scrapers and probes may call weir what they like. Asked from elsewhere any `Host` will do: which
+//! names lead here nobody has told weir, and who must not read them is kept out by `ALLOW_FROM`.
+//!
 //! Wrong tokens are counted, said now and then, and slow down who sends them: after each, its address is
 //! not listened to for a while, twice as long each time.
 
@@ -56,7 +62,34 @@ impl Gate {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
-        let (reason, answer) = refused;
+        Err(self.refuse(refused, from, process))
+    }
+
+    /// Whether the request may read what is for whoever may connect, but not for every page in a browser
+    /// of theirs.
+    ///
+    /// # Errors
+    /// What it is answered instead.
+    pub(super) fn may_read(
+        &self,
+        request: &RequestHead<'_>,
+        from: IpAddr,
+        process: &Process,
+    ) -> Result<(), Answer> {
+        if !is_led_here(request, from) {
+            return Ok(());
+        }
+        let refused = (AdminRefusal::Browser, Answer::error(403, NAMED_ODDLY));
+        Err(self.refuse(refused, from, process))
+    }
+
+    /// Counts and says it.
+    fn refuse(
+        &self,
+        (reason, answer): (AdminRefusal, Answer),
+        from: IpAddr,
+        process: &Process,
+    ) -> Answer {
         process.admin_refused.count(reason);
         if let Some(unsaid) = self.said.happened(clock::now()) {
             tracing::warn!(
@@ -67,7 +100,7 @@ impl Gate {
                  was nobody of yours, ALLOW_FROM says who may connect at all"
             );
         }
-        Err(answer)
+        answer
     }
 
     fn judge(
@@ -93,9 +126,7 @@ impl Gate {
                 return Err((AdminRefusal::Address, Answer::error(403, told)));
             }
             if !host.is_some_and(is_this_machine) {
-                let told = "ask by an address or localhost: any other Host may be a browser's that was \
-                            led here";
-                return Err((AdminRefusal::Browser, Answer::error(403, told)));
+                return Err((AdminRefusal::Browser, Answer::error(403, NAMED_ODDLY)));
             }
             return Ok(());
         };
@@ -117,6 +148,14 @@ impl Gate {
         let told = "Authorization: Bearer, with ADMIN_TOKEN, is asked for";
         Err((AdminRefusal::Token, Answer::error(401, told).challenge()))
     }
+}
+
+const NAMED_ODDLY: &str =
+    "ask by an address or localhost: any other Host may be a browser's that was led here";
+
+/// Whether a browser on this machine may have sent it for a page whose name was led here.
+fn is_led_here(request: &RequestHead<'_>, from: IpAddr) -> bool {
+    from.to_canonical().is_loopback() && !host(request).is_some_and(is_this_machine)
 }
 
 /// Whether a proxy on this machine adds such a header, for somebody who need not be on it.
@@ -213,6 +252,21 @@ mod tests {
             "0x7f.1",
         ] {
             assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_led_here_is_known_by_the_address_that_asks_for_it() {
+        let led_here = |from: &str, host: &str| {
+            let line = format!("Host: {host}\r\n");
+            with(&line, |head| is_led_here(head, from.parse().unwrap()))
+        };
+        for here in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(led_here(here, "evil.example:9000"), "{here}");
+            assert!(!led_here(here, "localhost:9000"), "{here}");
+        }
+        for elsewhere in ["10.0.0.7", "2001:db8::1"] {
+            assert!(!led_here(elsewhere, "weir.internal:9000"), "{elsewhere}");
         }
     }
 

@@ -22,7 +22,7 @@ const PAGES: &[Page] = &[
         verb: Verb::Read,
         path: Path::Is("/"),
         about: "how weir stands, for people",
-        from: From::Anywhere,
+        from: From::Reader,
         body_bytes_max: 0,
         answer: page::show,
     },
@@ -38,7 +38,7 @@ const PAGES: &[Page] = &[
         verb: Verb::Read,
         path: Path::Is("/nirn/status.json"),
         about: "how weir stands, as JSON",
-        from: From::Anywhere,
+        from: From::Reader,
         body_bytes_max: 0,
         answer: status::json,
     },
@@ -54,7 +54,7 @@ const PAGES: &[Page] = &[
         verb: Verb::Read,
         path: Path::Is("/nirn/cluster"),
         about: "the members of the cluster",
-        from: From::Anywhere,
+        from: From::Reader,
         body_bytes_max: 0,
         answer: |asked| match &asked.process.cluster {
             Some(members) => Answer::json(members.page()),
@@ -249,7 +249,10 @@ impl Path {
 /// Who may ask for a page, of those whom `ALLOW_FROM` lets in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
+    /// Whatever calls weir by whatever name.
     Anywhere,
+    /// Who reads of bots and nodes: not a stranger's page in a browser ([`Gate::may_read`]).
+    Reader,
     /// Whom the [`Gate`] lets in: whoever may scrape metrics need not be one who may change anything.
     Operator,
 }
@@ -304,6 +307,7 @@ pub(super) fn find(
     };
     match page.from {
         From::Anywhere => {}
+        From::Reader => gate.may_read(request, from, process)?,
         From::Operator => gate.may(request, page.verb, from, process)?,
     }
     Ok(page)

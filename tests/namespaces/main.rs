@@ -284,7 +284,7 @@ impl World<'_> {
 fn page(n: usize, path: &str) -> String {
     let mut client = Client::connect((stage::node_ip(n), 9000).into());
     client
-        .ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        .ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
         .text()
 }
 

@@ -124,7 +124,7 @@ impl Stage {
     /// The document, and its text.
     pub(super) fn status(&self) -> (Status, String) {
         let mut client = Client::connect(self.weir.metrics);
-        let answer = client.ask("GET /nirn/status.json HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = client.ask("GET /nirn/status.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("content-type"), Some("application/json"));
         let text = answer.text();

@@ -93,12 +93,18 @@ impl Weir {
     }
 
     fn ask(&self, authority: &str) -> io::Result<Vec<u8>> {
-        let host = self.at.host.to_string();
-        let addresses = (host.trim_matches(['[', ']']), self.at.port).to_socket_addrs()?;
+        let named = self.at.host.to_string();
+        let addresses = (named.trim_matches(['[', ']']), self.at.port).to_socket_addrs()?;
         let mut stream = connect(addresses)?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        // On this machine it goes by its address alone, whatever /etc/hosts calls that.
+        let peer = stream.peer_addr()?;
+        let host = match peer.ip().is_loopback() {
+            true => peer.to_string(),
+            false => authority.to_owned(),
+        };
         let request = format!(
-            "GET {PATH} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+            "GET {PATH} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes())?;
         let until = clock::now() + PATIENCE;
