@@ -47,6 +47,7 @@ impl Identities {
                 && which.is(lock.key, lock.user_id)
             {
                 identity.token = Token::Good;
+                self.locks.released += 1;
                 *opened += 1;
             }
         }
@@ -62,6 +63,7 @@ impl Identities {
                 count.set(count.get() + 1);
             }
         });
+        self.locks.released += count.get() as u64;
         *opened += count.get();
         next.max(next_shelved)
     }

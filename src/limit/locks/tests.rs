@@ -152,6 +152,8 @@ fn locked_tokens_are_seen_and_opened_one_or_all() {
     let eight = Which::Key(eight.unwrap().key);
     assert_eq!(world.limiter.unlock_tokens(s(101), eight), 1);
     assert_eq!(world.limiter.unlock_tokens(s(101), Which::All), 698);
+    let counted = world.limiter.guarded(s(101)).tokens;
+    assert_eq!((counted.locked, counted.released), (700, 700));
     assert!(world.limiter.locked_tokens(s(101)).is_empty());
 }
 

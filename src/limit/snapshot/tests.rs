@@ -4,7 +4,7 @@ use super::codec::{Encoder, open, records};
 use super::*;
 use crate::limit::{
     Answer, Ask, BucketKey, ClientClass, Decision, Outputs, Permit, Reason, Settings, Ticket,
-    Unlocked,
+    Unlocked, Which,
 };
 
 pub(super) const T0: Instant = Instant::from_millis(3_600_000);
@@ -212,7 +212,14 @@ fn locks_and_guards_outlive_the_process() {
     let invalid = limiter.census(at(0)).invalid;
     assert_eq!(invalid, 2);
 
-    let limiter = restarted(&saved(&limiter, at(0), true), 60_000, 3);
+    let bytes = saved(&limiter, at(0), true);
+    // Opened by hand before anybody met it, it is let go as any other.
+    let opened = restarted(&bytes, 60_000, 3);
+    assert_eq!(opened.unlock_tokens(T0, Which::All), 1);
+    assert_eq!(opened.guarded(T0).tokens.released, 1);
+    let _permit = acquire(&opened, T0, &ask(7, 1)).expect("it is believed again");
+
+    let limiter = restarted(&bytes, 60_000, 3);
     let (reason, wait) = acquire(&limiter, T0, &ask(7, 1)).expect_err("locked");
     assert_eq!((reason, wait.as_secs()), (Reason::Unauthorized, 240));
     let (reason, wait) = acquire(&limiter, T0, &webhook).expect_err("dead");
