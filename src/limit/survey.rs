@@ -99,6 +99,10 @@ pub enum TokenSight {
 pub struct SenderSight {
     /// Of [`sender_key`].
     pub key: u64,
+    /// The bot's user id; `None` if its token does not tell it.
+    pub user_id: Option<u64>,
+    /// It is a bearer token.
+    pub is_bearer: bool,
     /// Requests a second.
     pub limit: u32,
     /// Slots of the running window in use.

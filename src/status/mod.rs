@@ -208,7 +208,7 @@ pub enum SenderKind {
     Webhook,
     /// An interaction's token in the path.
     Interaction,
-    /// Not known: it has sent nothing since somebody looks, or its token tells nothing.
+    /// Not known: its token tells nothing, or it has none and has sent nothing since somebody looks.
     #[default]
     Unknown,
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use loadtest::demo::Bot;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use weir::status::{Level, SenderKind, State, Status, VERSION};
@@ -11,6 +12,25 @@ use weir::status::{Level, SenderKind, State, Status, VERSION};
 use super::stage::{BOT, FLOODED, REFUSED, SECRET, Stage};
 use super::support::config;
 use super::support::http::Client;
+
+#[test]
+fn the_first_look_knows_bots_that_sent_before_it_by_name() {
+    let stage = Stage::start();
+    // One request each: who waits for another is told of by name in any case.
+    let bot = Bot::first(1)[0].authorization();
+    for token in [&*bot, "Bearer a.secret"] {
+        Client::connect(stage.weir.proxy).ask(&format!(
+            "GET /api/v10/users/@me HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n"
+        ));
+    }
+    let (status, text) = stage.status();
+    let senders = &status.senders.top;
+    let bot = senders.iter().find(|sender| sender.kind == SenderKind::Bot);
+    let bot = bot.unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(bot.user_id.as_deref(), Some(BOT));
+    let is_bearer = |sender: &weir::status::Sender| sender.kind == SenderKind::Bearer;
+    assert!(senders.iter().any(is_bearer), "{text}");
+}
 
 #[test]
 fn the_document_says_how_weir_stands() {
@@ -234,8 +254,8 @@ fn a_worker_that_hangs_is_named_and_does_not_hang_the_page() {
     let metrics = weir.metrics_addr().unwrap();
     let look = || {
         let began = Instant::now();
-        let answer =
-            Client::connect(metrics).ask("GET /nirn/status.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let answer = Client::connect(metrics)
+            .ask("GET /nirn/status.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let status: Status = serde_json::from_str(&answer.text()).unwrap();
         (status, began.elapsed())
     };

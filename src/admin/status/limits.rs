@@ -8,7 +8,10 @@ use crate::clock::Instant;
 use crate::limit::BucketKey;
 use crate::limit::survey::{BucketSight, Opens, Reading, SenderSight, TokenSight, sender_key};
 use crate::process::Process;
-use crate::status::{Bucket, Buckets, Lock, Names, Sender, SenderName, Senders, Status, TOP};
+use crate::route::identity::Client;
+use crate::status::{
+    Bucket, Buckets, Lock, Names, Sender, SenderKind, SenderName, Senders, Status, TOP,
+};
 
 /// Fills in senders and buckets.
 pub(super) fn look(process: &Process, now: Instant, status: &mut Status) {
@@ -29,13 +32,13 @@ pub(super) fn look(process: &Process, now: Instant, status: &mut Status) {
     };
     let top = senders.top.iter().map(|sight| Sender {
         waiting: waits(sight),
-        ..sender(names.of_sender(sight.key), sight)
+        ..sender(name(&mut names, sight), sight)
     });
     let top = top.collect();
     let locks = senders
         .locked
         .iter()
-        .map(|sight| lock(names.of_sender(sight.key), sight));
+        .map(|sight| lock(name(&mut names, sight), sight));
     status.senders = Senders {
         tracked: senders.tracked as u64,
         top,
@@ -94,6 +97,17 @@ fn busiest(process: &Process, now: Instant) -> (Vec<Busy>, Instant) {
     sums.sort_unstable_by_key(|busy| (Reverse(busy.requests), busy.key));
     sums.truncate(TOP);
     (sums, since)
+}
+
+/// As it was told while somebody looked; else what its limits know of it, so that the first look has the
+/// names of bots, too.
+fn name(names: &mut Names, sight: &SenderSight) -> SenderName {
+    let told = names.of_sender(sight.key);
+    match (told.kind, sight.user_id) {
+        (SenderKind::Unknown, Some(id)) => SenderName::of(Client::Bot(id)),
+        (SenderKind::Unknown, None) if sight.is_bearer => SenderName::of(Client::Bearer),
+        (_, _) => told,
+    }
 }
 
 fn id(name: SenderName) -> Option<String> {

@@ -1,6 +1,6 @@
 //! What can be seen of identities.
 
-use super::Identities;
+use super::{Identities, NONE};
 use crate::clock::Instant;
 use crate::limit::survey::{SenderSight, TokenSight};
 use crate::limit::token::Token;
@@ -23,6 +23,8 @@ impl Identities {
         for identity in places.filter_map(|place| self.arena.get(place)) {
             show(SenderSight {
                 key: identity.key,
+                user_id: (identity.user_id != 0).then_some(identity.user_id),
+                is_bearer: identity.bearer != NONE,
                 limit: identity.window.limit(),
                 used: identity.window.in_use(now),
                 waiting: identity.line.len(),
