@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Requests a second by bot user id.
 pub type Limits = Arc<BTreeMap<u64, u32>>;
@@ -13,7 +13,10 @@ pub type Limits = Arc<BTreeMap<u64, u32>>;
 /// See the module's documentation.
 pub struct Overrides {
     version: AtomicU64,
+    /// Locked for as long as it takes to copy the pointer: workers do.
     limits: Mutex<Limits>,
+    /// Held by whoever changes them, which takes as long as telling the limiter.
+    changing: Mutex<()>,
 }
 
 impl Overrides {
@@ -22,6 +25,7 @@ impl Overrides {
         Self {
             version: AtomicU64::new(0),
             limits: Mutex::new(Arc::new(limits)),
+            changing: Mutex::default(),
         }
     }
 
@@ -30,17 +34,48 @@ impl Overrides {
         self.version.load(Ordering::Acquire)
     }
 
-    /// All of them, as they are.
+    /// All of them, as they are; at once, whoever changes them.
     pub fn get(&self) -> Limits {
-        let limits = self.limits.lock();
-        limits.unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
     /// Has them changed while nobody else changes them; `change` says whether it did.
     pub fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, u32>) -> bool) {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if change(Arc::make_mut(&mut limits)) {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = BTreeMap::clone(&self.get());
+        if change(&mut limits) {
+            *self.lock() = Arc::new(limits);
             self.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn workers_read_them_while_somebody_takes_long_to_change_them() {
+        let overrides = Arc::new(Overrides::new([(1, 50)].into()));
+        let (read, was_read) = mpsc::channel();
+        overrides.change(|limits| {
+            limits.insert(2, 60);
+            let overrides = overrides.clone();
+            thread::spawn(move || read.send(overrides.get().len()));
+            let seen = was_read.recv_timeout(Duration::from_secs(10));
+            assert_eq!(seen, Ok(1), "at once, and as they were");
+            true
+        });
+        assert_eq!((overrides.get().len(), overrides.version()), (2, 1));
+        overrides.change(|limits| limits.remove(&7).is_some());
+        assert_eq!(overrides.version(), 1, "nothing was changed");
     }
 }
