@@ -494,6 +494,33 @@ fn the_journal_gets_a_priority_in_front_of_each_line_and_no_time() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_is_not_taken_for_a_slow_reader() {
+    let (read, gone) = pipe().expect("a pipe");
+    drop(read);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    for (to, why) in [
+        (OwnedFd::from(gone), "whoever read stdout is gone"),
+        (OwnedFd::from(full), "stdout cannot be written: No space"),
+    ] {
+        let upstream = upstream();
+        let url = upstream.url();
+        let settings = [("UPSTREAM_URL", url.as_str()), ("ACCESS_LOG", "all")];
+        let weir = Program::start_with(&mock(), &settings, |command| {
+            command.stdout(Stdio::from(to));
+        });
+        let ask = || Client::connect(weir.proxy).ask(&get("/api/v10/users/@me", &as_bot("")));
+        assert_eq!(ask().status, 200);
+        let mut said = Vec::new();
+        until(why, || {
+            said.extend(weir.log_lines());
+            said.iter().any(|line| line.contains("lines of the access log"))
+        });
+        assert!(said.iter().any(|line| line.contains(why)), "{said:#?}");
+        assert_eq!(ask().status, 200, "it serves on");
+    }
+}
+
+#[test]
 fn who_waits_for_a_connection_when_weir_ends_is_told_so() {
     // It accepts, and says nothing: a handshake that takes for ever.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

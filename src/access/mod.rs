@@ -7,8 +7,8 @@
 //! ```
 //! A worker puts what it knows into its lane, some 300 bytes under a lock that is hardly ever taken
 //! by another, and goes on: lines are made and written by one thread. Where stdout cannot keep up the
-//! lanes fill; what does not fit is dropped, counted, and said now and then. Off, it costs a request
-//! two comparisons.
+//! lanes fill; what does not fit is dropped, counted, and said now and then; where it cannot be written at
+//! all (its reader is gone, the disk is full) that is said instead. Off, it costs a request two comparisons.
 
 mod entry;
 
@@ -170,7 +170,7 @@ impl Shared {
     /// The writer's thread.
     fn write(&self, style: Style, mut to: impl Write) {
         let (mut batch, mut lines) = (Vec::new(), String::new());
-        let (slow, mut said) = (Seldom::default(), 0);
+        let mut losses = Losses::default();
         loop {
             let ending = self.ending.load(Ordering::Acquire);
             let mut idle = true;
@@ -181,20 +181,12 @@ impl Shared {
                 for entry in batch.drain(..) {
                     self.add(&entry, style, &mut lines);
                     if lines.len() >= WRITE_BYTES {
-                        self.flush(&mut lines, &mut to);
+                        losses.note(self.flush(&mut lines, &mut to));
                     }
                 }
             }
-            self.flush(&mut lines, &mut to);
-            let dropped = self.dropped.load(Ordering::Relaxed);
-            if dropped > said && slow.happened(clock::now()).is_some() {
-                tracing::warn!(
-                    dropped = dropped - said,
-                    "lines of the access log were dropped: whoever reads stdout is too slow; \
-                     ACCESS_LOG=errors or a fraction writes fewer"
-                );
-                said = dropped;
-            }
+            losses.note(self.flush(&mut lines, &mut to));
+            losses.say(self.dropped.load(Ordering::Relaxed));
             if ending {
                 return;
             }
@@ -218,9 +210,10 @@ impl Shared {
         }
     }
 
-    fn flush(&self, lines: &mut String, to: &mut impl Write) {
+    /// Writes the lines, or drops them.
+    fn flush(&self, lines: &mut String, to: &mut impl Write) -> io::Result<()> {
         if lines.is_empty() {
-            return;
+            return Ok(());
         }
         let count = lines.bytes().filter(|&byte| byte == b'\n').count() as u64;
         let written = to.write_all(lines.as_bytes()).and_then(|()| to.flush());
@@ -231,6 +224,55 @@ impl Shared {
         };
         counter.fetch_add(count, Ordering::Relaxed);
         lines.clear();
+        written
+    }
+}
+
+/// Why lines were dropped, and how many of them somebody was told of.
+#[derive(Default)]
+struct Losses {
+    /// What the last write failed with, since somebody was told.
+    failed: Option<io::Error>,
+    slow: Seldom,
+    broken: Seldom,
+    said: u64,
+}
+
+impl Losses {
+    fn note(&mut self, written: io::Result<()>) {
+        self.failed = written.err().or(self.failed.take());
+    }
+
+    /// Says, now and then, that so many were dropped in all.
+    fn say(&mut self, dropped: u64) {
+        if dropped <= self.said {
+            return;
+        }
+        let seldom = match self.failed {
+            Some(_) => &self.broken,
+            None => &self.slow,
+        };
+        if seldom.happened(clock::now()).is_none() {
+            return;
+        }
+        let lost = dropped - self.said;
+        self.said = dropped;
+        match self.failed.take() {
+            None => tracing::warn!(
+                dropped = lost,
+                "lines of the access log were dropped: whoever reads stdout is too slow; \
+                 ACCESS_LOG=errors or a fraction writes fewer"
+            ),
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => tracing::warn!(
+                dropped = lost,
+                "lines of the access log were dropped: whoever read stdout is gone; a restart gives it \
+                 another reader, ACCESS_LOG=off spares the work"
+            ),
+            Some(error) => tracing::warn!(
+                dropped = lost,
+                "lines of the access log were dropped: stdout cannot be written: {error}"
+            ),
+        }
     }
 }
 

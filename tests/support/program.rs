@@ -142,9 +142,11 @@ impl Program {
                 .stderr
                 .take()
                 .map(|err| Box::new(err) as Box<dyn std::io::Read + Send>),
-        ] {
+        ]
+        .into_iter()
+        .flatten()
+        {
             let lines = lines.clone();
-            let output = output.expect("a pipe");
             thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
                     if lines.send(line).is_err() {
