@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -100,6 +100,11 @@ pub enum Wrong {
         /// What the operating system said.
         source: io::Error,
     },
+    /// `.env` is larger than any file of settings.
+    DotEnvTooLarge {
+        /// The file, as it was named.
+        path: PathBuf,
+    },
     /// A line of `.env` is not of the form `NAME=value`. The line itself may be a secret.
     DotEnvLine {
         /// The file, as it was named.
@@ -126,6 +131,11 @@ impl fmt::Display for Wrong {
             Self::DotEnvUnreadable { path, source } => {
                 write!(f, "{}: cannot be read; {source}", path.display())
             }
+            Self::DotEnvTooLarge { path } => write!(
+                f,
+                "{}: is no file of settings; it has more than {FILE_BYTES_MAX} bytes",
+                path.display()
+            ),
             Self::DotEnvLine { path, line } => {
                 write!(
                     f,
@@ -245,6 +255,9 @@ fn apply_all(sources: &Sources<'_>) -> Result<Loaded, Wrong> {
 /// Where settings lie if nobody says otherwise.
 const DOT_ENV: &str = ".env";
 
+/// Largest file of settings: the longest of them, 4,096 bots with limits, is a tenth of it, and `/dev/zero` has no end.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 /// The flag that says otherwise.
 pub(super) const ENV_FILE: &str = "env-file";
 
@@ -276,7 +289,10 @@ impl<'s> Sources<'s> {
 
     /// The file's content; nothing, if nobody named one and there is none.
     fn read_file(&self) -> Result<Vec<u8>, Wrong> {
-        match std::fs::read(self.path) {
+        match read_bounded(self.path) {
+            Ok(content) if content.len() as u64 > FILE_BYTES_MAX => Err(Wrong::DotEnvTooLarge {
+                path: self.path.to_owned(),
+            }),
             Ok(content) => Ok(content),
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && named(self.flags).is_none() =>
@@ -320,6 +336,14 @@ impl<'s> Sources<'s> {
         let names = self.dot_env.keys();
         names.filter(|name| !is_known(name)).cloned().collect()
     }
+}
+
+/// What is in a file, up to one byte more than is allowed.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// The file that `--env-file` names.

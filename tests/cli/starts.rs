@@ -152,6 +152,21 @@ fn a_file_of_settings_can_be_named_and_must_then_be_there() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[test]
+fn a_file_of_settings_without_end_is_not_read_to_it() {
+    for args in [
+        &["--env-file", "/dev/zero"][..],
+        &["check", "--env-file", "/dev/zero"],
+        &["status", "--env-file", "/dev/zero"],
+    ] {
+        let output = ended(command(&[]).args(args));
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let expected =
+            "weir: /dev/zero: is no file of settings; it has more than 1048576 bytes\n";
+        assert_eq!(text(output.stderr), expected);
+    }
+}
+
 /// Runs weir with one listening socket handed over, under these variables.
 fn handed_over(variables: &str) -> (String, Option<i32>) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
