@@ -64,7 +64,7 @@ fn nobody_and_strangers_are_told_of_with_status_1_and_wrong_flags_with_2() {
         assert_eq!((status, &*out), (1, ""));
         assert_eq!(err.lines().count(), 1, "{err}");
         assert!(
-            err.contains(&format!("nobody answers at {gone}")) && err.contains("is weir running"),
+            err.contains(&format!("nothing listens at {gone}")) && err.contains("is weir running"),
             "{err}"
         );
         for (at, why) in [("nonsense", "is not allowed"), ("a:b", "is not allowed")] {
@@ -88,6 +88,24 @@ fn nobody_and_strangers_are_told_of_with_status_1_and_wrong_flags_with_2() {
         err.contains("is no metrics port of a weir") && err.contains("is it PORT"),
         "{err}"
     );
+}
+
+#[test]
+fn a_weir_that_hangs_or_lets_nobody_in_is_not_taken_for_none() {
+    let mock = slow_mock(0.0);
+    let weir = Program::start(&mock, &[]);
+    let at = weir.metrics.to_string();
+    weir.signal("STOP");
+    let (_, err, status) = run(&["status", "--at", &at], &[]);
+    assert_eq!((status, err.lines().count()), (1, 1), "{err}");
+    assert!(
+        err.contains(&format!("something listens at {at}, and has said nothing within 3 s")),
+        "{err}"
+    );
+    let closed = Program::start(&mock, &[("ALLOW_FROM", "192.0.2.0/24")]);
+    let (_, err, status) = run(&["top", "--at", &closed.metrics.to_string()], &[]);
+    assert_eq!((status, err.lines().count()), (1, 1), "{err}");
+    assert!(err.contains("breaks off") && err.contains("ALLOW_FROM"), "{err}");
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(super) struct Weir {
 pub(super) enum Silent {
     /// Nobody could be asked.
     Unreachable(String, io::Error),
+    /// Somebody listens there, and says nothing, or breaks off.
+    Hangs(String, io::Error),
     /// Somebody answered who is no weir, or one of long ago.
     Stranger(String, &'static str),
     /// It is a weir whose document is another.
@@ -38,10 +40,25 @@ pub(super) enum Silent {
 impl fmt::Display for Silent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreachable(at, error) if error.kind() == io::ErrorKind::ConnectionRefused => write!(
+                f,
+                "nothing listens at {at}; is weir running, with ENABLE_METRICS? --at HOST:PORT asks another"
+            ),
             Self::Unreachable(at, error) => write!(
                 f,
-                "nobody answers at {at} ({error}); is weir running, with ENABLE_METRICS, and lets ALLOW_FROM this \
-                 machine in? --at HOST:PORT asks another"
+                "{at} cannot be reached ({error}); is that where weir runs, and is it neither stuck nor behind a \
+                 firewall? --at HOST:PORT asks another"
+            ),
+            Self::Hangs(at, error) if is_timeout(error) => write!(
+                f,
+                "something listens at {at}, and has said nothing within {} s: if that is weir, it is stopped or \
+                 stuck; look at its log, and at `ps` for its state; --at HOST:PORT asks another",
+                PATIENCE.as_secs()
+            ),
+            Self::Hangs(at, error) => write!(
+                f,
+                "something listens at {at}, and breaks off ({error}): ALLOW_FROM of that weir may not let this \
+                 machine in, or it has just ended; --at HOST:PORT asks another"
             ),
             Self::Stranger(at, what) => write!(f, "{at} is no metrics port of a weir: {what}"),
             Self::Version(at, version) => write!(
@@ -71,9 +88,10 @@ impl Weir {
     /// Asks how it stands.
     pub(super) fn look(&self) -> Result<Status, Silent> {
         let at = self.at.to_string();
-        let answer = self
-            .ask(&at)
+        let stream = self
+            .connect()
             .map_err(|error| Silent::Unreachable(at.clone(), error))?;
+        let answer = ask(stream, &at).map_err(|error| Silent::Hangs(at.clone(), error))?;
         let stranger = |what| Silent::Stranger(at.clone(), what);
         let Parse::Complete(head) = parse_response(&answer, Method::Get) else {
             return Err(stranger("what it says is no HTTP"));
@@ -92,43 +110,51 @@ impl Weir {
         }
     }
 
-    fn ask(&self, authority: &str) -> io::Result<Vec<u8>> {
-        let named = self.at.host.to_string();
-        let addresses = (named.trim_matches(['[', ']']), self.at.port).to_socket_addrs()?;
-        let mut stream = connect(addresses)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        // On this machine it goes by its address alone, whatever /etc/hosts calls that.
-        let peer = stream.peer_addr()?;
-        let host = match peer.ip().is_loopback() {
-            true => peer.to_string(),
-            false => authority.to_owned(),
-        };
-        let request = format!(
-            "GET {PATH} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes())?;
-        let until = clock::now() + PATIENCE;
-        let mut answer = Vec::new();
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            let left = until.saturating_duration_since(clock::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            stream.set_read_timeout(Some(left))?;
-            let count = match stream.read(&mut chunk) {
-                // Some systems call a timeout that.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                read => read?,
-            };
-            answer.extend_from_slice(&chunk[..count]);
-            if count == 0 || answer.len() as u64 > ANSWER_BYTES_MAX {
-                return Ok(answer);
-            }
+    fn connect(&self) -> io::Result<TcpStream> {
+        let host = self.at.host.to_string();
+        let addresses = (host.trim_matches(['[', ']']), self.at.port).to_socket_addrs()?;
+        connect(addresses)
+    }
+}
+
+fn ask(mut stream: TcpStream, authority: &str) -> io::Result<Vec<u8>> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // On this machine it goes by its address alone, whatever /etc/hosts calls that.
+    let peer = stream.peer_addr()?;
+    let host = match peer.ip().is_loopback() {
+        true => peer.to_string(),
+        false => authority.to_owned(),
+    };
+    let request = format!(
+        "GET {PATH} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let until = clock::now() + PATIENCE;
+    let mut answer = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let left = until.saturating_duration_since(clock::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut chunk)?;
+        answer.extend_from_slice(&chunk[..count]);
+        if count == 0 && answer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if count == 0 || answer.len() as u64 > ANSWER_BYTES_MAX {
+            return Ok(answer);
         }
     }
+}
+
+/// Some systems call a timeout `WouldBlock`.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
 }
 
 fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
