@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use support::http::Client;
@@ -19,6 +19,7 @@ use weir::config::IoDriver;
 use weir::{Config, Handle};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 google\r\n\r\nok";
+const LAST: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
 
 fn before(url: &str, change: impl FnOnce(&mut Config)) -> Handle {
@@ -86,11 +87,22 @@ fn a_get_whose_body_was_streamed_is_never_sent_again_in_part() {
 type Log = Mutex<Vec<(usize, Option<usize>)>>;
 
 /// An upstream with a small receive buffer. On each connection it reads a head, waits until it is
-/// told, answers early, and then reads on.
+/// told, answers early, and then reads on. Requests without a body, and those that follow one whole, are
+/// the last of their connection.
 struct EarlyUpstream {
     addr: SocketAddr,
-    log: Arc<Log>,
-    answers: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Connections that have ended.
+    log: Log,
+    /// Requests that have begun, wherever.
+    requests: AtomicUsize,
+    connections: AtomicUsize,
+    /// Answers that were asked for.
+    answers: AtomicUsize,
 }
 
 impl EarlyUpstream {
@@ -103,25 +115,32 @@ impl EarlyUpstream {
         let listener: TcpListener = socket.into();
         let upstream = Self {
             addr: listener.local_addr().expect("bound"),
-            log: Arc::default(),
-            answers: Arc::default(),
+            seen: Arc::default(),
         };
-        let (log, answers) = (upstream.log.clone(), upstream.answers.clone());
+        let seen = upstream.seen.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (log, answers) = (log.clone(), answers.clone());
-                thread::spawn(move || Self::serve(stream, &log, &answers));
+                let seen = seen.clone();
+                seen.connections.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || Self::serve(stream, &seen));
             }
         });
         upstream
     }
 
-    fn serve(mut stream: std::net::TcpStream, log: &Log, answers: &AtomicUsize) {
+    fn serve(mut stream: std::net::TcpStream, seen: &Seen) {
+        let end = Self::exchange(&mut stream, seen);
+        // Before it is told of: nobody can use it then.
+        drop(stream);
+        seen.log.lock().expect("no panic with it").push(end);
+    }
+
+    fn exchange(stream: &mut std::net::TcpStream, seen: &Seen) -> (usize, Option<usize>) {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
             if !matches!(stream.read(&mut byte), Ok(1..)) {
-                return;
+                return (0, None);
             }
             head.push(byte[0]);
         }
@@ -130,26 +149,83 @@ impl EarlyUpstream {
             .lines()
             .find_map(|line| line.strip_prefix("Content-Length: "))
             .map_or(0, |value| value.trim().parse().expect("a length"));
-        let told = answers.load(Ordering::SeqCst);
-        while answers.load(Ordering::SeqCst) == told {
+        let told = seen.answers.load(Ordering::SeqCst);
+        seen.requests.fetch_add(1, Ordering::SeqCst);
+        while seen.answers.load(Ordering::SeqCst) == told {
             thread::sleep(Duration::from_millis(2));
         }
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            .expect("it is taken");
+        if length == 0 {
+            stream.write_all(LAST.as_bytes()).expect("it is taken");
+            return (0, None);
+        }
+        stream.write_all(OK.as_bytes()).expect("it is taken");
         thread::sleep(Duration::from_millis(50));
         let patience = Some(Duration::from_millis(300));
         stream.set_read_timeout(patience).expect("a timeout");
-        let (mut rest, mut bytes) = (Vec::new(), vec![0; 1 << 16]);
+        let (mut rest, mut bytes, mut next) = (Vec::new(), vec![0; 1 << 16], None);
         while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            // It may lie across two reads.
+            let from = rest.len().saturating_sub(4);
             rest.extend_from_slice(&bytes[..count]);
+            let mut windows = rest[from..].windows(5);
+            let begins = windows.position(|window| window == b"GET /");
+            next = next.or(begins.map(|at| from + at));
+            if next == Some(length) && rest.ends_with(b"\r\n\r\n") {
+                seen.requests.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(LAST.as_bytes()).expect("it is taken");
+                break;
+            }
         }
-        let next = rest.windows(5).position(|window| window == b"GET /");
-        log.lock().expect("no panic with it").push((length, next));
+        (length, next)
     }
 
     fn answer(&self) {
-        self.answers.fetch_add(1, Ordering::SeqCst);
+        self.seen.answers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn wait_for_request(&self, number: usize) {
+        until("a request comes", || {
+            self.seen.requests.load(Ordering::SeqCst) >= number
+        });
+    }
+
+    /// Until weir has none to use any more.
+    fn wait_for_ends(&self) {
+        until("all connections end", || {
+            let ended = self.seen.log.lock().expect("no panic with it").len();
+            ended == self.seen.connections.load(Ordering::SeqCst)
+        });
+    }
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends so many bytes from a thread of its own, and returns when they are sent or no more goes.
+fn send_until_it_blocks(mut writer: std::net::TcpStream, length: usize) -> thread::JoinHandle<()> {
+    const PIECE: usize = 16 * 1024;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let sending = thread::spawn(move || {
+        for left in (1..=length).rev().step_by(PIECE) {
+            // Ends when the connection does.
+            if writer.write_all(&vec![b'x'; left.min(PIECE)]).is_err() {
+                return;
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    loop {
+        let before = sent.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(60));
+        if sending.is_finished() || sent.load(Ordering::SeqCst) == before {
+            return sending;
+        }
     }
 }
 
@@ -165,31 +241,30 @@ fn a_connection_whose_request_was_answered_before_it_was_written_is_not_used_aga
         });
         // Lengths around where the write blocks, which depends on the kernel's buffers: somewhere
         // among them the last piece is read from the client and not yet written.
-        for length in (64..=4096).step_by(192).map(|kib| kib * 1024 + 1) {
+        let lengths = (64..=4096).step_by(192).map(|kib| kib * 1024 + 1);
+        for length in lengths.clone() {
+            let before = upstream.seen.requests.load(Ordering::SeqCst);
             let mut client = Client::connect(weir.proxy_addr());
             client.send(format!(
                 "POST /api/v10/channels/1/messages HTTP/1.1\r\nHost: a\r\n\
                  Content-Length: {length}\r\n\r\n"
             ));
-            let mut writer = client.stream.try_clone().expect("a clone");
-            let sending = thread::spawn(move || {
-                // Ends when the connection does.
-                let _ = writer.write_all(&vec![b'x'; length]);
-            });
-            thread::sleep(Duration::from_millis(60));
+            upstream.wait_for_request(before + 1);
+            let writer = client.stream.try_clone().expect("a clone");
+            let sending = send_until_it_blocks(writer, length);
             upstream.answer();
             assert_eq!(client.answer(false).status, 200);
             let mut other = Client::connect(weir.proxy_addr());
             other.send("GET /api/v10/gateway HTTP/1.1\r\nHost: a\r\n\r\n");
-            thread::sleep(Duration::from_millis(150));
+            upstream.wait_for_request(before + 2);
             upstream.answer();
-            thread::sleep(Duration::from_millis(150));
+            assert_eq!(other.answer(false).status, 200);
             drop(client);
             sending.join().expect("the sender");
+            upstream.wait_for_ends();
         }
-        thread::sleep(Duration::from_millis(600));
-        let log = upstream.log.lock().expect("no panic with it");
-        assert!(log.len() > 10, "{log:?}");
+        let log = upstream.seen.log.lock().expect("no panic with it");
+        assert!(log.len() >= lengths.count(), "{log:?}");
         for &(length, next) in &*log {
             assert!(
                 next.is_none_or(|at| at == length),

@@ -513,7 +513,8 @@ fn a_log_that_cannot_be_written_is_not_taken_for_a_slow_reader() {
         let mut said = Vec::new();
         until(why, || {
             said.extend(weir.log_lines());
-            said.iter().any(|line| line.contains("lines of the access log"))
+            said.iter()
+                .any(|line| line.contains("lines of the access log"))
         });
         assert!(said.iter().any(|line| line.contains(why)), "{said:#?}");
         assert_eq!(ask().status, 200, "it serves on");

@@ -5,7 +5,7 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadtest::mock::MockConfig;
+use loadtest::mock::{MockConfig, MockHandle};
 use support::http::Client;
 use support::upstream::{Peer, Recorder};
 use support::{Pair, SHAPES, config, request};
@@ -57,21 +57,33 @@ fn errors(text: &str) -> Vec<(&str, u64)> {
     lines.filter(|(_, count)| *count > 0).collect()
 }
 
-/// Waits until these errors have been counted, and none beside.
-fn expect_errors(weir: &Handle, expected: &[(&str, u64)]) {
-    let until = Instant::now() + Duration::from_secs(10);
-    loop {
-        let text = scrape(weir);
-        if errors(&text) == expected {
-            return;
-        }
-        assert!(
-            Instant::now() < until,
-            "{:?} instead of {expected:?}",
-            errors(&text)
-        );
+/// Waits for something that is counted a moment after its answer.
+fn until(what: &str, mut is_so: impl FnMut() -> Result<(), String>) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(instead) = is_so() {
+        assert!(Instant::now() < until, "{what}: {instead}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Closes every connection of the mock's and waits until they are: weir's end hears of it at once.
+fn close_connections(mock: &MockHandle) {
+    mock.close_connections();
+    until("all are closed", || match mock.oracle().connections.open {
+        0 => Ok(()),
+        open => Err(format!("{open} are open")),
+    });
+}
+
+/// Waits until these errors have been counted, and none beside.
+fn expect_errors(weir: &Handle, expected: &[(&str, u64)]) {
+    until("errors", || {
+        let text = scrape(weir);
+        match errors(&text) {
+            counted if counted == expected => Ok(()),
+            counted => Err(format!("{counted:?} instead of {expected:?}")),
+        }
+    });
 }
 
 #[test]
@@ -198,23 +210,28 @@ fn an_answer_that_breaks_off_is_counted_and_never_looks_whole() {
 fn resumed_sessions_and_dead_pooled_connections_are_counted() {
     let pair = Pair::start(SHAPES[0]);
     let get = request("GET", "/api/v10/users/@me", "");
-    let counts = || {
-        let text = scrape(&pair.weir);
-        [
-            "weir_upstream_connections_opened_total",
-            "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
-            "weir_upstream_connections_reused_total",
-            "weir_upstream_connections_stale_total",
-        ]
-        .map(|name| count(&text, name))
+    let expect = |expected: [u64; 4]| {
+        until("connections", || {
+            let text = scrape(&pair.weir);
+            let counted = [
+                "weir_upstream_connections_opened_total",
+                "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
+                "weir_upstream_connections_reused_total",
+                "weir_upstream_connections_stale_total",
+            ]
+            .map(|name| count(&text, name));
+            match counted == expected {
+                true => Ok(()),
+                false => Err(format!("{counted:?} instead of {expected:?}")),
+            }
+        });
     };
     assert_eq!(pair.ask(&get).status, 200);
     assert_eq!(pair.ask(&get).status, 200);
-    assert_eq!(counts(), [1, 0, 1, 0]);
-    pair.mock.close_connections();
-    thread::sleep(Duration::from_millis(100));
+    expect([1, 0, 1, 0]);
+    close_connections(&pair.mock);
     assert_eq!(pair.ask(&get).status, 200);
-    assert_eq!(counts(), [2, 1, 1, 1]);
+    expect([2, 1, 1, 1]);
 }
 
 #[test]
@@ -237,19 +254,24 @@ fn a_pool_that_loses_all_its_connections_resumes_every_session() {
             let status = each.join().expect("the client ends");
             assert!((200..300).contains(&status), "{status}");
         }
-        let text = scrape(&pair.weir);
-        [
-            count(&text, "weir_upstream_connections_opened_total"),
-            count(
-                &text,
+        let mut counted = [0; 2];
+        until("every connection is counted", || {
+            let text = scrape(&pair.weir);
+            counted = [
+                "weir_upstream_connections_opened_total",
                 "weir_upstream_tls_handshakes_total{result=\"resumed\"}",
-            ),
-        ]
+            ]
+            .map(|name| count(&text, name));
+            match pair.mock.oracle().connections.opened {
+                opened if opened == counted[0] => Ok(()),
+                opened => Err(format!("{} of {opened}", counted[0])),
+            }
+        });
+        counted
     };
     let [opened, resumed] = callbacks(0);
     assert!(opened >= TOGETHER, "{opened}");
-    pair.mock.close_connections();
-    thread::sleep(Duration::from_millis(200));
+    close_connections(&pair.mock);
     let [opened_later, resumed_later] = callbacks(TOGETHER);
     assert!(opened_later >= opened + TOGETHER - 1);
     assert_eq!(resumed_later - resumed, opened_later - opened);

@@ -437,8 +437,8 @@ fn the_log_says_who_is_not_believed_and_why() {
     let second = start("127.0.0.2", &papers.nodes[1], &strange.ca);
     let mut at_second = second.before_serving.clone();
     wait_until("it sees the other", || {
-        let page =
-            Client::connect(second.metrics).ask("GET /nirn/cluster HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let page = Client::connect(second.metrics)
+            .ask("GET /nirn/cluster HTTP/1.1\r\nHost: localhost\r\n\r\n");
         page.text().matches("\"alive\"").count() == 2
     });
     let alone = Node::at(([127, 0, 0, 1], 1).into());

@@ -161,8 +161,7 @@ fn a_file_of_settings_without_end_is_not_read_to_it() {
     ] {
         let output = ended(command(&[]).args(args));
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        let expected =
-            "weir: /dev/zero: is no file of settings; it has more than 1048576 bytes\n";
+        let expected = "weir: /dev/zero: is no file of settings; it has more than 1048576 bytes\n";
         assert_eq!(text(output.stderr), expected);
     }
 }

@@ -99,13 +99,18 @@ fn a_weir_that_hangs_or_lets_nobody_in_is_not_taken_for_none() {
     let (_, err, status) = run(&["status", "--at", &at], &[]);
     assert_eq!((status, err.lines().count()), (1, 1), "{err}");
     assert!(
-        err.contains(&format!("something listens at {at}, and has said nothing within 3 s")),
+        err.contains(&format!(
+            "something listens at {at}, and has said nothing within 3 s"
+        )),
         "{err}"
     );
     let closed = Program::start(&mock, &[("ALLOW_FROM", "192.0.2.0/24")]);
     let (_, err, status) = run(&["top", "--at", &closed.metrics.to_string()], &[]);
     assert_eq!((status, err.lines().count()), (1, 1), "{err}");
-    assert!(err.contains("breaks off") && err.contains("ALLOW_FROM"), "{err}");
+    assert!(
+        err.contains("breaks off") && err.contains("ALLOW_FROM"),
+        "{err}"
+    );
 }
 
 #[test]

@@ -140,8 +140,10 @@ fn the_document_says_how_weir_stands() {
     let rows = busiest.filter(|bucket| bucket.major == "interaction");
     assert_eq!(rows.count(), 1, "each has a bucket of its own");
 
-    let identify = busy.identify.as_ref().unwrap();
-    assert_eq!(identify.waiting + identify.granted, 3);
+    stage.until("three shards have asked", |status| {
+        let identify = status.identify.as_ref().unwrap();
+        identify.waiting + identify.granted == 3
+    });
     let forward = busy.forward.as_ref().unwrap();
     assert_eq!((forward.default_limit, forward.hosts.len()), (3, 1));
     assert_eq!((forward.hosts[0].active, forward.hosts[0].limit), (3, 3));

@@ -40,10 +40,12 @@ pub(super) enum Silent {
 impl fmt::Display for Silent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(at, error) if error.kind() == io::ErrorKind::ConnectionRefused => write!(
-                f,
-                "nothing listens at {at}; is weir running, with ENABLE_METRICS? --at HOST:PORT asks another"
-            ),
+            Self::Unreachable(at, error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                write!(
+                    f,
+                    "nothing listens at {at}; is weir running, with ENABLE_METRICS? --at HOST:PORT asks another"
+                )
+            }
             Self::Unreachable(at, error) => write!(
                 f,
                 "{at} cannot be reached ({error}); is that where weir runs, and is it neither stuck nor behind a \
