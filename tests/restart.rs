@@ -260,8 +260,14 @@ fn restarts_on_inherited_sockets_refuse_reset_and_lose_nothing() {
 
 #[test]
 fn a_successor_may_start_before_the_end_of_its_predecessor() {
+    let path = folder("successor").join("state");
+    let path = path.to_string_lossy().into_owned();
     let (mock, sockets) = (slow_mock(5.0), Sockets::open());
-    let variables = [("WORKERS", "2"), ("LOG_LEVEL", "debug")];
+    let variables = [
+        ("WORKERS", "2"),
+        ("LOG_LEVEL", "debug"),
+        ("STATE_FILE", path.as_str()),
+    ];
     let mut old = sockets.start(&mock, &variables);
     let load = Load::start(sockets.addr(), 10);
     for _ in 0..3 {
@@ -533,6 +539,39 @@ fn after_a_crash_nobody_believes_that_nothing_was_sent_since_the_last_orderly_en
     second.signal("KILL");
     second.wait(Duration::from_secs(5));
     restored(&Program::start(&mock, &variables), r#""complete":false"#);
+}
+
+#[test]
+fn a_state_file_is_written_by_one_weir_at_a_time_and_the_next_says_who_that_is() {
+    let mock = slow_mock(0.0);
+    let path = folder("claimed").join("state");
+    let name = path.to_string_lossy().into_owned();
+    let variables = [("STATE_FILE", name.as_str())];
+    let write = |weir: &Program| {
+        let post = "POST /admin/state HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answer = Client::connect(weir.metrics).ask(post);
+        (answer.status, answer.text())
+    };
+    let mut first = Program::start(&mock, &variables);
+    let mut second = Program::start(&mock, &variables);
+    let holder = format!("process {}", first.pid());
+    let told = |line: &String| line.contains("is another weir's") && line.contains(&holder);
+    let said = &second.before_serving;
+    assert_eq!(said.iter().filter(|line| told(line)).count(), 1, "{said:?}");
+    let (status, text) = write(&second);
+    assert!(status == 500 && text.contains(&holder), "{text}");
+    assert!(!path.exists());
+    assert_eq!(write(&first).0, 200);
+    first.signal("TERM");
+    assert_eq!(first.wait(Duration::from_secs(20)).code(), Some(0));
+    let last_word = fs::read(&path).unwrap();
+    assert_eq!(write(&second).0, 200, "it is free");
+    assert_ne!(fs::read(&path).unwrap(), last_word);
+    // One that is killed does not keep it.
+    second.signal("KILL");
+    second.wait(Duration::from_secs(20));
+    let third = Program::start(&mock, &variables);
+    assert_eq!(write(&third).0, 200);
 }
 
 #[test]

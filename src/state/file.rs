@@ -15,23 +15,12 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// The file at `path`, whose folder must take new files. It need not exist itself.
+    /// The file at `path`, whose folder must take new files. It need not exist itself, and who writes it
+    /// meanwhile is not disturbed.
     ///
     /// # Errors
     /// The folder is not there, or no file can be made in it.
     pub fn at(path: &Path) -> io::Result<Self> {
-        Self::with_probe(path, "tmp")
-    }
-
-    /// [`StateFile::at`], in nobody's way who writes the file meanwhile.
-    ///
-    /// # Errors
-    /// As [`StateFile::at`].
-    pub fn try_out(path: &Path) -> io::Result<Self> {
-        Self::with_probe(path, "check")
-    }
-
-    fn with_probe(path: &Path, extension: &str) -> io::Result<Self> {
         let file = Self {
             path: path.to_owned(),
         };
@@ -41,7 +30,7 @@ impl StateFile {
                 "it names a folder",
             ));
         }
-        let beside = file.beside(extension);
+        let beside = file.beside("check");
         drop(create(&beside)?);
         fs::remove_file(beside)?;
         Ok(file)
@@ -50,6 +39,11 @@ impl StateFile {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the lock lies that says whose it is.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.beside("lock")
     }
 
     /// What is in it; `None` if there is no such file. One that is larger than any of ours is cut off.

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A file that cannot be used is never fatal and never half used: it is told of in one line and set
-//! aside. What is in it, and what it tells whoever reads it, stands in
-//! [`limit::snapshot`](crate::limit::snapshot).
+//! aside. Whoever holds the lock beside it writes it, nobody else. What is in it, and what it tells
+//! whoever reads it, stands in [`limit::snapshot`](crate::limit::snapshot).
 
+mod claim;
 mod file;
 
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use file::StateFile;
+
+use claim::Claim;
 
 use crate::clock;
 use crate::error::StartError;
@@ -39,6 +42,7 @@ const BREATH: Duration = Duration::from_micros(300);
 /// What an earlier process left.
 pub struct Kept {
     file: StateFile,
+    claim: Claim,
     snapshot: Option<Snapshot>,
 }
 
@@ -52,6 +56,16 @@ impl Kept {
             path: path.to_owned(),
             source,
         })?;
+        let claim = Claim::lay(&file.lock());
+        if let Some(holder) = claim.holder() {
+            tracing::warn!(
+                file = ?path,
+                %holder,
+                "STATE_FILE is another weir's: it is read, and not written from here until that one has ended; \
+                 if it is no predecessor of this one, give each weir a file of its own"
+            );
+        }
+        let broken = |why: &dyn std::error::Error| tell_broken(&file, &claim, why);
         let snapshot = match file.read() {
             Ok(None) => {
                 tracing::info!(file = ?path, "no STATE_FILE yet: everything is learned anew");
@@ -61,18 +75,22 @@ impl Kept {
                 let probe = |kept| Keys::with_seeds(seeds.unwrap_or(kept)).probe();
                 match Snapshot::open(&bytes, probe) {
                     Ok(snapshot) => Some(snapshot),
-                    Err(broken) => {
-                        tell_broken(&file, &broken);
+                    Err(why) => {
+                        broken(&why);
                         None
                     }
                 }
             }
             Err(error) => {
-                tell_broken(&file, &error);
+                broken(&error);
                 None
             }
         };
-        Ok(Self { file, snapshot })
+        Ok(Self {
+            file,
+            claim,
+            snapshot,
+        })
     }
 
     /// The seeds under which the earlier process hashed, if anything of it is known.
@@ -110,6 +128,7 @@ impl Kept {
         }
         Restored {
             file: self.file,
+            claim: self.claim,
             last_word,
         }
     }
@@ -118,12 +137,20 @@ impl Kept {
 /// What became of what an earlier process left.
 struct Restored {
     file: StateFile,
+    claim: Claim,
     /// The file says that nothing was sent after it was written.
     last_word: bool,
 }
 
 /// One line of what is wrong and what became of the file.
-fn tell_broken(file: &StateFile, why: &dyn std::error::Error) {
+fn tell_broken(file: &StateFile, claim: &Claim, why: &dyn std::error::Error) {
+    if let Some(holder) = claim.holder() {
+        return tracing::warn!(
+            file = ?file.path(),
+            %holder,
+            "STATE_FILE cannot be used here, so that everything is learned anew; it stays, being another's: {why}"
+        );
+    }
     match file.set_aside() {
         Ok(aside) => tracing::warn!(
             file = ?file.path(),
@@ -161,14 +188,21 @@ impl Keeper {
         keys: &Keys,
     ) -> Result<Self, StartError> {
         let probe = keys.probe();
-        let Restored { file, last_word } = kept.restore(&mesh, &queues);
+        let Restored {
+            file,
+            claim,
+            last_word,
+        } = kept.restore(&mesh, &queues);
         let book = Arc::new(Book {
             file,
             mesh,
             queues,
             seeds,
             probe,
-            ended: Mutex::new(false),
+            pen: Mutex::new(Pen {
+                claim,
+                ended: false,
+            }),
         });
         if last_word {
             book.write(false, || ());
@@ -218,8 +252,14 @@ struct Book {
     queues: Arc<Mutex<Queues>>,
     seeds: [u64; 4],
     probe: u64,
-    /// The last word was written. Held by whoever writes.
-    ended: Mutex<bool>,
+    pen: Mutex<Pen>,
+}
+
+/// Held by whoever writes.
+struct Pen {
+    claim: Claim,
+    /// The last word was written.
+    ended: bool,
 }
 
 impl Book {
@@ -230,6 +270,10 @@ impl Book {
                 let took = clock::now().saturating_duration_since(began);
                 tracing::debug!(bytes, ?took, complete, "STATE_FILE written");
             }
+            // It was said at the start; what is lost is lost at the end.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !complete => {
+                tracing::debug!(%error, "STATE_FILE not written");
+            }
             Err(error) => tracing::warn!(
                 file = ?self.file.path(),
                 %error,
@@ -239,11 +283,15 @@ impl Book {
     }
 
     fn try_write(&self, complete: bool, pause: impl Fn()) -> io::Result<usize> {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if *ended {
+        let mut pen = self.pen.lock().unwrap_or_else(PoisonError::into_inner);
+        if pen.ended {
             return Err(io::Error::other("weir has written its last word there"));
         }
-        *ended = complete;
+        pen.ended = complete;
+        if let Some(holder) = pen.claim.obstacle() {
+            let kind = io::ErrorKind::ResourceBusy;
+            return Err(io::Error::new(kind, format!("{holder} writes it")));
+        }
         // In this order: what lies between the two readings makes waits longer and never shorter.
         let base = clock::now();
         let seal = Seal {

@@ -109,7 +109,7 @@ pub(super) fn state_file(report: &mut Report, config: &Config) {
     let Some(path) = &config.state_file else {
         return tried.ok("none: after a restart limits are learned anew");
     };
-    let file = match StateFile::try_out(path) {
+    let file = match StateFile::at(path) {
         Ok(file) => file,
         Err(error) => {
             return tried.wrong(
