@@ -50,6 +50,9 @@ pub struct Process {
     pub keys: Keys,
     /// The upstream.
     pub target: Target,
+    /// What this weir is called in the `Via` of what it sends on, so that a request that comes back is known;
+    /// `None` before Discord, which leads nowhere.
+    pub via: Option<Box<str>>,
     /// Who serves whom, if there are several nodes.
     pub cluster: Option<Arc<Members>>,
     /// How relayed requests show where they are from.

@@ -198,6 +198,15 @@ pub fn start_among(
         format: config.log_format,
         journal: systemd::is_journal(&io::stdout()),
     };
+    let id = ambient_seed();
+    let upstream = &config.upstream;
+    let resolver = Arc::new(Resolver::start(&upstream.host, upstream.port));
+    for listening in listeners[0].iter().filter_map(|one| one.local_addr().ok()) {
+        let leads_back = |address: &SocketAddr| listen::is_reached_at(listening, *address);
+        if let Some(&addr) = resolver.addresses().iter().find(|addr| leads_back(addr)) {
+            return Err(StartError::UpstreamIsSelf { addr });
+        }
+    }
     let process = Arc::new(Process {
         mesh: Mesh::with_ear(
             &settings(&config, &keys, workers)?,
@@ -213,10 +222,11 @@ pub fn start_among(
         target: Target {
             authority: config.upstream.host_header().into(),
             tls: trusted,
-            resolver: Arc::new(Resolver::start(&config.upstream.host, config.upstream.port)),
+            resolver,
             outbound: config.outbound_ip,
             outage: Arc::default(),
         },
+        via: (!config.upstream.is_discord()).then(|| format!("weir-{id:016x}").into()),
         cluster: members,
         passes: Passes::new(secret, ambient_seed()),
         tls,
@@ -231,7 +241,7 @@ pub fn start_among(
             move || drop(sender.send(Event::Interrupted))
         }),
         write_state: OnceLock::new(),
-        id: ambient_seed() as u32,
+        id: id as u32,
         forward: forward.as_ref().map(ForwardProxy::limits),
         metrics: (0..workers).map(|_| Table::new(seeds)).collect(),
         places: Places::new(shares.clients, config.max_connections_per_client),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use loadtest::mock::tls::Tls;
 use support::config;
 use support::http::Client;
-use support::upstream::Recorder;
+use support::upstream::{Recorder, without_via};
 use support::vectors::Vector;
 use weir::Handle;
 use weir::config::IoDriver;
@@ -78,7 +78,7 @@ impl Bench {
                         shared
                             .lock()
                             .expect("no panic")
-                            .push(Seen::Request(request));
+                            .push(Seen::Request(without_via(&request)));
                         peer.send(&answer);
                     }
                     Err(part) if part.is_empty() => return,

@@ -35,6 +35,14 @@ impl UpstreamUrl {
     }
 }
 
+impl UpstreamUrl {
+    /// Whether it is Discord itself, by its name: nothing that could be a proxy, and lead back.
+    pub fn is_discord(&self) -> bool {
+        let name = self.host.strip_suffix("discord.com");
+        self.tls && name.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    }
+}
+
 impl Default for UpstreamUrl {
     /// `https://discord.com`
     fn default() -> Self {
@@ -183,6 +191,24 @@ mod tests {
             );
             assert_eq!(upstream.host_header(), header, "{url}");
             assert_eq!(upstream.to_string().parse(), Ok(upstream), "{url}");
+        }
+    }
+
+    #[test]
+    fn discord_is_known_by_its_name_under_tls() {
+        for (url, is) in [
+            ("https://discord.com", true),
+            ("https://canary.Discord.com:443", true),
+            ("http://discord.com", false),
+            ("https://notdiscord.com", false),
+            ("https://discord.com.example", false),
+            ("https://127.0.0.1", false),
+        ] {
+            assert_eq!(
+                url.parse::<UpstreamUrl>().unwrap().is_discord(),
+                is,
+                "{url}"
+            );
         }
     }
 

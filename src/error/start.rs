@@ -111,6 +111,11 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// `UPSTREAM_URL` leads to the port that clients are served at. Exit status 2.
+    UpstreamIsSelf {
+        /// Where it leads.
+        addr: SocketAddr,
+    },
     /// `FORWARD_CREDENTIALS_FILE` is no list of `user:password`. Exit status 2.
     Credentials {
         /// The file.
@@ -164,6 +169,7 @@ impl StartError {
             | Self::StateFile { .. }
             | Self::Credentials { .. }
             | Self::Redis { .. }
+            | Self::UpstreamIsSelf { .. }
             | Self::UpstreamName { .. } => 2,
             Self::BindInUse { .. }
             | Self::Sockets(_)
@@ -321,6 +327,12 @@ impl fmt::Display for StartError {
                     OneLine(source)
                 )
             }
+            Self::UpstreamIsSelf { addr } => {
+                write!(
+                    f,
+                    "UPSTREAM_URL: {addr} is where this weir itself listens; requests would go round in circles"
+                )
+            }
             Self::UpstreamName { host } => {
                 write!(
                     f,
@@ -362,6 +374,7 @@ impl std::error::Error for StartError {
             | Self::KeyUnusable { .. }
             | Self::KeyMismatch { .. }
             | Self::Credentials { .. }
+            | Self::UpstreamIsSelf { .. }
             | Self::UpstreamName { .. } => None,
         }
     }

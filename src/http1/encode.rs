@@ -4,6 +4,7 @@ use super::fields::Fields;
 use super::framing::Framing;
 use super::hop::Role;
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, RequestHead, ResponseHead, Version};
+use crate::caseless::is;
 
 /// Room for what is written beyond the lines that arrived: a version, a status, a few digits and
 /// a `Connection` line.
@@ -91,6 +92,23 @@ impl RequestHead<'_> {
     /// and gets the value `host`. The body follows as it arrives: [`Framing`] is kept.
     pub fn encode(&self, host: &[u8], out: &mut Vec<u8>) {
         self.write(host, None, out);
+    }
+
+    /// [`Self::encode`], with a `Via` line behind all others that says through whom it went (RFC 9110
+    /// 7.6.3).
+    pub fn encode_via(&self, host: &[u8], by: &[u8], out: &mut Vec<u8>) {
+        self.encode(host, out);
+        out.truncate(out.len() - b"\r\n".len());
+        out.extend_from_slice(b"Via: 1.1 ");
+        out.extend_from_slice(by);
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// Whether it went through `by` already, by what its `Via` lines say.
+    pub fn went_through(&self, by: &[u8]) -> bool {
+        let vias = self.headers().filter(|(name, _)| is(name, b"via"));
+        let hops = vias.flat_map(|(_, value)| value.split(|byte| b", \t".contains(byte)));
+        hops.into_iter().any(|part| part == by)
     }
 
     /// Writes the head for another node of the cluster, which is called `node` and is to handle the

@@ -1,7 +1,7 @@
 //! Listeners: one for each thread that accepts, `SO_REUSEPORT` spreading clients over them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -49,6 +49,14 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
     Ok(listeners)
 }
 
+/// Whether connections to `address` arrive at a socket of this machine that listens at `listening`.
+pub fn is_reached_at(listening: SocketAddr, address: SocketAddr) -> bool {
+    let (own, ip) = (listening.ip().to_canonical(), address.ip().to_canonical());
+    let is_local = || UdpSocket::bind((ip, 0)).is_ok();
+    listening.port() == address.port()
+        && (own == ip || own.is_unspecified() && (ip.is_unspecified() || is_local()))
+}
+
 fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -68,4 +76,24 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 /// The kernel refuses.
 pub fn bound_unsent(listener: &impl AsFd) -> io::Result<()> {
     SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_reached_at_its_own_address_and_one_for_all_at_each_of_this_machine() {
+        let reached = |listening: &str, address: &str| {
+            is_reached_at(listening.parse().unwrap(), address.parse().unwrap())
+        };
+        assert!(reached("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(reached("127.0.0.1:80", "[::ffff:127.0.0.1]:80"));
+        assert!(reached("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(reached("[::]:80", "127.0.0.1:80"));
+        assert!(!reached("127.0.0.1:80", "127.0.0.1:81"));
+        assert!(!reached("127.0.0.1:80", "127.0.0.2:80"));
+        // Nobody's (RFC 5737).
+        assert!(!reached("0.0.0.0:80", "192.0.2.1:80"));
+    }
 }

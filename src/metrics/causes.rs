@@ -31,6 +31,8 @@ pub enum Refusal {
     Draining,
     /// `malformed`: it is not HTTP as weir accepts it.
     Malformed,
+    /// `loop`: it went through this weir before: the upstream leads back.
+    Loop,
     /// `address`: a connection from outside `ALLOW_FROM`.
     Address,
 }
@@ -43,7 +45,7 @@ impl Refusal {
 
     /// By the order of declaration: the label, and the status that the client is told; `none` if it is
     /// told nothing, `4xx` if it depends on what is wrong.
-    pub(super) const LABELS: [(&'static str, &'static str); 15] = [
+    pub(super) const LABELS: [(&'static str, &'static str); 16] = [
         ("bucket_full", "429"),
         ("waiting_full", "503"),
         ("buckets_full", "503"),
@@ -58,6 +60,7 @@ impl Refusal {
         ("breaker", "429"),
         ("draining", "503"),
         ("malformed", "4xx"),
+        ("loop", "508"),
         ("address", "none"),
     ];
 }

@@ -28,6 +28,8 @@ pub struct Troubles {
     pub unshaken: SharedSeldom,
     /// Connections that claim to be other nodes' and cannot show it.
     pub impostors: SharedSeldom,
+    /// Requests that went through this weir before.
+    pub loops: SharedSeldom,
     /// Connections that cannot be accepted.
     pub accepting: SharedSeldom,
     /// Nodes that cannot be reached. Invariant: at most [`NODES_MAX`].

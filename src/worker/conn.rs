@@ -132,6 +132,7 @@ async fn requests(worker: &Rc<Worker>, client: &mut Client) -> Next {
                 }
                 Unread::Bad(bad) => (Kind::BadRequest, Reply::bad_request(bad)),
                 Unread::Unproven => return Box::pin(turn_away(worker, client)).await,
+                Unread::Loop => return Box::pin(break_loop(worker, client)).await,
                 Unread::Slow => (
                     Kind::ClientTimeout,
                     Reply::error(408, "the request head did not come in time"),
@@ -201,6 +202,25 @@ enum Unread {
     Slow,
     /// It claims to be relayed by a node of the cluster, and cannot show it.
     Unproven,
+    /// It went through this weir before.
+    Loop,
+}
+
+/// Ends a request that went through here before, with its connection.
+async fn break_loop(worker: &Worker, client: &mut Client) -> Next {
+    worker.metrics().own.refuse(Refusal::Loop);
+    if let Some(unsaid) = worker.process.troubles.loops.happened(clock::now()) {
+        tracing::error!(
+            unsaid,
+            upstream = %worker.process.target.authority,
+            "a request came back to the weir that had sent it on: UPSTREAM_URL, of this weir or of one behind \
+             it, leads here"
+        );
+    }
+    let told = "this request has come back to a proxy that had sent it on";
+    // The connection ends either way.
+    let _ = reply::send(worker, client, &Reply::error(508, told), false).await;
+    Next::Linger
 }
 
 /// Ends a connection that claims to be another node's and cannot show it.
@@ -257,6 +277,10 @@ async fn read_request(
                             head_only: head.method == Method::Head,
                         }
                     } else {
+                        let via = worker.process.via.as_deref();
+                        if via.is_some_and(|via| head.went_through(via.as_bytes())) {
+                            return Err(Unread::Loop);
+                        }
                         let origin = match head.routed_to {
                             None => Origin::Client,
                             Some(_) => routed(worker, &mut client.node, &head)?,

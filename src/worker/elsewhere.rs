@@ -169,7 +169,7 @@ async fn by(
         let Some(owner) = owner else {
             worker.metrics().own.relay.taken_over += 1;
             request.tale.again();
-            exchange.readdress(|head, out| head.encode(worker.upstream.authority(), out));
+            exchange.readdress(|head, out| worker.encode(head, out));
             return Box::pin(proxy::here(worker, client, request, exchange)).await;
         };
         if owner.node != peer.node {

@@ -49,6 +49,7 @@ use self::registry::Registry;
 use crate::access::RequestId;
 use crate::clock::{self, Instant};
 use crate::error::Kind;
+use crate::http1::RequestHead;
 use crate::io::deadline::{Alarm, Deadlines};
 use crate::io::runtime::{Chosen, WorkerRuntime, pin};
 use crate::io::{Bell, Recycler, buffer};
@@ -260,6 +261,15 @@ impl Worker {
         }
         seen.insert(identity);
         self.process.first_sight(identity)
+    }
+
+    /// Writes a request's head for the upstream.
+    fn encode(&self, head: &RequestHead<'_>, out: &mut Vec<u8>) {
+        let authority = self.upstream.authority();
+        match &self.process.via {
+            None => head.encode(authority, out),
+            Some(via) => head.encode_via(authority, via.as_bytes(), out),
+        }
     }
 
     /// Whether somebody has set this bot's global limit.

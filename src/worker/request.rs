@@ -92,7 +92,7 @@ impl Request {
         };
         let tale = Tale::new(worker, head, origin);
         match &owner {
-            None => head.encode(worker.upstream.authority(), flight.writable()),
+            None => worker.encode(head, flight.writable()),
             Some(peer) => {
                 let id = tale.made_id();
                 head.encode_relayed(&peer.name, id.as_deref(), flight.writable());

@@ -85,13 +85,33 @@ impl Recorder {
         self.ca_pem.as_deref().map(super::pem_file)
     }
 
-    /// What came over each connection so far.
+    /// What came over each connection so far; see [`without_via`].
     pub fn seen(&self) -> Vec<String> {
         let seen = self.seen.lock().expect("no script panics with it");
         seen.iter()
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .map(|bytes| String::from_utf8_lossy(&without_via(bytes)).into_owned())
             .collect()
     }
+}
+
+/// What weir would have sent to Discord: without the lines that tell other upstreams through which weir a
+/// request went, each of which is random.
+pub fn without_via(bytes: &[u8]) -> Vec<u8> {
+    const BEGINS: &[u8] = b"\r\nVia: 1.1 weir-";
+    const ID_BYTES: usize = 16;
+    let (mut kept, mut rest) = (Vec::new(), bytes);
+    while let Some(at) = rest.windows(BEGINS.len()).position(|here| here == BEGINS) {
+        let after = &rest[at + BEGINS.len()..];
+        let id = after.get(..ID_BYTES).unwrap_or_default();
+        let is_line = !id.is_empty()
+            && id.iter().all(u8::is_ascii_hexdigit)
+            && after[ID_BYTES..].starts_with(b"\r\n");
+        let end = at + BEGINS.len() + if is_line { ID_BYTES } else { 0 };
+        kept.extend_from_slice(&rest[..if is_line { at } else { end }]);
+        rest = &rest[end..];
+    }
+    kept.extend_from_slice(rest);
+    kept
 }
 
 impl Peer {

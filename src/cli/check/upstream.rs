@@ -15,9 +15,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::http1::{Method, Parse, parse_response};
-use crate::io::Deadlines;
 use crate::io::deadline::Alarm;
 use crate::io::runtime::{Chosen, WorkerRuntime};
+use crate::io::{Deadlines, listen};
 use crate::server;
 use crate::tls::{Certificate, ClientSession, Trust};
 use crate::upstream::connection::{Connection, handshake_error};
@@ -69,6 +69,12 @@ fn addresses(report: &mut Report, config: &Config) -> Option<Vec<SocketAddr>> {
             return None;
         }
     };
+    let listening = SocketAddr::new(config.bind_ip, config.port);
+    if found.iter().any(|&at| listen::is_reached_at(listening, at)) {
+        let said = format!("{host} is this weir itself: requests would go round in circles");
+        tried.wrong(&said, "UPSTREAM_URL, or PORT, must be another");
+        return None;
+    }
     let list: Vec<_> = found
         .iter()
         .map(|address| address.ip().to_string())
