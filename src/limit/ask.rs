@@ -287,6 +287,8 @@ pub struct Outputs {
     pub(super) ready: VecDeque<(Ticket, Permit)>,
     /// Requests that also hold a slot of their global window.
     pub(super) granted: VecDeque<(Ticket, Permit)>,
+    /// Requests that stood in line, still hold a slot of their bucket, and may not go.
+    pub(super) barred: VecDeque<(Ticket, Permit, Refusal)>,
     /// How the pressure of an identity's bucket changed: from, to.
     pub(super) pressures: VecDeque<(u64, Pressure, Pressure)>,
     /// What a person should hear of.

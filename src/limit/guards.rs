@@ -243,19 +243,9 @@ impl Guards {
     /// Whether a request need not even queue.
     pub(super) fn refuses(&mut self, now: Instant, ask: &Ask) -> Option<Refusal> {
         if let ClientClass::Webhook { id } = ask.client
-            && let Some(dead) = self.dead.get_mut(&ask.key.identity)
+            && let Some(refusal) = self.buried(now, ask.key.identity, id.unwrap_or(0))
         {
-            // It may have been restored, which has only its key.
-            dead.id = id.unwrap_or(dead.id);
-            let until = dead.until;
-            if now < until {
-                let retry_after = until.saturating_duration_since(now);
-                return Some(Refusal {
-                    reason: Reason::DeadWebhook,
-                    retry_after,
-                });
-            }
-            self.dead.remove(&ask.key.identity);
+            return Some(refusal);
         }
         let level = self.level(now);
         self.budget(now)
@@ -269,8 +259,32 @@ impl Guards {
             .or_else(|| self.offenders.refuses(now, level, &ask.key))
     }
 
+    /// If the webhook is known to be gone. `id`: its id, 0 if unknown.
+    fn buried(&mut self, now: Instant, webhook: u64, id: u64) -> Option<Refusal> {
+        let dead = self.dead.get_mut(&webhook)?;
+        // It may have been restored, which has only its key.
+        if id != 0 {
+            dead.id = id;
+        }
+        let until = dead.until;
+        if until <= now {
+            self.dead.remove(&webhook);
+            return None;
+        }
+        Some(Refusal {
+            reason: Reason::DeadWebhook,
+            retry_after: until.saturating_duration_since(now),
+        })
+    }
+
     /// A request is about to be sent.
     pub(super) fn pass(&mut self, now: Instant, permit: &mut Permit) -> Option<Refusal> {
+        // Found out, or told of, while it waited.
+        if permit.is(Permit::WEBHOOK)
+            && let Some(refusal) = self.buried(now, permit.key.identity, permit.user_id)
+        {
+            return Some(refusal);
+        }
         if let Some(refusal) = self.budget(now) {
             return Some(refusal);
         }

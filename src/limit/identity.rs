@@ -28,6 +28,7 @@ use super::settings::Settings;
 use super::token::Token;
 use crate::clock::Instant;
 use handover::Careful;
+pub(super) use handover::HOLD;
 use keep::Restored;
 use std::time::Duration;
 
@@ -417,6 +418,23 @@ impl Identities {
             if identity.line.is_empty() {
                 break;
             }
+            if let Some(retry_after) = identity.token.closed_for(now)
+                && self
+                    .lines
+                    .first(&identity.line)
+                    .is_some_and(|permit| permit.is(Permit::AUTHORIZED))
+            {
+                // Locked since it stood in line, or told of since.
+                if let Some(waiter) = self.lines.pop(&mut identity.line) {
+                    let refusal = Refusal {
+                        reason: Reason::Unauthorized,
+                        retry_after,
+                    };
+                    out.barred
+                        .push_back((waiter.ticket, waiter.permit, refusal));
+                }
+                continue;
+            }
             if identity.paused_until > now || identity.in_flight >= identity.width(wary) {
                 break;
             }
@@ -429,6 +447,9 @@ impl Identities {
             identity.in_flight += 1;
             let mut permit = waiter.permit;
             permit.global_tick = tick;
+            if permit.is(Permit::AUTHORIZED) && identity.token.pass(now) == Passage::Probe {
+                permit.flags |= Permit::LOCK_PROBE;
+            }
             out.granted.push_back((waiter.ticket, permit));
         }
         self.arm(now, number, out);

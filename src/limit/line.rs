@@ -74,6 +74,12 @@ impl Lines {
         self.tickets.insert(ticket, place);
     }
 
+    /// The permit of whoever asked first.
+    pub(super) fn first(&self, line: &Line) -> Option<&Permit> {
+        let (_, place) = line.turns.first_key_value()?;
+        Some(&self.waiters.get(*place)?.permit)
+    }
+
     /// Takes out whoever asked first.
     pub(super) fn pop(&mut self, line: &mut Line) -> Option<Waiter> {
         let (_, place) = line.turns.pop_first()?;

@@ -374,6 +374,12 @@ impl<L: Latches> Limiter<L> {
                     .with(|identities| identities.press(identity, old, new));
                 continue;
             }
+            if let Some((ticket, permit, refusal)) = out.barred.pop_front() {
+                let shard = &self.shards[usize::from(permit.shard)];
+                shard.with(|shard| shard.no_answer(now, &permit, false, out));
+                out.list.push_back(Output::Refuse { ticket, refusal });
+                continue;
+            }
             let decided = if let Some((ticket, mut permit)) = out.granted.pop_front() {
                 let shard = &self.shards[usize::from(permit.shard)];
                 self.look_again(now, &permit, out);

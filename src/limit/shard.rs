@@ -22,6 +22,7 @@ use super::settings::Settings;
 use crate::clock::Instant;
 use ahash::AHasher;
 use flow::Stand;
+use keep::Awaited;
 use lanes::{Held, Suspects};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -105,6 +106,8 @@ pub(super) struct Shard {
     holds: Vec<Hold>,
     /// Buckets between which waiters were moved, to be pumped before the call ends.
     moved: Vec<u32>,
+    /// What others are about to tell of.
+    awaited: Option<Box<Awaited>>,
 }
 
 impl Shard {
@@ -127,6 +130,7 @@ impl Shard {
             trip: Trip::default(),
             holds: Vec::new(),
             moved: Vec::new(),
+            awaited: None,
         }
     }
 
@@ -148,6 +152,9 @@ impl Shard {
                 None => return refused(Reason::TooManyTracked, Duration::from_secs(1)),
             },
         };
+        if self.awaited.is_some() {
+            self.hold_for_word(now, ask, bucket);
+        }
         let mut permit = Permit::for_ask(ask, now);
         if self.settings.allow_concurrent {
             permit.flags &= !Permit::SERIAL;

@@ -77,16 +77,28 @@ impl Token {
         if later { other } else { self }
     }
 
+    /// How long no request may use the token, not even to try it.
+    pub(super) fn closed_for(&self, now: Instant) -> Option<Duration> {
+        match *self {
+            Self::Locked { until, .. } if now < until => Some(until.saturating_duration_since(now)),
+            Self::Probing { since, .. } if now < since + PROBE_PATIENCE => {
+                Some(Duration::from_secs(1))
+            }
+            Self::Good
+            | Self::Trusted(_)
+            | Self::Doubtful { .. }
+            | Self::Locked { .. }
+            | Self::Probing { .. } => None,
+        }
+    }
+
     /// A request wants to use the token.
     pub(super) fn pass(&mut self, now: Instant) -> Passage {
+        if let Some(wait) = self.closed_for(now) {
+            return Passage::Closed(wait);
+        }
         match *self {
             Self::Good | Self::Trusted(_) | Self::Doubtful { .. } => Passage::Open,
-            Self::Locked { until, .. } if now < until => {
-                Passage::Closed(until.saturating_duration_since(now))
-            }
-            Self::Probing { since, .. } if now < since + PROBE_PATIENCE => {
-                Passage::Closed(Duration::from_secs(1))
-            }
             Self::Locked {
                 times, confirmed, ..
             }

@@ -11,12 +11,15 @@ use std::time::Duration;
 const CAREFUL_FOR: Duration = Duration::from_secs(2);
 
 /// For so long after that it waits to be told of them: whoever had them and lives sends what it knows
-/// as soon as it hears of the change.
-const HOLD: Duration = Duration::from_millis(150);
+/// as soon as it hears of the change. Webhooks, which have no window here,
+/// wait in their buckets.
+pub(in crate::limit) const HOLD: Duration = Duration::from_millis(150);
 
 /// Slots that this node got a moment ago, and nothing of what was sent for them before.
 pub(super) struct Careful {
     slots: SlotSet,
+    /// What was told of them before says nothing of what was sent since.
+    since: Instant,
     hold_until: Instant,
     until: Instant,
 }
@@ -56,6 +59,7 @@ impl Identities {
         }
         self.careful = Some(Box::new(Careful {
             slots,
+            since: now,
             hold_until: now + HOLD,
             until: now + CAREFUL_FOR,
         }));
@@ -69,14 +73,16 @@ impl Identities {
         }
     }
 
-    /// An identity was met of which nobody told anything.
-    pub(super) fn be_careful_with(&mut self, now: Instant, number: u32) {
+    /// An identity was met of which nobody told anything, or not since then.
+    pub(super) fn be_careful_with(&mut self, now: Instant, number: u32, told: Option<Instant>) {
         let Some(careful) = &self.careful else {
             return;
         };
         if careful.until <= now {
             self.careful = None;
-        } else if careful.slots.holds(self.arena[number].key) {
+        } else if careful.slots.holds(self.arena[number].key)
+            && told.is_none_or(|told| told < careful.since)
+        {
             let hold_until = careful.hold_until;
             self.arena[number].be_careful(now, hold_until);
         }

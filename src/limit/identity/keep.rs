@@ -119,8 +119,11 @@ impl Identities {
         let restored = self.restored.as_deref_mut();
         let key = self.arena[number].key;
         match restored.and_then(|restored| restored.shelf.take(key)) {
-            Some((record, times)) => self.arena[number].revive(now, &record, times),
-            None => self.be_careful_with(now, number),
+            Some((record, times)) => {
+                self.arena[number].revive(now, &record, times);
+                self.be_careful_with(now, number, Some(times.taken_in()));
+            }
+            None => self.be_careful_with(now, number, None),
         }
     }
 }

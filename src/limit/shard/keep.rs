@@ -3,12 +3,19 @@
 use super::lanes::Suspects;
 use super::{IDLE, Shard};
 use crate::clock::Instant;
-use crate::limit::ask::{BucketKey, Outputs, Permit};
+use crate::limit::ask::{Ask, BucketKey, ClientClass, Outputs, Permit};
 use crate::limit::bucket::{Bucket, Kind};
+use crate::limit::identity::HOLD;
 use crate::limit::learn::{self, Hint};
 use crate::limit::snapshot::{BucketRecord, More, Record, Times};
 use crate::route::slot::SlotSet;
 use smallvec::SmallVec;
+
+/// Slots that this node got a moment ago, of which whoever had them has not told yet.
+pub(super) struct Awaited {
+    slots: SlotSet,
+    until: Instant,
+}
 
 impl Shard {
     /// Copies what the places from `from` hold, `batch` of them; and where to go on.
@@ -86,6 +93,9 @@ impl Shard {
         from: u32,
         batch: u32,
     ) -> Option<u32> {
+        if from == 0 {
+            self.awaits(now, slots);
+        }
         let (places, next) = self.buckets.bite(from, batch);
         for place in places {
             if let Some(b) = self.buckets.get_mut(place)
@@ -97,7 +107,35 @@ impl Shard {
         next
     }
 
-    /// The same for the bucket that a request would fall into.
+    /// Whoever had these slots tells what it knows of them within a moment.
+    fn awaits(&mut self, now: Instant, slots: &SlotSet) {
+        let mut slots = slots.clone();
+        if let Some(before) = &self.awaited
+            && before.until > now
+        {
+            slots.add_all(&before.slots);
+        }
+        let until = now + HOLD;
+        self.awaited = Some(Box::new(Awaited { slots, until }));
+    }
+
+    /// A request falls into this bucket of which nobody has told yet, though somebody may: if its identity
+    /// has no window that holds it, the bucket does. An interaction's first answer is due within three
+    /// seconds and nearly always the only one, so that nobody has anything to tell.
+    #[cold]
+    pub(super) fn hold_for_word(&mut self, now: Instant, ask: &Ask, bucket: u32) {
+        let Some(awaited) = &self.awaited else {
+            return;
+        };
+        let (until, is_awaited) = (awaited.until, awaited.slots.holds(ask.key.identity));
+        if until <= now {
+            self.awaited = None;
+        } else if is_awaited && matches!(ask.client, ClientClass::Webhook { .. }) {
+            self.buckets[bucket].pause_until(until);
+        }
+    }
+
+    /// Somebody else may have used the bucket that a request would fall into.
     pub(in crate::limit) fn doubt_one(&mut self, now: Instant, key: &BucketKey) {
         if let Some(bucket) = self.index.get(learn::route_key(key)) {
             self.buckets[bucket].doubt(now);

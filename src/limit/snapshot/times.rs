@@ -70,6 +70,11 @@ impl Times {
         }
     }
 
+    /// When this process took it in.
+    pub(in crate::limit) const fn taken_in(self) -> Instant {
+        self.now
+    }
+
     /// Whether the snapshot was the last word of its process; otherwise that went on sending.
     pub(in crate::limit) const fn complete(self) -> bool {
         self.complete

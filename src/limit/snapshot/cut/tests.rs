@@ -386,13 +386,17 @@ proptest! {
 
 /// Who waits at a new owner until it has been told, or would have been.
 fn asks_before_told(new: &One, asks: &[Ask]) {
-    new.be_careful(at(0), &ours(), || ());
+    asks_before_told_at(new, at(0), asks);
+}
+
+fn asks_before_told_at(new: &One, now: Instant, asks: &[Ask]) {
+    new.be_careful(now, &ours(), || ());
     for ask in asks {
         let ask = Ask {
             max_wait: None,
             ..*ask
         };
-        let decision = new.acquire(at(0), &ask, &mut Outputs::new());
+        let decision = new.acquire(now, &ask, &mut Outputs::new());
         assert!(matches!(decision, Decision::Wait), "{decision:?}");
     }
 }
@@ -535,4 +539,131 @@ fn starts_at_the_gateway_stand_with_their_bots_budget_in_whatever_part() {
         ..starts
     });
     assert!(told == late);
+}
+
+#[test]
+fn what_was_told_before_a_node_got_the_slots_takes_nobodys_care_away() {
+    let (old, new) = (limiter(), limiter());
+    let _ = acquire(&old, at(0), &ask(OURS, 7, 1));
+    hand_over(&old, &new, at(100));
+    // They were others' again for a minute, and nobody tells what those sent.
+    new.be_careful(at(60_000), &ours(), || ());
+    assert_eq!(globally(&new, at(60_000), OURS), 0, "it waits to be told");
+    let waits = new.census(at(60_000)).waiting_for_global;
+    assert_eq!(globally(&new, at(60_150), OURS) + 2 * waits, 25);
+    // Who is told of after that is known.
+    let told = limiter();
+    told.be_careful(at(60_000), &ours(), || ());
+    hand_over(&old, &told, at(60_010));
+    assert_eq!(globally(&told, at(60_020), OURS), 50);
+}
+
+fn of_webhook(identity: u64, route: u64) -> Ask {
+    Ask {
+        client: ClientClass::Webhook { id: Some(3) },
+        counts_globally: false,
+        ..ask(identity, 7, route)
+    }
+}
+
+#[test]
+fn a_webhook_waits_to_be_told_as_a_bot_does() {
+    for met in [false, true] {
+        let (old, new) = (limiter(), limiter());
+        answered(
+            &old,
+            at(0),
+            &of_webhook(OURS, 1),
+            &answer(0, 50_000, 10_000),
+        );
+        if met {
+            answered(
+                &new,
+                at(0),
+                &of_webhook(OURS, 1),
+                &answer(4, 50_000, 10_000),
+            );
+        }
+        new.be_careful(at(1_000), &ours(), || ());
+        let waiting = Ask {
+            max_wait: None,
+            ..of_webhook(OURS, 1)
+        };
+        let decision = new.acquire(at(1_000), &waiting, &mut Outputs::new());
+        assert!(matches!(decision, Decision::Wait), "{decision:?}");
+        // Others' slots, and who is asked for no sooner than anybody tells, go on.
+        assert!(goes(&new, at(1_000), &of_webhook(OTHER, 1)).is_some());
+        let interaction = Ask {
+            client: ClientClass::Interaction,
+            ..of_webhook(OURS, 2)
+        };
+        let interaction = Ask {
+            key: BucketKey {
+                major: 8,
+                ..interaction.key
+            },
+            ..interaction
+        };
+        assert!(goes(&new, at(1_000), &interaction).is_some());
+        hand_over(&old, &new, at(1_010));
+        assert!(gone(&new, at(1_150)).is_empty(), "{met}: its bucket is");
+        assert_eq!(gone(&new, at(10_100)), [1], "{met}");
+    }
+}
+
+#[test]
+fn a_webhook_of_which_nobody_tells_goes_when_that_takes_too_long() {
+    let new = limiter();
+    new.be_careful(at(1_000), &ours(), || ());
+    let wait = wait_ms(&acquire(&new, at(1_000), &of_webhook(OURS, 1)));
+    assert!((149..=151).contains(&wait), "{wait}");
+    assert!(acquire(&new, at(1_150), &of_webhook(OURS, 1)).is_ok());
+}
+
+/// What those who wait for it are told by then: the reasons.
+fn turned_away(new: &One, now: Instant) -> Vec<Reason> {
+    let mut out = Outputs::new();
+    (0..2).for_each(|shard| new.tick(now, shard, &mut out));
+    let gone = std::iter::from_fn(|| out.pop());
+    gone.map(|output| match output {
+        Output::Refuse { refusal, .. } => refusal.reason,
+        other => panic!("{other:?}"),
+    })
+    .collect()
+}
+
+#[test]
+fn a_lock_that_is_told_of_turns_away_who_waited_to_be_told() {
+    for met in [false, true] {
+        let (old, new) = (limiter(), limiter());
+        let permit = acquire(&old, at(0), &ask(OURS, 7, 1)).expect("a slot");
+        old.report(at(0), permit, &Answer::new(401), &mut Outputs::new());
+        old.confirmed(at(100), OURS, false);
+        if met {
+            answered(&new, at(0), &ask(OURS, 8, 1), &Answer::new(200));
+        }
+        asks_before_told_at(
+            &new,
+            at(1_000),
+            &[1, 2].map(|n| number(n, ask(OURS, u64::from(n), 1))),
+        );
+        hand_over(&old, &new, at(1_010));
+        assert_eq!(
+            turned_away(&new, at(1_150)),
+            [Reason::Unauthorized; 2],
+            "{met}"
+        );
+        assert_eq!(new.census(at(1_150)).under_way, 0, "they hold nothing");
+    }
+}
+
+#[test]
+fn a_webhook_that_is_told_to_be_gone_turns_away_who_waited_to_be_told() {
+    let (old, new) = (limiter(), limiter());
+    let mut unknown = Answer::new(404);
+    unknown.error_body(br#"{"message": "Unknown Webhook", "code": 10015}"#);
+    answered(&old, at(0), &of_webhook(OURS, 1), &unknown);
+    asks_before_told_at(&new, at(1_000), &[of_webhook(OURS, 1)]);
+    hand_over(&old, &new, at(1_010));
+    assert_eq!(turned_away(&new, at(1_150)), [Reason::DeadWebhook]);
 }
