@@ -468,13 +468,18 @@ fn nodes_that_disagree_about_the_owner_or_the_secret_pass_nothing_round_in_circl
     // Each takes the other for the only member.
     members[0].know(&both[1..]);
     members[1].know(&both[..1]);
-    for member in &members {
+    for (asked, member) in members.iter().enumerate() {
         // One that leaves, as it were: it owns nothing itself.
         let token = owned_by(&members, 0);
         for method in ["GET", "POST"] {
             assert_eq!(member.ask(&numbered(method, &token)).status, 200);
         }
-        assert_eq!(member.metric("nirn_proxy_requests_routed_sent"), 2);
+        // There, back, and there again, where it stays.
+        let sent = members
+            .iter()
+            .map(|m| m.metric("nirn_proxy_requests_routed_sent"));
+        assert_eq!(sent.sum::<u64>(), 6 * (asked as u64 + 1));
+        assert_eq!(members[1 - asked].answered(), 2);
     }
     assert_eq!(mock.oracle().requests, 4);
     drop(members);
@@ -698,6 +703,41 @@ fn a_request_goes_from_a_dead_node_to_the_next_owner_and_not_just_anywhere() {
     }
     assert_eq!((members[0].answered(), members[1].answered()), (0, 2));
     assert_eq!(members[0].metric("weir_relay_taken_over_total"), 1);
+}
+
+#[test]
+fn a_request_that_comes_to_a_node_that_is_no_longer_the_owner_goes_on_to_who_is() {
+    let mock = unlimited();
+    let members = together(&plan(&mock), 3, |_, _| ());
+    let all = nodes(&members);
+    let there = (0..)
+        .map(|number| token(&all, &all[2], Some(SECRET), number))
+        .find(|there| owner(&all[..2], there) == all[1])
+        .unwrap();
+    // The first has not heard of the third yet.
+    members[0].know(&all[..2]);
+    for (method, size) in [("GET", 0), ("POST", 2), ("POST", 200_000)] {
+        let request = match method {
+            "GET" => numbered(method, &there),
+            _ => ask(
+                method,
+                "/api/v10/channels/203/messages",
+                &there,
+                &"x".repeat(size),
+            ),
+        };
+        assert_eq!(members[0].ask(&request).status, 200, "{method} {size}");
+    }
+    let answered: Vec<u64> = members.iter().map(Member::answered).collect();
+    assert_eq!(answered, [0, 0, 3]);
+    assert_eq!(members[1].metric("nirn_proxy_requests_routed_received"), 3);
+    assert_eq!(members[1].metric("nirn_proxy_requests_routed_sent"), 3);
+
+    // With a head that has no room for more lines it stays.
+    let lines = "x: y\r\n".repeat(94);
+    let long = numbered("GET", &there).replacen("\r\n\r\n", &format!("\r\n{lines}\r\n"), 1);
+    assert_eq!(members[0].ask(&long).status, 200);
+    assert_eq!(members[1].answered(), 1);
 }
 
 /// Who of these owns the token.

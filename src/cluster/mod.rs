@@ -29,7 +29,12 @@
 //!    [`Queues::take_over`](crate::identify::Queues::take_over));
 //! 3. with slots that it got, this node is careful
 //!    ([`Limiter::be_careful`](crate::limit::Limiter::be_careful),
-//!    [`Queues::gained`](crate::identify::Queues::gained)) until it is told of them.
+//!    [`Queues::gained`](crate::identify::Queues::gained)) until it is told of them: bots wait for that in
+//!    the line for their window, webhooks in their buckets; interactions, whose first answer is due
+//!    within three seconds and which nobody has anything to tell of, do not.
+//!
+//! Nodes hear of it one after the other, and one that has just started hears of one node after the other:
+//! a request that comes to another than its owner is [relayed on](owner::RELAYS_MAX).
 //!
 //! A node that leaves does the first two with all of its slots. The simulation of a cluster (`sim`)
 //! does the same in virtual time.

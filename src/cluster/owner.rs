@@ -30,6 +30,35 @@ pub enum Owner<'a> {
     There(&'a Node),
 }
 
+/// How often nodes relay a request at the most. One that is relayed comes to a node that is not its owner when
+/// either knows less than the other: whoever has just started relays to the few that it has heard of, and
+/// whoever has just let bots go is asked for them. So it goes on to the owner; and once more from there,
+/// since a node that leaves knows so first. The third serves it, whatever that node believes: no request goes
+/// round in circles.
+pub const RELAYS_MAX: u8 = 3;
+
+/// Where a request is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Course<T> {
+    /// Here.
+    Here,
+    /// Here, though it is another node's: with [care](super::told::Told::care).
+    HereWithCare,
+    /// By its owner.
+    There(T),
+}
+
+impl<T> Course<T> {
+    /// Of a request that was relayed so often, and whose owner is this other node, if any.
+    pub fn of(owner: Option<T>, relays: u8) -> Self {
+        match owner {
+            None => Self::Here,
+            Some(_) if relays >= RELAYS_MAX => Self::HereWithCare,
+            Some(owner) => Self::There(owner),
+        }
+    }
+}
+
 /// The owners of all slots among certain nodes, as one of them sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ownership {

@@ -10,10 +10,22 @@ use crate::caseless::is;
 /// a `Connection` line.
 const EXTRA_BYTES: usize = 96;
 
-/// The longest heads that another node is told a name with: four lines are added on the way at the most,
-/// `Host`, two about the node, and the name, which has as many bytes as an id may.
-const NAMED_LINES_MAX: usize = HEADERS_MAX - 4;
-const NAMED_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+/// The longest heads that have room for more than the first node must add: four lines are added there at
+/// the most, `Host`, two about the node, and a name, which has as many bytes as an id may. Who relays it on
+/// takes out what stands about itself, and adds a line more than that.
+const ROOMY_LINES_MAX: usize = HEADERS_MAX - 4;
+const ROOMY_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+
+/// A request on its way to another node of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hop<'a> {
+    /// What the other node is called.
+    pub node: &'a [u8],
+    /// How often the request was relayed before: as many lines and one more say where it goes.
+    pub before: u8,
+    /// What the request was called here, if its client gave it no name.
+    pub id: Option<&'a str>,
+}
 
 /// A status line without a reason, nor the space before it.
 const STATUS_LINE_LEN: usize = b"HTTP/1.1 200".len();
@@ -111,14 +123,18 @@ impl RequestHead<'_> {
         hops.into_iter().any(|part| part == by)
     }
 
-    /// Writes the head for another node of the cluster, which is called `node` and is to handle the
-    /// request itself: as for the upstream, but what the client said to weir goes along, and the `id`
-    /// that was given to the request here, if its client gave none.
-    pub fn encode_relayed(&self, node: &[u8], id: Option<&str>, out: &mut Vec<u8>) {
-        self.write(node, Some((node, id)), out);
+    /// Writes the head for another node of the cluster: as for the upstream, but what the client said to
+    /// weir goes along.
+    pub fn encode_relayed(&self, hop: &Hop<'_>, out: &mut Vec<u8>) {
+        self.write(hop.node, Some(hop), out);
     }
 
-    fn write(&self, host: &[u8], node: Option<(&[u8], Option<&str>)>, out: &mut Vec<u8>) {
+    /// Whether there is room for what is written beside its lines when it is relayed, once more.
+    pub fn has_room(&self) -> bool {
+        self.fields.len() <= ROOMY_LINES_MAX && self.fields.head_len() <= ROOMY_BYTES_MAX
+    }
+
+    fn write(&self, host: &[u8], hop: Option<&Hop<'_>>, out: &mut Vec<u8>) {
         out.reserve(self.fields.head_len() + host.len() + EXTRA_BYTES);
         out.extend_from_slice(self.method_bytes);
         out.push(b' ');
@@ -133,7 +149,7 @@ impl RequestHead<'_> {
             }
             Role::Host => Edit::Value(host),
             Role::TransferEncoding => Edit::Value(b"chunked"),
-            Role::AbortAfter if node.is_some() => Edit::Keep,
+            Role::AbortAfter if hop.is_some() => Edit::Keep,
             Role::Connection
             | Role::Expect
             | Role::HopByHop
@@ -143,12 +159,12 @@ impl RequestHead<'_> {
             | Role::NodeRequestId
             | Role::FramingLookAlike => Edit::Drop,
         });
-        if let Some((node, id)) = node {
-            push_line(out, b"nirn-routed-to", node);
+        if let Some(hop) = hop {
+            for _ in 0..=hop.before {
+                push_line(out, b"nirn-routed-to", hop.node);
+            }
             // A name is no reason to make a head too long for the other side.
-            let fits =
-                self.fields.len() <= NAMED_LINES_MAX && self.fields.head_len() <= NAMED_BYTES_MAX;
-            if let Some(id) = id.filter(|_| fits) {
+            if let Some(id) = hop.id.filter(|_| self.has_room()) {
                 push_line(out, b"weir-request-id", id.as_bytes());
             }
         }

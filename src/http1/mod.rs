@@ -42,7 +42,7 @@ mod tests;
 
 pub use chunked::{BadChunk, ChunkedDecoder, Progress};
 pub use coding::{ContentCoding, DECODED_BYTES_MAX};
-pub use encode::{ClientSide, Relay};
+pub use encode::{ClientSide, Hop, Relay};
 pub use fields::Fields;
 pub use framing::{BadFraming, BodyTracker, Framing};
 pub use lenient::{RequestOutline, outline_request};

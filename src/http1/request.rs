@@ -38,6 +38,8 @@ pub struct RequestHead<'b> {
     /// The last `nirn-routed-to` that says something: another node has routed this request here, which
     /// it calls this.
     pub routed_to: Option<&'b [u8]>,
+    /// How many lines say so: one for each time that nodes relayed it.
+    pub relays: u8,
     /// The last `weir-pass`: what shows that another node has.
     pub node_pass: Option<&'b [u8]>,
     /// The first `X-RateLimit-Abort-After`, unparsed.
@@ -354,6 +356,7 @@ fn check<'b>(
             && !matches!(framing, Framing::None | Framing::Length(0)),
         authorization: noted.authorization,
         routed_to: noted.routed_to,
+        relays: noted.relays,
         node_pass: noted.node_pass,
         abort_after: noted.abort_after,
         request_id: noted.request_id,
@@ -384,6 +387,7 @@ struct Noted<'b> {
     expect_continue: bool,
     authorization: Option<&'b [u8]>,
     routed_to: Option<&'b [u8]>,
+    relays: u8,
     node_pass: Option<&'b [u8]>,
     abort_after: Option<&'b [u8]>,
     request_id: Option<&'b [u8]>,
@@ -415,6 +419,7 @@ impl<'b> Noted<'b> {
                 }
                 Role::RoutedTo => {
                     let node = Some(fields.value(at)).filter(|node| !node.is_empty());
+                    noted.relays = noted.relays.saturating_add(u8::from(node.is_some()));
                     noted.routed_to = node.or(noted.routed_to);
                 }
                 Role::NodePass => noted.node_pass = Some(fields.value(at)),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! clients ─▶ any node ─▶ owner? ─▶ here: limiter ─▶ Discord: one set of limits for each token
-//!              │  ▲       └ there: relay, served there whatever that node believes
+//!              │  ▲       └ there: relay, and on to whom that node knows, as often as may be
 //!              ▼  │
 //!            datagrams: delay, loss, parts ─▶ Member ─▶ Ownership ─▶ Cut ─▶ take_over, be_careful
 //! ```

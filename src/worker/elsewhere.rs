@@ -16,8 +16,9 @@
 //! and of a node that merely fell silent, nothing is known, and only what is safe goes again. Two small
 //! writes for a request that has to wait anyway, none for others.
 //!
-//! **No loops.** A relayed request carries `nirn-routed-to` and is handled where it arrives, whatever that
-//! node thinks of the owner. One that cannot show that it is from a node of this cluster, and claims to
+//! **No loops.** A relayed request carries a line of `nirn-routed-to` for each time that it was relayed. Who
+//! gets it and knows another owner relays it on, until there are [as many as may be](crate::cluster::owner::RELAYS_MAX); then it is
+//! handled where it arrives, whatever that node thinks of the owner. One that cannot show that it is from a node of this cluster, and claims to
 //! be, is neither handled nor relayed.
 
 use std::cell::Cell;
@@ -36,7 +37,7 @@ use super::request::Request;
 use super::wait::{self, There};
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
-use crate::http1::{Reply, Scope};
+use crate::http1::{Hop, Reply, Scope};
 use crate::io::Buf;
 use crate::io::socket::{Half, reset_at_close, shut};
 use crate::upstream::Lease;
@@ -116,8 +117,7 @@ pub(super) async fn moved(
     peer: Rc<Peer>,
 ) -> (Outcome, Next) {
     worker.metrics().own.relay.taken_over += 1;
-    let id = request.tale.made_id();
-    exchange.readdress(|head, out| head.encode_relayed(&peer.name, id.as_deref(), out));
+    readdress(&mut exchange, request, &peer);
     by(worker, client, request, exchange, peer).await
 }
 
@@ -175,13 +175,23 @@ async fn by(
         if owner.node != peer.node {
             worker.metrics().own.relay.taken_over += 1;
             request.tale.again();
-            let id = request.tale.made_id();
-            exchange.readdress(|head, out| head.encode_relayed(&owner.name, id.as_deref(), out));
+            readdress(&mut exchange, request, &owner);
             broken = 0;
         }
         peer = owner;
     }
     lost(worker, client, request, exchange.left()).await
+}
+
+/// The request goes to `peer`, wherever it went before.
+fn readdress(exchange: &mut Exchange<'_>, request: &Request, peer: &Peer) {
+    let id = request.tale.made_id();
+    let hop = Hop {
+        node: &peer.name,
+        before: request.relays,
+        id: id.as_deref(),
+    };
+    exchange.readdress(|head, out| head.encode_relayed(&hop, out));
 }
 
 /// What came of sending a request to a node.

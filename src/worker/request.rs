@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::http1::{Framing, Method, RequestHead, Version};
+use crate::cluster::owner::{Course, RELAYS_MAX};
+use crate::http1::{Framing, Hop, Method, RequestHead, Version};
 use crate::io::Buf;
 use crate::limit::ClientClass;
 use crate::mesh;
@@ -43,8 +44,10 @@ pub(super) struct Request {
     pub(super) tried_nanos: Cell<u64>,
     /// Where it is from.
     pub(super) origin: Origin,
-    /// The other node that owns its identity, unless it was routed here or is counted for the address
-    /// that it goes out from.
+    /// How often nodes have relayed it.
+    pub(super) relays: u8,
+    /// The other node that owns its identity, unless it is to be served here all the same, or is counted for
+    /// the address that it goes out from.
     pub(super) owner: Option<Rc<Peer>>,
 }
 
@@ -75,17 +78,16 @@ impl Request {
         if worker.watched.get() {
             look::note(worker, &route, head.method_bytes, &ask);
         }
+        let relays = relays(head, origin);
         let owner = match &worker.peers {
             Some(peers) if !key::counts_for_address(&route.identity, &sender) => {
-                let owner = peers.owner(bucket.identity);
-                match origin {
-                    Origin::Client => owner,
-                    Origin::Node | Origin::Routed => {
-                        if owner.is_some() {
-                            peers.serves_for_another(now, &bucket);
-                        }
+                match Course::of(peers.owner(bucket.identity), relays) {
+                    Course::Here => None,
+                    Course::HereWithCare => {
+                        peers.serves_for_another(now, &bucket);
                         None
                     }
+                    Course::There(owner) => Some(owner),
                 }
             }
             Some(_) | None => None,
@@ -95,7 +97,12 @@ impl Request {
             None => worker.encode(head, flight.writable()),
             Some(peer) => {
                 let id = tale.made_id();
-                head.encode_relayed(&peer.name, id.as_deref(), flight.writable());
+                let hop = Hop {
+                    node: &peer.name,
+                    before: relays,
+                    id: id.as_deref(),
+                };
+                head.encode_relayed(&hop, flight.writable());
             }
         }
         Self {
@@ -116,6 +123,7 @@ impl Request {
             waited_nanos: Cell::new(0),
             tried_nanos: Cell::new(0),
             origin,
+            relays,
             owner,
         }
     }
@@ -133,6 +141,17 @@ impl Request {
     /// Whether its answer has a head only.
     pub(super) fn wants_head_only(&self) -> bool {
         self.method == Method::Head
+    }
+}
+
+/// How often nodes have relayed a request: as often as they may, if it is to go no further.
+#[inline]
+fn relays(head: &RequestHead<'_>, origin: Origin) -> u8 {
+    match origin {
+        Origin::Client => 0,
+        Origin::Node if head.has_room() => head.relays,
+        // nirn-proxy's word, or no room to count it in.
+        Origin::Node | Origin::Routed => RELAYS_MAX,
     }
 }
 

@@ -208,3 +208,36 @@ fn a_node_that_leaves_hands_everything_over_and_keeps_nothing() {
         assert_eq!(owner_of(&theirs, identity), owner_of(&after, identity));
     }
 }
+
+#[test]
+fn a_request_goes_to_who_is_known_to_own_it_until_it_has_been_relayed_three_times() {
+    assert_eq!(Course::<u8>::of(None, 0), Course::Here);
+    assert_eq!(Course::<u8>::of(None, RELAYS_MAX), Course::Here);
+    for relays in 0..3 {
+        assert_eq!(Course::of(Some(7), relays), Course::There(7));
+    }
+    assert_eq!(Course::of(Some(7), 3), Course::HereWithCare);
+    assert_eq!(Course::of(Some(7), u8::MAX), Course::HereWithCare);
+}
+
+#[test]
+fn nodes_that_know_different_things_for_ever_relay_no_request_for_ever() {
+    // Each knows the other alone, so that it is whoever has the request that does not own it.
+    let one = Ownership::new(&[node(2)], &node(1));
+    let other = Ownership::new(&[node(1)], &node(2));
+    for identity in identities(100) {
+        let (mut at, mut relays) = (&one, 0);
+        while let Course::There(_) = Course::of(owner_of_other(at, identity), relays) {
+            at = if at == &one { &other } else { &one };
+            relays += 1;
+        }
+        assert_eq!(relays, RELAYS_MAX);
+    }
+}
+
+fn owner_of_other(ownership: &Ownership, identity: u64) -> Option<Node> {
+    match ownership.owner(identity) {
+        Owner::Here => None,
+        Owner::There(node) => Some(*node),
+    }
+}

@@ -309,7 +309,10 @@ fn a_requests_name_goes_on_as_it_came_and_what_a_node_calls_it_only_to_nodes() {
         let mut out = Vec::new();
         match relayed {
             None => head.encode(b"b", &mut out),
-            Some(id) => head.encode_relayed(b"b", id, &mut out),
+            Some(id) => {
+                let (node, before) = (&b"b"[..], 0);
+                head.encode_relayed(&Hop { node, before, id }, &mut out);
+            }
         }
         String::from_utf8(out).unwrap()
     };
@@ -338,4 +341,39 @@ fn a_requests_name_goes_on_as_it_came_and_what_a_node_calls_it_only_to_nodes() {
     // Whoever says that it ends here, has it end here.
     let named = format!("Connection: x-request-id\r\n{client}");
     assert_eq!(encoded(&named, None), format!("{start}\r\n"));
+}
+
+#[test]
+fn a_relayed_head_says_in_lines_how_often_it_was_relayed() {
+    let relayed = |sent: &str, before| {
+        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{sent}\r\n");
+        let Parse::Complete(head) = parse_request(bytes.as_bytes()) else {
+            panic!("complete");
+        };
+        let mut out = Vec::new();
+        let (node, id) = (&b"b"[..], None);
+        head.encode_relayed(&Hop { node, before, id }, &mut out);
+        (head.relays, String::from_utf8(out).unwrap())
+    };
+    let head = |lines: &str| format!("GET / HTTP/1.1\r\nHost: b\r\n{lines}\r\n");
+    let line = "nirn-routed-to: b\r\n";
+    assert_eq!(relayed("", 0), (0, head(line)));
+    // Whatever it came with, it goes to one node, and says how often it went.
+    let came = "nirn-routed-to: a\r\n";
+    assert_eq!(relayed(came, 1), (1, head(&line.repeat(2))));
+    assert_eq!(relayed(&came.repeat(2), 2), (2, head(&line.repeat(3))));
+    assert_eq!(relayed("nirn-routed-to:\r\n", 0).0, 0, "it says nothing");
+}
+
+#[test]
+fn a_head_has_room_for_a_line_more_unless_it_is_among_the_longest() {
+    let room = |lines: usize| {
+        let lines = "x: y\r\n".repeat(lines);
+        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        match parse_request(bytes.as_bytes()) {
+            Parse::Complete(head) => head.has_room(),
+            _ => panic!("complete"),
+        }
+    };
+    assert!(room(95) && !room(96));
 }

@@ -183,10 +183,15 @@ impl Process {
         }
     }
 
-    pub(super) fn serve(&mut self, now: Instant, request: Request, actions: &mut Vec<Action>) {
-        let here = self.owner(&request).is_none();
-        if !here && self.mutant != Mutant::Careless {
-            // Handed on by a node that knows something else: what it says goes, with care.
+    /// Serves a request; carefully, if it is another node's as far as is known here.
+    pub(super) fn serve(
+        &mut self,
+        now: Instant,
+        request: Request,
+        careful: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if careful && self.mutant != Mutant::Careless {
             let key = ask(&request).key;
             self.told.care(now, &key).take(now, &self.limiter, &key);
         }

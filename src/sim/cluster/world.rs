@@ -7,6 +7,7 @@ use super::node::{Action, Process, Request};
 use super::report::{Disturbance, Kind, Report};
 use crate::clock::Instant;
 use crate::cluster::member::{Input, Node};
+use crate::cluster::owner::Course;
 use crate::limit::Answer;
 use crate::route::slot::SlotSet;
 use crate::sim::seed::Seed;
@@ -16,6 +17,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const T0: Instant = Instant::from_millis(3_600_000);
+/// Nodes of the largest cluster, when one has joined it.
+pub(super) const NODES_MAX: u32 = 10;
 const IDENTITIES: u64 = 8;
 const MAJORS: u64 = 8;
 /// Between two requests of one identity: a third more than its global limit allows.
@@ -24,8 +27,8 @@ const PAUSE: Duration = Duration::from_millis(62);
 const APART: Duration = Duration::from_secs(9);
 /// How long what lasts lasts.
 const LASTS: Duration = Duration::from_secs(4);
-/// A client's request is handed on so often at most.
-const HOPS_MAX: u8 = 3;
+/// So often a node tries to relay a request.
+const FAILURES_MAX: u8 = 3;
 /// How long after the last disturbance clients go on, and nodes after that.
 const TAIL: Duration = Duration::from_secs(8);
 
@@ -34,8 +37,8 @@ enum Event {
     HandOver(usize, Box<SlotSet>, Vec<Vec<u8>>),
     Deadline(usize),
     Ask(usize),
-    /// A request reaches a node: by a client or from another one.
-    Reaches(Request, usize, bool, u8),
+    /// A request reaches a node: how often it was relayed, and how often it could not be from there.
+    Reaches(Request, usize, u8, u8),
     Arrives(Request, usize, u64),
     Answered(Request, usize, u64, Box<Answer>),
     Disturb(Kind),
@@ -70,8 +73,8 @@ fn addr(node: usize) -> SocketAddr {
 impl World {
     pub(super) fn new(seed: u64, mutant: Mutant) -> Self {
         let mut chance = Seed::new(seed ^ 0xc1u64 << 56);
-        let count = chance.range(2, 9) as usize;
-        // One more than there are: somebody may join.
+        // One may join.
+        let count = chance.range(2, u64::from(NODES_MAX) - 1) as usize;
         let places = count + 1;
         let mut world = Self {
             now: T0,
@@ -183,7 +186,7 @@ impl World {
                     self.at(self.now + way, Event::Arrives(request, node, life));
                 }
                 Action::Route(request) => {
-                    self.at(self.now, Event::Reaches(request, node, false, 0));
+                    self.at(self.now, Event::Reaches(request, node, 0, 0));
                 }
                 Action::Refused => self.report.refused += 1,
                 Action::Changed => self.settled = false,
@@ -230,8 +233,8 @@ impl World {
                 }
             }
             Event::Ask(identity) => self.ask(identity),
-            Event::Reaches(request, node, relayed, hops) => {
-                self.reaches(request, node, relayed, hops);
+            Event::Reaches(request, node, relays, failures) => {
+                self.reaches(request, node, relays, failures);
             }
             Event::Arrives(request, node, life) => {
                 let answer = self
@@ -273,7 +276,7 @@ impl World {
             self.report.failed += 1;
         } else {
             let node = *self.chance.pick(&open);
-            self.reaches(request, node, false, 0);
+            self.reaches(request, node, 0, 0);
         }
         let next = self.now + self.chance.duration(PAUSE / 2, PAUSE * 3 / 2);
         if next < self.asking_until {
@@ -281,29 +284,33 @@ impl World {
         }
     }
 
-    fn reaches(&mut self, request: Request, node: usize, relayed: bool, hops: u8) {
+    fn reaches(&mut self, request: Request, node: usize, relays: u8, failures: u8) {
         let Some(process) = &self.nodes[node] else {
             self.report.failed += 1;
             return;
         };
-        let owner = process.owner(&request).filter(|_| !relayed);
-        let Some(owner) = owner else {
-            return self.with(node, |process, now, actions| {
-                process.serve(now, request, actions);
-            });
+        let course = Course::of(process.owner(&request), relays);
+        let owner = match course {
+            Course::There(owner) => owner,
+            Course::Here | Course::HereWithCare => {
+                let careful = course == Course::HereWithCare;
+                return self.with(node, |process, now, actions| {
+                    process.serve(now, request, careful, actions);
+                });
+            }
         };
         let to = place(owner.addr);
         let up = self.nodes[to].is_some() && self.net.reaches(node, to);
         if up {
             let delay = Net::delay(&mut self.chance);
-            return self.at(self.now + delay, Event::Reaches(request, to, true, hops));
+            return self.at(self.now + delay, Event::Reaches(request, to, relays + 1, 0));
         }
         self.report.relays_failed += 1;
         self.with(node, |process, now, actions| {
             process.input(now, Input::Suspect(owner), actions);
         });
-        if hops < HOPS_MAX {
-            self.reaches(request, node, false, hops + 1);
+        if failures < FAILURES_MAX {
+            self.reaches(request, node, relays, failures + 1);
         } else {
             self.report.failed += 1;
         }
