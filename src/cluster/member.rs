@@ -77,6 +77,19 @@ const ONE: NonZeroUsize = NonZeroUsize::new(1).unwrap();
 
 const _: () = assert!(PROBE_RTT.as_millis() * 2 < PROBE_PERIOD.as_millis());
 
+/// How long it takes at most until a node knows that so many others are down whom a cut network keeps from
+/// it, if it is cut off alone: whoever is with it probes, too, and tells it.
+///
+/// It probes one member a period, each once in a round, and draws the next round's order. Slowest to be found
+/// is who had just answered when the network fell apart, and is the last one of the next round. All others
+/// come first, one a period; they may come once more, but only until they are down, a period and
+/// [`SUSPECT_FOR`] after the last of them was probed; then it is probed, and down as long after.
+pub const fn cut_off_for(others: u32) -> Duration {
+    let found = PROBE_PERIOD.as_millis() + SUSPECT_FOR.as_millis();
+    let round = PROBE_PERIOD.as_millis() * others.saturating_sub(1) as u128;
+    Duration::from_millis((round + 2 * found) as u64)
+}
+
 /// What happens to a member.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {

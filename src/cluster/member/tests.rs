@@ -398,3 +398,22 @@ fn members_do_not_grow_without_bound() {
     assert_eq!(member.live().len(), NODES_MAX);
     assert_eq!(refused, 300 - (NODES_MAX - 1));
 }
+
+#[test]
+fn a_node_that_is_cut_off_alone_knows_so_within_the_time_that_follows_from_its_probes() {
+    let mut slowest = Duration::ZERO;
+    for run in 0..40 {
+        let mut lan = Lan::new(10);
+        // Wherever in its round each node is.
+        lan.run(Duration::from_millis(run * 53));
+        let began = lan.now;
+        lan.cut = (2..=10).map(|n| (addr(1), addr(n))).collect();
+        while lan.live(1).len() > 1 {
+            lan.run(Duration::from_millis(10));
+        }
+        slowest = slowest.max(lan.now.saturating_duration_since(began));
+    }
+    assert!(slowest <= cut_off_for(9), "{slowest:?}");
+    assert!(slowest > cut_off_for(9) * 2 / 3, "{slowest:?}");
+    assert_eq!(cut_off_for(9), Duration::from_millis(3_600));
+}

@@ -2,6 +2,7 @@
 
 use super::discord::Violation;
 use crate::clock::Instant;
+use crate::cluster::member::cut_off_for;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -53,8 +54,8 @@ impl Kind {
             Self::Join | Self::Return => Duration::from_millis(1_500),
             // The time that is promised.
             Self::Crash => Duration::from_secs(2),
-            // Half of the nodes are dead for the other half, and nobody can be asked to probe them.
-            Self::Cut => Duration::from_secs(3),
+            // A part of one node may have to find out for itself that nine others are dead: 3.6 s.
+            Self::Cut => cut_off_for(super::world::NODES_MAX - 1),
             // Halves announce themselves once a second, to two at a time, and each has a new generation.
             Self::Heal => Duration::from_secs(4),
             // After it has ended: whoever was declared dead is back.
