@@ -363,6 +363,62 @@ fn a_relayed_request_waits_longer_than_every_timeout_of_connections() {
 }
 
 #[test]
+fn a_body_larger_than_any_window_waits_with_its_request_and_leaves_with_its_client() {
+    let mock = mock::start(MockConfig::default()).unwrap();
+    let members = together(&plan(&mock), 2, |_, config| {
+        config.request_timeout = Duration::from_millis(900);
+    });
+    let there = owned_by(&members, 1);
+    let path = format!("/api/v10/channels/{CHANNEL}/messages");
+    let post = |body: &str| ask("POST", &path, &there, body);
+    let waiting = || members[1].now("weir_requests_waiting");
+    for _ in 0..5 {
+        assert_eq!(members[0].ask(&post("{}")).status, 200);
+    }
+    let mut ahead: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = Client::connect(members[0].addr());
+            client.send(post("{}"));
+            client
+        })
+        .collect();
+    until("four wait", || waiting() == 4);
+    let began = Instant::now();
+    // What is kept of one, and all of the other, are more than a window that nobody empties.
+    let large = [60_000, 4 << 20].map(|len| post(&"x".repeat(len)));
+    thread::scope(|scope| {
+        let staying = large.each_ref().map(|request| {
+            let mut client = Client::connect(members[0].addr());
+            scope.spawn(move || {
+                let mut writer = client.stream.try_clone().unwrap();
+                thread::scope(|scope| {
+                    scope.spawn(move || writer.write_all(request.as_bytes()));
+                    client.answer(false).status
+                })
+            })
+        });
+        until("six wait", || waiting() == 6);
+        let leaving = Client::connect(members[0].addr());
+        let mut writer = leaving.stream.try_clone().unwrap();
+        let request = &large[1];
+        scope.spawn(move || writer.write_all(request.as_bytes()));
+        until("seven wait", || waiting() == 7);
+        leaving.stream.shutdown(std::net::Shutdown::Both).unwrap();
+        until("one has left", || waiting() == 6);
+        assert!(began.elapsed() < Duration::from_secs(3), "not for its turn");
+        assert_eq!(staying.map(|client| client.join().unwrap()), [200, 200]);
+    });
+    assert!(
+        began.elapsed() > Duration::from_millis(3_500),
+        "they waited"
+    );
+    for client in &mut ahead {
+        assert_eq!(client.answer(false).status, 200);
+    }
+    assert_eq!(mock.oracle().violations, 0);
+}
+
+#[test]
 fn the_longest_wait_that_a_client_allows_holds_at_the_owner() {
     let mock = mock::start(MockConfig::default()).unwrap();
     let members = together(&plan(&mock), 2, |_, _| ());

@@ -227,6 +227,14 @@ pub fn end_when_silent(socket: &impl AsRawFd, silence: Duration) -> io::Result<(
     socket.set_tcp_user_timeout(Some(silence.max(second)))
 }
 
+/// Lets the other side be as silent as it likes again. One that takes nothing for long, but confirms that it is
+/// there, is silent to the kernel, too: its window is closed.
+pub fn bear_silence(socket: &impl AsRawFd) {
+    let socket = borrow(socket);
+    // A refusal leaves the connection one that ends early.
+    let _ = SockRef::from(&socket).set_tcp_user_timeout(None);
+}
+
 /// Resets a connection now: its peer sees that what it got is not the whole, and operations in flight
 /// on it complete.
 pub fn abort(socket: &impl AsRawFd) {

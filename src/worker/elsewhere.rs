@@ -22,7 +22,8 @@
 //! be, is neither handled nor relayed.
 
 use std::cell::Cell;
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use super::Worker;
 use super::conn::{Client, Next};
 use super::exchange::{Attempt, Exchange, Failure, Way};
-use super::peers::{Origin, Peer};
+use super::peers::{NODE_SILENCE_MAX, Origin, Peer};
 use super::proxy::{self, Outcome};
 use super::relay::{self, Head, Heard};
 use super::request::Request;
@@ -39,9 +40,9 @@ use crate::clock::{self, Instant};
 use crate::error::{Error, Kind};
 use crate::http1::{Hop, Reply, Scope};
 use crate::io::Buf;
-use crate::io::socket::{Half, reset_at_close, shut};
+use crate::io::socket::{Half, bear_silence, end_when_silent, reset_at_close, shut};
 use crate::upstream::Lease;
-use crate::upstream::connection::Receiver;
+use crate::upstream::connection::{Receiver, Sender};
 
 /// The header of an interim answer that says what becomes of a relayed request, for the node that
 /// relayed it alone.
@@ -345,6 +346,45 @@ pub(super) async fn head(
             None => return Err(left(worker, &node)),
         }
     }
+}
+
+/// Connections to nodes end when the kernel has heard nothing for seconds, as of a window that stays closed:
+/// so does that of a node that does not read a body while its request waits for a limit. For more than
+/// certainly fits into that window, only the cluster says whether the node is there.
+pub(super) struct Patience(RawFd);
+
+/// What fits into a window that a system opens with (64 KiB by default, see tcp(7), `tcp_rmem`), with room.
+const SURELY_TAKEN: usize = 16 * 1024;
+
+impl Patience {
+    /// For a request of which `flight` bytes are sent at once, and all there is to it if `whole`. `None` if it
+    /// needs none. Must be dropped before `connection` is.
+    pub(super) fn of(connection: &impl AsRawFd, flight: usize, whole: bool) -> Option<Self> {
+        (flight > SURELY_TAKEN || !whole).then(|| {
+            bear_silence(connection);
+            Self(connection.as_raw_fd())
+        })
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        // Refused of a connection that has ended, which is not used again.
+        let _ = end_when_silent(&self.0, NODE_SILENCE_MAX);
+    }
+}
+
+/// Sends a node what is queued, for as long as the client is there.
+pub(super) async fn flush(
+    worker: &Worker,
+    client: &Client,
+    sender: &mut Sender<'_>,
+) -> Result<io::Result<()>, Attempt> {
+    let node = sender.as_raw_fd();
+    let flushed = There::since(clock::now())
+        .meanwhile(worker, client, pin!(sender.flush()))
+        .await;
+    flushed.ok_or_else(|| left(worker, &node))
 }
 
 /// The client has left: so that the owner's queue is left, too, at once, `node`'s connection breaks.

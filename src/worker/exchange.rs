@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Client, Next};
-use super::elsewhere::Word;
+use super::elsewhere::{Patience, Word};
 use super::pace::Pace;
 use super::peers::Peer;
 use super::proxy::Outcome;
@@ -415,6 +415,10 @@ impl<'r> Exchange<'r> {
                 .deadlines
                 .arm(&lease.connection, Half::Both, now + timeout)
         });
+        // Dropped before the lease, which its caller holds.
+        let patience = way
+            .node()
+            .and_then(|_| Patience::of(&lease.connection, self.flight.len(), self.body.done()));
         self.sent = false;
         self.word.set(Word::Nothing);
         let fresh = !lease.reused;
@@ -434,7 +438,11 @@ impl<'r> Exchange<'r> {
             _ => sender.queue(self.flight.as_slice())?,
         }
         way.departs(now, self.body.done());
-        if let Err(error) = sender.flush().await {
+        let flushed = match &patience {
+            None => sender.flush().await,
+            Some(_) => elsewhere::flush(worker, client, &mut sender).await?,
+        };
+        if let Err(error) = flushed {
             let expired = armed.is_some_and(Armed::expired);
             let error = timed_out(expired, Error::exchanging(error));
             let mut interim = Buf::new();
@@ -481,7 +489,13 @@ impl<'r> Exchange<'r> {
             word: way.node().map(|_| &self.word),
         };
         let outcome = {
-            let mut upload = Box::pin(upload::pump(worker, client, &mut self.body, sender));
+            let mut upload = Box::pin(upload::pump(
+                worker,
+                client,
+                &mut self.body,
+                sender,
+                heard.word.is_some(),
+            ));
             let mut head = pin!(relay::head_into(&mut interim, receiver, heard, came));
             match first(upload.as_mut(), head.as_mut()).await {
                 First::Right(head) => head,

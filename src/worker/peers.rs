@@ -33,9 +33,9 @@ pub(super) const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 const _: () = assert!(NODE_CONNECT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_millis());
 
-/// How long a node's system may confirm nothing before what waits for it is taken elsewhere: two lost
-/// packets in a row are none of it.
-const NODE_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long a node's system may confirm nothing, or take nothing, before what waits for it is taken elsewhere:
+/// two lost packets in a row are none of it. Bodies are [waited for](super::elsewhere::Patience) longer.
+pub(super) const NODE_SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether a node that is gone has been replaced.
 const GONE_LOOK: Duration = Duration::from_millis(10);

@@ -5,10 +5,10 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Worker;
 use super::conn::Client;
 use super::exchange::Attempt;
 use super::pace::Pace;
+use super::{Worker, elsewhere};
 use crate::error::{Error, Kind};
 use crate::http1::BodyTracker;
 use crate::io::Turn;
@@ -21,7 +21,8 @@ pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 /// Room asked for before a read of a body: read in large pieces, so that each becomes few records.
 const READ_ROOM: usize = 4096;
 
-/// Sends the rest of the body.
+/// Sends the rest of the body: to Discord, which is to take more of it within `REQUEST_TIMEOUT`, or to a
+/// `node`, which takes none while it waits for a limit, and for which it is waited while the client is there.
 ///
 /// Dropped when an answer comes early; the client's connection then ends after that answer, so the
 /// bytes of a read that was under way are of no more use.
@@ -30,6 +31,7 @@ pub(super) async fn pump(
     client: &mut Client,
     body: &mut BodyTracker,
     mut sender: Sender<'_>,
+    node: bool,
 ) -> Result<(), Attempt> {
     let config = &worker.process.config;
     let mut pace = Pace::holding(config);
@@ -44,13 +46,18 @@ pub(super) async fn pump(
         };
         sender.queue(&client.inbuf.as_slice()[..progress.consumed])?;
         client.inbuf.consume(progress.consumed);
-        let armed = worker
-            .deadlines
-            .arm_after(&sender, Half::Both, config.request_timeout);
-        let flushed = sender.flush().await;
-        if armed.expired() {
-            return Err(Error::new(Kind::AnswerTimeout).into());
-        }
+        let flushed = if node {
+            elsewhere::flush(worker, client, &mut sender).await?
+        } else {
+            let armed = worker
+                .deadlines
+                .arm_after(&sender, Half::Both, config.request_timeout);
+            let flushed = sender.flush().await;
+            if armed.expired() {
+                return Err(Error::new(Kind::AnswerTimeout).into());
+            }
+            flushed
+        };
         flushed.map_err(Error::exchanging)?;
         turn.round().await;
     }
