@@ -1,11 +1,13 @@
 //! The threads that are told.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::stream::Stream;
 use super::{PART_BYTES_MAX, STALL, Shared, TAKEN};
@@ -25,7 +27,7 @@ const PARTS_MAX: u32 = 16_384;
 
 /// The receiving side; ends when dropped.
 pub(in crate::cluster) struct Receiver {
-    addr: SocketAddr,
+    listener: Arc<TcpListener>,
     ending: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,7 +41,7 @@ impl Receiver {
         listener: TcpListener,
         shared: &Arc<Shared>,
     ) -> io::Result<Self> {
-        let addr = listener.local_addr()?;
+        let listener = Arc::new(listener);
         let ending = Arc::new(AtomicBool::new(false));
         let accept = Accept {
             shared: shared.clone(),
@@ -47,10 +49,11 @@ impl Receiver {
             replays: Arc::default(),
         };
         let thread = thread::Builder::new().name("weir-told".to_owned());
+        let accepting = listener.clone();
         Ok(Self {
-            addr,
+            listener,
             ending,
-            thread: Some(thread.spawn(move || accept.run(&listener))?),
+            thread: Some(thread.spawn(move || accept.run(&accepting))?),
         })
     }
 }
@@ -58,15 +61,10 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::SeqCst);
-        let mut addr = self.addr;
-        if addr.ip().is_unspecified() {
-            addr.set_ip(match addr.ip() {
-                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            });
-        }
-        // Wakes the thread; where that fails it is left to end with the process.
-        let woken = TcpStream::connect_timeout(&addr, STALL).is_ok();
+        // Wakes the thread, on Linux. Connecting would, too; but its address may be another host's by now.
+        let woken = SockRef::from(&*self.listener)
+            .shutdown(Shutdown::Both)
+            .is_ok();
         if let Some(thread) = self.thread.take()
             && woken
             && thread.join().is_err()
