@@ -457,7 +457,7 @@ impl Control {
         let Some(member) = &self.member else {
             return;
         };
-        let ownership = Ownership::new(member.live(), member.me());
+        let ownership = Ownership::of(member);
         let before = self.members.published();
         let moves = ownership.moves_since(&before);
         let mut lost = SlotSet::EMPTY;

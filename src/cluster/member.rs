@@ -191,6 +191,11 @@ impl Member {
         &self.live
     }
 
+    /// Whether this node has said that it leaves.
+    pub const fn has_left(&self) -> bool {
+        self.left
+    }
+
     /// Other members, suspected ones included.
     pub fn others(&self) -> usize {
         self.foca.num_members()

@@ -166,10 +166,8 @@ impl Members {
         if !before.nodes().contains(&node) || *before.me() == node {
             return;
         }
-        let mut left = before.nodes().to_vec();
-        left.retain(|other| *other != node);
         // Made without the lock, for which others wait.
-        let without = Arc::new(Ownership::new(&left, before.me()));
+        let without = Arc::new(before.without(&node));
         let mut current = self.lock();
         // Whoever published meanwhile knows better.
         if Arc::ptr_eq(&current.shown, &before) {
@@ -532,6 +530,15 @@ mod tests {
         let published = members.publish(Ownership::new(&all, &node(1)));
         assert_eq!(published.nodes(), &all);
         assert_eq!(owners(&mut view), before);
+    }
+
+    #[test]
+    fn a_node_that_leaves_takes_nothing_back_when_another_fails() {
+        let members = Members::unattended(&node(1));
+        members.publish(Ownership::leaving(&[node(2), node(3)], &node(1)));
+        let mut view = members.view();
+        members.suspect(node(2));
+        assert_eq!(owners(&mut view), [Some(node(3)); SLOTS]);
     }
 
     #[test]
