@@ -105,6 +105,7 @@ impl Process {
                 Says::Event(
                     Event::Joined(_)
                     | Event::Left(_)
+                    | Event::Died(_)
                     | Event::Renewed(_)
                     | Event::Suspected(_)
                     | Event::Cleared(_)
