@@ -739,6 +739,20 @@ fn a_node_that_cannot_be_reached_costs_no_request_whatever_its_method_and_size()
 }
 
 #[test]
+fn the_first_request_that_is_taken_over_from_a_dead_node_is_served_with_care() {
+    let mock = unlimited();
+    // No control thread of weir's is there to be careful with what the dead node had.
+    let member = start(&plan(&mock), 1, |_, _| ()).remove(0);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = know(&member, closed.local_addr().unwrap());
+    drop(closed);
+    let began = Instant::now();
+    assert_eq!(member.ask(&numbered("GET", &there)).status, 200);
+    // As long as it is waited for a node that lives to tell what it knows.
+    assert!(began.elapsed() >= Duration::from_millis(150));
+}
+
+#[test]
 fn a_request_goes_from_a_dead_node_to_the_next_owner_and_not_just_anywhere() {
     let mock = unlimited();
     let mut members = together(&plan(&mock), 3, |_, _| ());

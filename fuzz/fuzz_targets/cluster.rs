@@ -121,7 +121,7 @@ fn gossip(mut bytes: &[u8]) {
         settle(&mut members, now);
         assert!(members[0].others() < NODES_MAX);
     }
-    let ownership = Ownership::new(members[0].live(), members[0].me());
+    let ownership = Ownership::of(&members[0]);
     let shares = ownership
         .nodes()
         .iter()

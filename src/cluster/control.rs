@@ -403,7 +403,8 @@ impl Control {
         match event {
             Event::Suspected(node) => self.members.set_suspected(*node, true),
             Event::Cleared(node) => self.members.set_suspected(*node, false),
-            Event::Left(node) => self.left(*node),
+            Event::Left(node) => self.left(*node, false),
+            Event::Died(node) => self.left(*node, true),
             Event::Changed
             | Event::Joined(_)
             | Event::Renewed(_)
@@ -423,7 +424,7 @@ impl Control {
                 }
             }
             // Told where it is known which of the two.
-            Event::Left(_) => {}
+            Event::Left(_) | Event::Died(_) => {}
             Event::Renewed(node) => tracing::info!(%node, "a node of the cluster is there anew"),
             Event::Suspected(node) => tracing::warn!(%node, "a node of the cluster may be dead"),
             Event::Cleared(node) => {
@@ -436,9 +437,8 @@ impl Control {
         }
     }
 
-    /// A node is no member any more. One that leaves says so itself, and is never suspected before.
-    fn left(&self, node: Node) {
-        let is_dead = self.members.is_suspected(node);
+    /// A node is no member any more.
+    fn left(&self, node: Node, is_dead: bool) {
         self.members.set_suspected(node, false);
         let now = clock::now();
         if is_dead {
@@ -457,7 +457,7 @@ impl Control {
         let Some(member) = &self.member else {
             return;
         };
-        let ownership = Ownership::new(member.live(), member.me());
+        let ownership = Ownership::of(member);
         let before = self.members.published();
         let moves = ownership.moves_since(&before);
         let mut lost = SlotSet::EMPTY;

@@ -131,13 +131,15 @@ pub enum Event {
     Changed,
     /// A node joined, or came back.
     Joined(Node),
-    /// A node left or died.
+    /// A node left in order: it said so itself.
     Left(Node),
+    /// A node is down that has not said itself that it leaves: it counts as dead.
+    Died(Node),
     /// A node was started anew at the address of another, or came back under a new generation.
     Renewed(Node),
     /// A node is suspected: it may be down soon.
     Suspected(Node),
-    /// A node that was suspected objected.
+    /// A node that was suspected objected, or was started anew at its address.
     Cleared(Node),
     /// There is no other member any more, or not yet.
     Alone,
@@ -191,6 +193,11 @@ impl Member {
         &self.live
     }
 
+    /// Whether this node has said that it leaves.
+    pub const fn has_left(&self) -> bool {
+        self.left
+    }
+
     /// Other members, suspected ones included.
     pub fn others(&self) -> usize {
         self.foca.num_members()
@@ -223,7 +230,10 @@ impl Member {
             }
             Input::Leave => {
                 self.left = true;
-                self.with_foca(now, |foca, runtime| foca.leave_cluster(runtime));
+                self.with_foca(now, |foca, runtime| {
+                    foca.set_config(farewell())?;
+                    foca.leave_cluster(runtime)
+                });
                 Ok(())
             }
         };
@@ -258,7 +268,7 @@ impl Member {
         bytes: &[u8],
     ) -> Result<(), Refused> {
         let known = self.foca.iter_membership_state();
-        guard::check(
+        let speaker = guard::check(
             bytes,
             from,
             self.foca.identity(),
@@ -266,6 +276,7 @@ impl Member {
         )?;
         let mut result = Ok(());
         self.with_foca(now, |foca, runtime| {
+            runtime.speaker = Some(speaker);
             result = foca.handle_data(bytes, runtime);
             Ok(())
         });
@@ -360,6 +371,7 @@ impl Member {
             timers: &mut self.timers,
             outputs: &mut self.outputs,
             touch: &mut self.touch,
+            speaker: None,
         };
         if let Err(error) = act(&mut self.foca, &mut runtime) {
             // A timer of an earlier life, or a probe that was interrupted: foca has mended it.
@@ -386,14 +398,14 @@ impl Member {
             }
         }
         live.sort_unstable_by_key(|node| node.addr);
+        for node in self.suspected.iter().filter(|n| !suspected.contains(n)) {
+            if self.foca.iter_members().any(|m| m.id().addr == node.addr) {
+                self.outputs.push_back(Output::Event(Event::Cleared(*node)));
+            }
+        }
         for node in suspected.iter().filter(|n| !self.suspected.contains(n)) {
             self.outputs
                 .push_back(Output::Event(Event::Suspected(*node)));
-        }
-        for node in self.suspected.iter().filter(|n| !suspected.contains(n)) {
-            if self.foca.iter_members().any(|m| m.id() == node) {
-                self.outputs.push_back(Output::Event(Event::Cleared(*node)));
-            }
         }
         self.suspected = suspected;
         if live != self.live {
@@ -426,6 +438,18 @@ fn config() -> Config {
     }
 }
 
+/// The same for the last that a node says: to each of the others, since only of whom it says so itself
+/// it is known that it leaves and has not died.
+fn farewell() -> Config {
+    const ALL: NonZeroU8 = NonZeroU8::MAX;
+    const { assert!(ALL.get() as usize >= NODES_MAX) }
+    Config {
+        num_indirect_probes: NonZeroUsize::from(ALL),
+        max_transmissions: ALL,
+        ..config()
+    }
+}
+
 /// Whether others know this node as who it is now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Touch {
@@ -454,13 +478,16 @@ struct Runtime<'a> {
     timers: &'a mut Timers,
     outputs: &'a mut VecDeque<Output>,
     touch: &'a mut Touch,
+    /// Whose datagram is taken in.
+    speaker: Option<Node>,
 }
 
 impl foca::Runtime<Node> for Runtime<'_> {
     fn notify(&mut self, notification: Notification<'_, Node>) {
         let event = match notification {
             Notification::MemberUp(node) => Event::Joined(*node),
-            Notification::MemberDown(node) => Event::Left(*node),
+            Notification::MemberDown(node) if self.speaker == Some(*node) => Event::Left(*node),
+            Notification::MemberDown(node) => Event::Died(*node),
             Notification::Rename(_, node) => Event::Renewed(*node),
             Notification::Idle => {
                 *self.touch = Touch::Alone;

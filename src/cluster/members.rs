@@ -166,10 +166,8 @@ impl Members {
         if !before.nodes().contains(&node) || *before.me() == node {
             return;
         }
-        let mut left = before.nodes().to_vec();
-        left.retain(|other| *other != node);
         // Made without the lock, for which others wait.
-        let without = Arc::new(Ownership::new(&left, before.me()));
+        let without = Arc::new(before.without(&node));
         let mut current = self.lock();
         // Whoever published meanwhile knows better.
         if Arc::ptr_eq(&current.shown, &before) {
@@ -244,18 +242,13 @@ impl Members {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node may be dead, or no longer.
+    /// A node may be dead, or no longer, nor whoever was at its address before.
     pub(super) fn set_suspected(&self, node: Node, is: bool) {
         let mut suspected = self.suspected();
-        suspected.retain(|other| *other != node);
+        suspected.retain(|other| other.addr != node.addr);
         if is && suspected.len() < SUSPECTS_MAX {
             suspected.push(node);
         }
-    }
-
-    /// Whether this node may be dead.
-    pub(super) fn is_suspected(&self, node: Node) -> bool {
-        self.suspected().contains(&node)
     }
 
     /// Nodes that are no members any more, and until when what was relayed to them is left to them;
@@ -532,6 +525,28 @@ mod tests {
         let published = members.publish(Ownership::new(&all, &node(1)));
         assert_eq!(published.nodes(), &all);
         assert_eq!(owners(&mut view), before);
+    }
+
+    #[test]
+    fn a_node_that_leaves_takes_nothing_back_when_another_fails() {
+        let members = Members::unattended(&node(1));
+        members.publish(Ownership::leaving(&[node(2), node(3)], &node(1)));
+        let mut view = members.view();
+        members.suspect(node(2));
+        assert_eq!(owners(&mut view), [Some(node(3)); SLOTS]);
+    }
+
+    #[test]
+    fn a_suspicion_ends_with_whoever_is_at_the_address_next() {
+        let members = Members::unattended(&node(1));
+        let again = Node {
+            generation: 7,
+            ..node(2)
+        };
+        members.set_suspected(node(2), true);
+        members.set_suspected(node(3), true);
+        members.set_suspected(again, false);
+        assert_eq!(*members.suspected(), [node(3)]);
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! **Cost.** A lookup is a shift, a mask and a load from a table of 4 KiB. The table is made anew
 //! with each change of members: 4,096 scores a node, 0.1 ms for nine.
 
-use super::member::Node;
+use super::member::{Member, Node};
 use crate::route::slot::{SLOTS, SlotSet, slot_of};
 
 /// Who owns an identity.
@@ -64,18 +64,39 @@ impl<T> Course<T> {
 pub struct Ownership {
     nodes: Box<[Node]>,
     me: usize,
+    /// This node leaves: it owns nothing as long as there is another.
+    leaves: bool,
     /// Places in `nodes`.
     table: Box<[u8; SLOTS]>,
 }
 
 impl Ownership {
-    /// Shares the slots out among `nodes`, as `me` sees it; to `me` as well if it is one of them, which
-    /// a node that leaves is not, or if there is no other. Nodes past the 255th are left out.
+    /// As this member sees it.
+    pub fn of(member: &Member) -> Self {
+        Self::share_out(member.live(), member.me(), member.has_left())
+    }
+
+    /// Shares the slots out among `nodes` and `me`, as `me` sees it. Nodes past the 255th are left out.
     pub fn new(nodes: &[Node], me: &Node) -> Self {
+        Self::share_out(nodes, me, false)
+    }
+
+    /// The same while `me` leaves: it gets nothing, unless there is no other.
+    pub fn leaving(nodes: &[Node], me: &Node) -> Self {
+        Self::share_out(nodes, me, true)
+    }
+
+    /// The same without one of the others.
+    pub fn without(&self, node: &Node) -> Self {
+        let mut left = self.nodes.to_vec();
+        left.retain(|other| other != node);
+        Self::share_out(&left, self.me(), self.leaves)
+    }
+
+    fn share_out(nodes: &[Node], me: &Node, leaves: bool) -> Self {
         let others = nodes.iter().filter(|node| node.addr != me.addr);
-        let others: Vec<Node> = others.take(usize::from(u8::MAX) - 1).copied().collect();
-        let leaves = !others.is_empty() && others.len() == nodes.len();
-        let mut nodes = others;
+        let mut nodes: Vec<Node> = others.take(usize::from(u8::MAX) - 1).copied().collect();
+        let is_passed_over = leaves && !nodes.is_empty();
         nodes.push(*me);
         nodes.sort_unstable_by_key(|node| node.addr);
         nodes.dedup_by_key(|node| node.addr);
@@ -84,13 +105,14 @@ impl Ownership {
         let mut table = Box::new([0; SLOTS]);
         for (slot, place) in table.iter_mut().enumerate() {
             let scores = names.iter().enumerate();
-            let scores = scores.filter(|(index, _)| !leaves || *index != me);
+            let scores = scores.filter(|(index, _)| !is_passed_over || *index != me);
             let best = scores.max_by_key(|(_, name)| score(slot as u64, **name));
             *place = best.map_or(0, |(index, _)| index as u8);
         }
         Self {
             nodes: nodes.into(),
             me,
+            leaves,
             table,
         }
     }
@@ -143,7 +165,7 @@ impl Ownership {
             gained: SlotSet::EMPTY,
         };
         for slot in 0..SLOTS {
-            let (old, new) = (before.of(slot), self.of(slot));
+            let (old, new) = (before.owner_of(slot), self.owner_of(slot));
             if old.addr == new.addr {
                 continue;
             }
@@ -159,7 +181,7 @@ impl Ownership {
         moves
     }
 
-    fn of(&self, slot: usize) -> &Node {
+    fn owner_of(&self, slot: usize) -> &Node {
         &self.nodes[usize::from(self.table[slot])]
     }
 }

@@ -170,6 +170,10 @@ async fn by(
         let Some(owner) = owner else {
             worker.metrics().own.relay.taken_over += 1;
             request.tale.again();
+            if let Some(peers) = &worker.peers {
+                // The control thread is as careful, but comes to it later than this request.
+                peers.serves_for_another(clock::now(), &request.ask.key);
+            }
             exchange.readdress(|head, out| worker.encode(head, out));
             return Box::pin(proxy::here(worker, client, request, exchange)).await;
         };

@@ -170,8 +170,8 @@ impl Peers {
         Some(trust.towards(node.addr.ip()))
     }
 
-    /// A request that another node sent here is for this identity, which is another's as far as is known
-    /// here. It is served, with care: what its owner let go is not known, unless it said so lately.
+    /// A request is for this identity, which is another node's as far as is known here, or was a moment
+    /// ago. It is served, with care: what its owner let go is not known, unless it said so lately.
     #[cold]
     pub(super) fn serves_for_another(&self, now: Instant, key: &BucketKey) {
         let care = self.view.borrow().members().care(now, key);

@@ -122,9 +122,12 @@ fn base64(number: u64) -> String {
 }
 
 impl Member {
-    /// From now on it takes these for the members.
+    /// From now on it takes these for the members; it leaves if it is none of them.
     pub fn know(&self, nodes: &[Node]) {
-        self.members.publish(Ownership::new(nodes, &self.node));
+        self.members.publish(match nodes.contains(&self.node) {
+            true => Ownership::new(nodes, &self.node),
+            false => Ownership::leaving(nodes, &self.node),
+        });
     }
 
     pub fn addr(&self) -> SocketAddr {

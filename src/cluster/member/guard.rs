@@ -20,13 +20,13 @@ pub enum Refused {
     TooMany,
 }
 
-/// Reads it through.
+/// Reads it through; who sends it.
 pub(super) fn check(
     mut bytes: &[u8],
     from: Option<SocketAddr>,
     me: &Node,
     known: impl Iterator<Item = SocketAddr>,
-) -> Result<(), Refused> {
+) -> Result<Node, Refused> {
     let mut known: Vec<SocketAddr> = known.collect();
     let header = PostcardCodec.decode_header(&mut bytes);
     let header: foca::Header<Node> = header.map_err(|_| Refused::Malformed)?;
@@ -79,5 +79,5 @@ pub(super) fn check(
     if known.len() >= NODES_MAX {
         return Err(Refused::TooMany);
     }
-    Ok(())
+    Ok(header.src)
 }

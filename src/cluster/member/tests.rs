@@ -161,7 +161,8 @@ fn one_that_dies_is_known_to_be_dead_within_two_seconds_by_all() {
                 "{count} nodes, {n} still believes"
             );
             assert_eq!(lan.live(n).len(), usize::from(count) - 1);
-            assert!(lan.told(n, &Event::Left(node(2))).is_some());
+            assert!(lan.told(n, &Event::Died(node(2))).is_some());
+            assert!(lan.told(n, &Event::Left(node(2))).is_none());
         }
     }
 }
@@ -180,6 +181,52 @@ fn one_that_leaves_is_gone_at_once_and_says_nothing_more() {
     // Its identities go to the others.
     assert_eq!(lan.live(3), addrs(&[1, 2, 4]));
     assert!(lan.in_flight.iter().skip(sent).all(|p| p.1 != addr(3)));
+}
+
+#[test]
+fn one_that_leaves_tells_each_of_the_others_itself() {
+    let mut lan = Lan::new(9);
+    lan.input(addr(3), Input::Leave);
+    lan.run(TRIP);
+    for n in (1..=9).filter(|n| *n != 3) {
+        assert!(lan.told(n, &Event::Left(node(3))).is_some(), "{n}");
+    }
+}
+
+#[test]
+fn one_that_others_say_is_down_has_died_even_if_it_was_not_suspected_here() {
+    let mut lan = Lan::new(3);
+    let dead = foca::Member::new(node(3), 0, State::Down);
+    let mut bytes = Vec::new();
+    let gossip = foca::Header {
+        src: node(2),
+        src_incarnation: 0,
+        dst: node(1),
+        message: foca::Message::Gossip,
+    };
+    foca::Codec::encode_header(&mut PostcardCodec, &gossip, &mut bytes).unwrap();
+    bytes.extend_from_slice(&1_u16.to_be_bytes());
+    foca::Codec::encode_member(&mut PostcardCodec, &dead, &mut bytes).unwrap();
+    let from = Some(addr(2));
+    let bytes = &bytes;
+    lan.input(addr(1), Input::Datagram { from, bytes });
+    assert_eq!(lan.live(1), addrs(&[1, 2]));
+    assert!(lan.told(1, &Event::Suspected(node(3))).is_none());
+    assert!(lan.told(1, &Event::Left(node(3))).is_none());
+    assert!(lan.told(1, &Event::Died(node(3))).is_some());
+}
+
+#[test]
+fn one_that_starts_anew_while_it_is_suspected_is_suspected_no_longer() {
+    let mut lan = Lan::new(3);
+    lan.input(addr(1), Input::Suspect(node(2)));
+    assert!(lan.told(1, &Event::Suspected(node(2))).is_some());
+    lan.start(Node {
+        generation: 2_000,
+        ..node(2)
+    });
+    lan.run(SUSPECT_FOR / 2);
+    assert!(lan.told(1, &Event::Cleared(node(2))).is_some());
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn more_nodes_than_a_byte_can_name_are_left_out() {
 fn a_node_that_leaves_hands_everything_over_and_keeps_nothing() {
     let before = Ownership::new(&nodes(3), &node(2));
     let others: Vec<_> = nodes(3).into_iter().filter(|n| *n != node(2)).collect();
-    let after = Ownership::new(&others, &node(2));
+    let after = Ownership::leaving(&others, &node(2));
     assert!(
         identities(300)
             .iter()
@@ -210,6 +210,17 @@ fn a_node_that_leaves_hands_everything_over_and_keeps_nothing() {
 }
 
 #[test]
+fn a_node_that_leaves_takes_nothing_back_from_another_that_goes_while_there_is_a_third() {
+    let leaves = Ownership::leaving(&nodes(3), &node(2));
+    let one = leaves.without(&node(3));
+    assert_eq!(one.slots_of(&node(1)), SlotSet::ALL);
+    assert_eq!(one.without(&node(1)).slots_of(&node(2)), SlotSet::ALL);
+    // One that stays has its part of it.
+    let stays = Ownership::new(&nodes(3), &node(2)).without(&node(3));
+    assert_eq!(stays, Ownership::new(&nodes(2), &node(2)));
+}
+
+#[test]
 fn a_request_goes_to_who_is_known_to_own_it_until_it_has_been_relayed_three_times() {
     assert_eq!(Course::<u8>::of(None, 0), Course::Here);
     assert_eq!(Course::<u8>::of(None, RELAYS_MAX), Course::Here);
@@ -223,8 +234,8 @@ fn a_request_goes_to_who_is_known_to_own_it_until_it_has_been_relayed_three_time
 #[test]
 fn nodes_that_know_different_things_for_ever_relay_no_request_for_ever() {
     // Each knows the other alone, so that it is whoever has the request that does not own it.
-    let one = Ownership::new(&[node(2)], &node(1));
-    let other = Ownership::new(&[node(1)], &node(2));
+    let one = Ownership::leaving(&[node(2)], &node(1));
+    let other = Ownership::leaving(&[node(1)], &node(2));
     for identity in identities(100) {
         let (mut at, mut relays) = (&one, 0);
         while let Course::There(_) = Course::of(owner_of_other(at, identity), relays) {

@@ -105,6 +105,7 @@ impl Process {
                 Says::Event(
                     Event::Joined(_)
                     | Event::Left(_)
+                    | Event::Died(_)
                     | Event::Renewed(_)
                     | Event::Suspected(_)
                     | Event::Cleared(_)
@@ -119,7 +120,7 @@ impl Process {
     }
 
     fn changed(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let new = Ownership::new(self.member.live(), self.member.me());
+        let new = Ownership::of(&self.member);
         let before = std::mem::replace(&mut self.ownership, new);
         let moves = self.ownership.moves_since(&before);
         let mut careful = if before.is_alone() {
