@@ -546,3 +546,6 @@ fn is_pause(error: &io::Error) -> bool {
 fn ambient() -> u64 {
     RandomState::new().hash_one(clock::now().as_nanos())
 }
+
+#[cfg(test)]
+mod tests;
