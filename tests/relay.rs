@@ -617,7 +617,9 @@ fn a_node_that_hangs_and_is_let_go_may_send_a_request_yet_so_no_unsafe_one_is_se
         let mut hung = node_at(scripted.addr);
         hung.addr.set_port(7655);
         let answer = thread::scope(|scope| {
-            let answer = scope.spawn(|| member.ask(&numbered(method, &token)));
+            let request = numbered(method, &token);
+            let mut client = Client::connect(member.addr());
+            let answer = scope.spawn(move || client.ask(&request));
             until("it has the request", || {
                 scripted.seen().iter().any(|seen| seen.contains("\r\n\r\n"))
             });
@@ -625,6 +627,11 @@ fn a_node_that_hangs_and_is_let_go_may_send_a_request_yet_so_no_unsafe_one_is_se
             // Dead, as far as the others know.
             member.know(&[member.node]);
             member.members.set_gone(hung, weir::clock::now());
+            // Its worker looks when it next has something to do.
+            until("it is let go", || {
+                drop(Client::connect(member.addr()));
+                answer.is_finished()
+            });
             answer.join().unwrap()
         });
         drop(ends);
