@@ -33,6 +33,7 @@ const LEVELS: &[(Kind, &[&str])] = &[
             "cluster::member",
             "cluster::owner",
             "cluster::told",
+            "cluster::change",
             "egress::hosts",
             "egress::shared::keys",
             "egress::shared::share",

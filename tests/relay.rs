@@ -10,6 +10,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -527,9 +528,13 @@ fn nodes_that_disagree_about_the_owner_or_the_secret_pass_nothing_round_in_circl
     for (asked, member) in members.iter().enumerate() {
         // One that leaves, as it were: it owns nothing itself.
         let token = owned_by(&members, 0);
+        let began = Instant::now();
         for method in ["GET", "POST"] {
             assert_eq!(member.ask(&numbered(method, &token)).status, 200);
         }
+        // With care: whoever served it before may tell of it yet.
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(140), "{took:?}");
         // There, back, and there again, where it stays.
         let sent = members
             .iter()
@@ -651,6 +656,45 @@ fn a_request_in_flight_to_a_node_that_dies_goes_on_here_if_discord_cannot_have_g
         }
     }
     assert_eq!(mock.oracle().once.repeated_unsafe, 0);
+}
+
+#[test]
+fn a_node_that_hangs_and_is_let_go_may_send_a_request_yet_so_no_unsafe_one_is_sent_elsewhere() {
+    let mock = unlimited();
+    for (method, status) in [("GET", 200), ("POST", 429)] {
+        let (ends, ended) = mpsc::channel::<()>();
+        let ended = Mutex::new(ended);
+        let (member, scripted, token) = beside(&mock, move |peer| {
+            peer.read_head();
+            peer.send(WAITS);
+            // It waits for a limit and hangs: its system keeps the connection.
+            let _ = ended.lock().unwrap().recv();
+        });
+        let mut hung = node_at(scripted.addr);
+        hung.addr.set_port(7655);
+        let answer = thread::scope(|scope| {
+            let request = numbered(method, &token);
+            let mut client = Client::connect(member.addr());
+            let answer = scope.spawn(move || client.ask(&request));
+            until("it has the request", || {
+                scripted.seen().iter().any(|seen| seen.contains("\r\n\r\n"))
+            });
+            thread::sleep(Duration::from_millis(50));
+            // Dead, as far as the others know.
+            member.know(&[member.node]);
+            member.members.set_gone(hung, weir::clock::now());
+            // Its worker looks when it next has something to do.
+            until("it is let go", || {
+                drop(Client::connect(member.addr()));
+                answer.is_finished()
+            });
+            answer.join().unwrap()
+        });
+        drop(ends);
+        assert_eq!(answer.status, status, "{method}: {}", answer.text());
+        let sent = mock.oracle().requests;
+        assert_eq!(sent, 1, "{method}: only the safe one");
+    }
 }
 
 #[test]

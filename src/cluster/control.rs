@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::change::Change;
 use super::finder::Finder;
 use super::handover::{Receiver, Sender, Shared};
 use super::member::{Event, Input, Member, Node, Output};
 use super::members::{Members, Moved};
-use super::owner::{Moves, Ownership};
+use super::owner::Ownership;
 use super::secret::Secret;
 use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
 use crate::clock::{self, Instant};
@@ -454,52 +455,41 @@ impl Control {
     }
 
     fn changed(&mut self) {
-        let Some(member) = &self.member else {
-            return;
-        };
-        let ownership = Ownership::of(member);
+        if let Some(member) = &self.member {
+            self.share_out(Ownership::of(member));
+        }
+    }
+
+    /// From now on this is so; what [changes](Change) by it is done.
+    fn share_out(&self, ownership: Ownership) {
         let before = self.members.published();
-        let moves = ownership.moves_since(&before);
-        let mut lost = SlotSet::EMPTY;
-        moves.lost.iter().for_each(|(_, slots)| lost.add_all(slots));
+        let change = Change::between(&before, &ownership, &mut self.members.told());
         // Before anybody goes by it: what goes to the new owner comes after what is known of it.
-        self.members.set_untold(&lost, true);
-        self.members.told().forget(&lost);
+        self.members.set_untold(&change.gone, true);
         if let Some(identify) = &self.identify {
             let mut queues = identify.lock().unwrap_or_else(PoisonError::into_inner);
-            queues.lost(clock::now(), &lost);
+            queues.lost(clock::now(), &change.gone);
         }
-        self.members.publish(ownership.clone());
         tracing::info!(
             nodes = ownership.nodes().len(),
             slots = ownership.slots_of(ownership.me()).len(),
-            gained = moves.gained.len(),
-            lost = lost.len(),
+            gained = change.gained.len(),
+            lost = change.gone.len(),
             "the cluster shares out its work anew"
         );
-        self.moved(&before, &ownership, &moves, lost);
-    }
-
-    /// Identities changed hands.
-    fn moved(&self, before: &Ownership, now: &Ownership, moves: &Moves, lost: SlotSet) {
-        // Whoever was alone does not know what the others served meanwhile.
+        self.members.publish(ownership);
         for worker in 0..self.mesh.limiter().shards() {
             // Those who wait for what is another's now ask there.
             self.mesh.nudge(worker);
         }
         let counts = &self.members.moves;
-        Moved::count(&counts.gained, moves.gained.len());
-        Moved::count(&counts.lost, lost.len());
-        if !lost.is_empty() {
-            self.sender.lost(Box::new(lost));
+        Moved::count(&counts.gained, change.gained.len());
+        Moved::count(&counts.lost, change.gone.len());
+        if !change.gone.is_empty() {
+            self.sender.lost(Box::new(change.gone.clone()));
         }
-        let mut careful = if before.is_alone() {
-            now.slots_of(now.me())
-        } else {
-            moves.gained.clone()
-        };
         let at = clock::now();
-        self.members.told().spare(at, &mut careful);
+        let careful = change.careful(at, &self.members.told());
         if !careful.is_empty() {
             self.mesh.limiter().be_careful(at, &careful, || ());
         }
@@ -556,3 +546,6 @@ fn is_pause(error: &io::Error) -> bool {
 fn ambient() -> u64 {
     RandomState::new().hash_one(clock::now().as_nanos())
 }
+
+#[cfg(test)]
+mod tests;

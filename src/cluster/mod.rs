@@ -12,6 +12,7 @@
 //!
 //! - [`member`]: who is there (pure);
 //! - [`owner`]: whose an identity is (pure);
+//! - [`change`]: what is due when owners change (pure);
 //! - [`wire`]: what nodes send each other (pure);
 //! - [`members`]: what workers read of it, for one load a request;
 //! - [`passes`]: how relayed requests show where they are from;
@@ -39,6 +40,7 @@
 //! A node that leaves does the first two with all of its slots. The simulation of a cluster (`sim`)
 //! does the same in virtual time.
 
+pub mod change;
 #[cfg(feature = "io")]
 pub mod control;
 #[cfg(feature = "io")]

@@ -3,6 +3,7 @@
 use super::Mutant;
 use super::discord::GLOBAL_LIMIT;
 use crate::clock::Instant;
+use crate::cluster::change::Change;
 use crate::cluster::member::{Event, Input, Member, Node, Output as Says};
 use crate::cluster::owner::{Owner, Ownership};
 use crate::cluster::told::Told;
@@ -122,21 +123,13 @@ impl Process {
     fn changed(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let new = Ownership::of(&self.member);
         let before = std::mem::replace(&mut self.ownership, new);
-        let moves = self.ownership.moves_since(&before);
-        let mut careful = if before.is_alone() {
-            self.ownership.slots_of(self.member.me())
-        } else {
-            moves.gained
-        };
-        for (_, slots) in &moves.lost {
-            self.told.forget(slots);
-        }
-        self.told.spare(now, &mut careful);
+        let change = Change::between(&before, &self.ownership, &mut self.told);
+        let careful = change.careful(now, &self.told);
         if !careful.is_empty() && self.mutant != Mutant::Careless {
             self.limiter.be_careful(now, &careful, || ());
         }
         // Who waits here for what is another's now asks there.
-        let moved = |r: &Request| moves.lost.iter().any(|(_, slots)| slots.holds(r.identity));
+        let moved = |r: &Request| change.gone.holds(r.identity);
         let moved: Vec<Request> = self.waiting.values().copied().filter(moved).collect();
         for request in moved {
             self.waiting.remove(&request.id);
@@ -146,7 +139,7 @@ impl Process {
             actions.push(Action::Route(request));
         }
         self.drain(actions);
-        for (node, slots) in moves.lost {
+        for (node, slots) in change.lost {
             if self.mutant == Mutant::TellsNothing {
                 break;
             }
