@@ -40,6 +40,8 @@
 //! does the same in virtual time.
 
 #[cfg(feature = "io")]
+mod address;
+#[cfg(feature = "io")]
 pub mod control;
 #[cfg(feature = "io")]
 mod finder;
