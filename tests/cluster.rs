@@ -2,12 +2,14 @@
 
 mod support;
 
-use std::net::{TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::mock::{self, MockConfig, MockHandle};
+use socket2::{Domain, Socket, Type};
 use support::cluster::token;
 use support::config;
 use support::http::Client;
@@ -430,4 +432,69 @@ fn what_was_relayed_to_a_node_that_hangs_is_let_go_when_it_counts_as_dead() {
         seen.iter()
             .any(|line| line.contains("a node of the cluster is dead"))
     );
+}
+
+/// Opens a connection to the cluster's port of 127.0.0.2 from this address, and announces a part.
+fn greet(from: &str, port: u16) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from.parse().expect("an address"), 0).into())?;
+    socket.connect(&SocketAddr::from(([127, 0, 0, 2], port)).into())?;
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(&16_000_u32.to_le_bytes())?;
+    Ok(stream)
+}
+
+#[test]
+fn strangers_that_dribble_do_not_keep_hand_overs_out() {
+    let (mock, port) = (mock(), free_port());
+    let among = |config: &mut weir::Config| {
+        config.cluster_secret = ClusterSecret::new("the same for all of them");
+        let members = ["127.0.0.1", "127.0.0.2"].map(|ip| ip.parse().expect("a peer"));
+        config.cluster_members = members.to_vec();
+    };
+    let leaves = node(&mock, "127.0.0.1", port, among);
+    let stays = node(&mock, "127.0.0.2", port, among);
+    wait_until("both see both", || {
+        nodes(&leaves) == 2 && nodes(&stays) == 2
+    });
+    // What they told each other as they met.
+    wait_until("the first told the second", || counts(&stays).received > 0);
+    let before = counts(&stays);
+    let (strangers, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut streams: Vec<Option<TcpStream>> = (0..32).map(|_| None).collect();
+            while !over.load(Ordering::Relaxed) {
+                for stream in &mut streams {
+                    let goes_on = |s: &mut TcpStream| s.write_all(b"x").is_ok();
+                    if !stream.as_mut().is_some_and(goes_on) {
+                        *stream = greet("127.0.0.9", port).ok();
+                        strangers.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        wait_until("they are there", || strangers.load(Ordering::Relaxed) >= 32);
+        let left = leaves.shutdown(PATIENCE);
+        over.store(true, Ordering::Relaxed);
+        assert!(left);
+    });
+    assert_eq!(counts(&stays).received, before.received + 1);
+    stays.shutdown(PATIENCE);
+}
+
+#[test]
+fn who_dribbles_is_not_listened_to_for_long_even_from_a_members_address() {
+    let (mock, port) = (mock(), free_port());
+    let _node = node(&mock, "127.0.0.2", port, |config| {
+        config.cluster_members = vec!["127.0.0.2".parse().expect("a peer")];
+    });
+    let began = Instant::now();
+    let mut stream = greet("127.0.0.2", port).expect("a connection");
+    // A part of this pace would take half an hour.
+    while stream.write_all(b"x").is_ok() {
+        assert!(began.elapsed() < PATIENCE, "it is listened to all the same");
+        thread::sleep(Duration::from_millis(100));
+    }
 }

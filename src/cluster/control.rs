@@ -3,12 +3,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::address::{Address, way_to};
 use super::change::Change;
 use super::finder::Finder;
 use super::handover::{Receiver, Sender, Shared};
@@ -168,6 +169,7 @@ impl Cluster {
                 ..me
             },
             trust: tls.trust,
+            address: Address::default(),
             member: None,
             replays: Replays::default(),
             nonce: ambient(),
@@ -238,6 +240,7 @@ struct Control {
     socket: UdpSocket,
     me: Node,
     trust: Option<Arc<NodeTrust>>,
+    address: Address,
     /// `None` until it is known at which address the others see this node.
     member: Option<Member>,
     replays: Replays,
@@ -288,14 +291,17 @@ impl Control {
 
     /// What other threads of this process have to say.
     fn hear(&mut self) {
-        if let Some(seeds) = self.finder.take() {
-            if self.member.is_none() {
-                let ip = seeds.iter().find_map(|seed| way_to(*seed));
-                if let Some(ip) = ip {
-                    self.me.addr.set_ip(ip);
-                    self.begin();
-                }
-            }
+        if let Some(found) = self.finder.take() {
+            self.input(Input::Seeds(&found.seeds));
+            self.address.found(found);
+        }
+        if self.member.is_none()
+            && !self.members.is_leaving()
+            && let Some(ip) = self.address.look(clock::now(), way_to)
+        {
+            self.me.addr.set_ip(ip);
+            self.begin();
+            let seeds = self.address.take();
             self.input(Input::Seeds(&seeds));
         }
         for node in self.members.take_suspects() {
@@ -521,18 +527,6 @@ impl Control {
             self.told = ignored;
         }
     }
-}
-
-/// The address that datagrams to `seed` leave from, and the others see this node at.
-fn way_to(seed: SocketAddr) -> Option<IpAddr> {
-    let any: SocketAddr = match seed {
-        SocketAddr::V4(_) => ([0; 4], 0).into(),
-        SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(seed).ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified()).then_some(ip)
 }
 
 fn is_pause(error: &io::Error) -> bool {

@@ -14,11 +14,19 @@ const ALONE: Duration = Duration::from_secs(2);
 /// Between two look-ups otherwise: an orchestrator's answers live so long.
 const TOGETHER: Duration = Duration::from_secs(30);
 
+/// Where other nodes may be.
+#[derive(Default, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) seeds: Vec<SocketAddr>,
+    /// Whether all names have resolved.
+    pub(super) is_all: bool,
+}
+
 /// Names, and what they resolved to.
 pub(super) struct Finder {
     names: Vec<Peer>,
     port: u16,
-    found: Mutex<Option<Vec<SocketAddr>>>,
+    found: Mutex<Option<Found>>,
     stopping: AtomicBool,
 }
 
@@ -47,7 +55,7 @@ impl Finder {
     }
 
     /// What was found since the last call.
-    pub(super) fn take(&self) -> Option<Vec<SocketAddr>> {
+    pub(super) fn take(&self) -> Option<Found> {
         self.found
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -59,11 +67,11 @@ impl Finder {
     }
 
     fn run(&self, members: &Members) {
-        let mut known = Vec::new();
+        let mut known = Found::default();
         while !self.stopping.load(Ordering::Relaxed) {
             let found = self.look_up();
             // The last good answer goes on.
-            if !found.is_empty() && found != known {
+            if !found.seeds.is_empty() && found != known {
                 known.clone_from(&found);
                 *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
                 members.wake();
@@ -82,21 +90,22 @@ impl Finder {
         }
     }
 
-    fn look_up(&self) -> Vec<SocketAddr> {
-        let mut found = Vec::new();
+    fn look_up(&self) -> Found {
+        let (mut seeds, mut is_all) = (Vec::new(), true);
         for name in &self.names {
             let port = name.port.unwrap_or(self.port);
             match (name.host.as_str(), port).to_socket_addrs() {
-                Ok(addrs) => found.extend(addrs),
+                Ok(addrs) => seeds.extend(addrs),
                 // Usual while others start: told of, but not as something to mend.
                 Err(error) => {
+                    is_all = false;
                     tracing::debug!(host = name.host, %error, "a node's name does not resolve");
                 }
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        found.truncate(super::member::SEEDS_MAX);
-        found
+        seeds.sort_unstable();
+        seeds.dedup();
+        seeds.truncate(super::member::SEEDS_MAX);
+        Found { seeds, is_all }
     }
 }

@@ -19,6 +19,7 @@
 mod receive;
 mod send;
 mod stream;
+mod timed;
 
 pub(super) use receive::Receiver;
 pub(super) use send::Sender;
@@ -44,6 +45,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long the other side may take or give nothing.
 const STALL: Duration = Duration::from_millis(500);
+
+/// How long one part may take to come, the first with all that precedes it: 16 KiB in milliseconds, but
+/// for packets that are lost.
+const PART_TIME: Duration = Duration::from_secs(2);
 
 /// The longest part: its records, its slots, and some addresses and numbers.
 const PART_BYTES_MAX: usize = RECORDS_BYTES_MAX + ENVELOPE_BYTES_MAX + 1_024;

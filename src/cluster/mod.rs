@@ -40,6 +40,8 @@
 //! A node that leaves does the first two with all of its slots. The simulation of a cluster (`sim`)
 //! does the same in virtual time.
 
+#[cfg(feature = "io")]
+mod address;
 pub mod change;
 #[cfg(feature = "io")]
 pub mod control;

@@ -77,7 +77,7 @@ pub enum Ignored {
     Stale,
     /// It came before.
     Replayed,
-    /// More than [`NONCES_MAX`] came within a minute.
+    /// More came within a minute than are remembered, as [`NONCES_MAX`].
     TooMany,
 }
 

@@ -41,6 +41,7 @@ fn site(last: u8) -> Site {
         secret: None,
         socket,
         me,
+        address: Address::default(),
         trust: None,
         member: None,
         replays: Replays::default(),

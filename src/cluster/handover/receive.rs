@@ -1,7 +1,7 @@
 //! The threads that are told.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::stream::Stream;
-use super::{PART_BYTES_MAX, STALL, Shared, TAKEN};
+use super::{PART_BYTES_MAX, PART_TIME, Shared, TAKEN};
 use crate::clock;
 use crate::cluster::members::Moved;
 use crate::cluster::wire::{self, Body, HandOver, Ignored, Mac, Replays};
@@ -21,6 +21,9 @@ const IDENTIFY_WORKER: usize = 0;
 
 /// Hand-overs that are taken at once: as many nodes as can well leave together.
 const AT_ONCE_MAX: usize = 16;
+/// And from addresses that are no member's: of nodes that were not heard of yet, or come through another
+/// address, and of anybody.
+const STRANGERS_MAX: usize = 4;
 
 /// Parts of one hand-over: 3 million buckets, more than any node tracks.
 const PARTS_MAX: u32 = 16_384;
@@ -82,8 +85,8 @@ struct Accept {
 
 impl Accept {
     fn run(self, listener: &TcpListener) {
-        // Held once by each thread that takes one.
-        let places = Arc::new(());
+        // Held once by each thread that takes one; strangers leave the others' alone.
+        let (theirs, strangers) = (Arc::new(()), Arc::new(()));
         loop {
             let accepted = listener.accept();
             if self.ending.load(Ordering::SeqCst) {
@@ -97,8 +100,12 @@ impl Accept {
                     continue;
                 }
             };
+            let (places, max) = match self.is_members(from.ip().to_canonical()) {
+                true => (&theirs, AT_ONCE_MAX),
+                false => (&strangers, STRANGERS_MAX),
+            };
             // Who finds none comes again.
-            if Arc::strong_count(&places) > AT_ONCE_MAX {
+            if Arc::strong_count(places) > max {
                 continue;
             }
             let place = places.clone();
@@ -116,6 +123,15 @@ impl Accept {
             }
         }
     }
+
+    /// Whether this address is a member's, or was one's at the port that is this node's, too.
+    fn is_members(&self, ip: IpAddr) -> bool {
+        let members = &self.shared.members;
+        let ownership = members.ownership();
+        let mut nodes = ownership.nodes().iter();
+        let port = ownership.me().addr.port();
+        nodes.any(|node| node.addr.ip() == ip) || members.has_met(SocketAddr::new(ip, port))
+    }
 }
 
 /// One hand-over.
@@ -126,9 +142,7 @@ struct Told {
 
 impl Told {
     fn take(&self, socket: TcpStream, from: IpAddr) -> io::Result<()> {
-        socket.set_read_timeout(Some(STALL))?;
-        socket.set_write_timeout(Some(STALL))?;
-        let mut stream = Stream::from(socket, &self.shared.tls)?;
+        let mut stream = Stream::from(socket, clock::now() + PART_TIME, &self.shared.tls)?;
         let members = &self.shared.members;
         let (mut envelope, mut doubted) = (Vec::new(), SlotSet::EMPTY);
         for part in 0..PARTS_MAX {
@@ -142,7 +156,7 @@ impl Told {
             envelope.resize(length, 0);
             stream.read_exact(&mut envelope)?;
             match self.part(&envelope, from, part, &mut doubted) {
-                Ok(false) => {}
+                Ok(false) => stream.until(clock::now() + PART_TIME),
                 Ok(true) => {
                     Moved::count(&members.moves.received, 1);
                     stream.write_all(&[TAKEN])?;

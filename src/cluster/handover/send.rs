@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::stream::Stream;
-use super::{CONNECT_TIMEOUT, PATIENCE, STALL, Shared, TAKEN};
+use super::{CONNECT_TIMEOUT, PATIENCE, Shared, TAKEN};
 use crate::clock::{self, Instant};
 use crate::cluster::member::Node;
 use crate::cluster::members::Moved;
@@ -271,7 +271,5 @@ fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     }
     socket.connect_timeout(&to.into(), CONNECT_TIMEOUT)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(STALL))?;
-    socket.set_write_timeout(Some(STALL))?;
     Ok(socket.into())
 }

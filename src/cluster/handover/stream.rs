@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
+use super::timed::Timed;
+use crate::clock::Instant;
 use crate::cluster::control::Tls;
 use crate::cluster::member::Node;
 
 /// Both directions; reading and writing shake hands first.
 pub(super) enum Stream {
-    Plain(TcpStream),
+    Plain(Timed),
     /// From here.
-    Telling(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Telling(Box<StreamOwned<ClientConnection, Timed>>),
     /// To here.
-    Told(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Told(Box<StreamOwned<ServerConnection, Timed>>),
 }
 
 impl Stream {
@@ -24,6 +26,7 @@ impl Stream {
     /// # Errors
     /// `node` speaks TLS, and nothing is known of whom to believe.
     pub(super) fn to(node: &Node, socket: TcpStream, tls: &Tls) -> io::Result<Self> {
+        let socket = Timed::new(socket, Instant::FAR);
         if !node.tls {
             return Ok(Self::Plain(socket));
         }
@@ -34,17 +37,27 @@ impl Stream {
         Ok(Self::Telling(Box::new(StreamOwned::new(session, socket))))
     }
 
-    /// The stream that came over `socket`.
+    /// The stream that came over `socket`, good until then.
     ///
     /// # Errors
     /// rustls refuses the configuration.
-    pub(super) fn from(socket: TcpStream, tls: &Tls) -> io::Result<Self> {
+    pub(super) fn from(socket: TcpStream, until: Instant, tls: &Tls) -> io::Result<Self> {
+        let socket = Timed::new(socket, until);
         let Some(shown) = &tls.shown else {
             return Ok(Self::Plain(socket));
         };
         let session = ServerConnection::new(Arc::clone(&shown.current()));
         let session = session.map_err(io::Error::other)?;
         Ok(Self::Told(Box::new(StreamOwned::new(session, socket))))
+    }
+
+    /// The stream is good until then.
+    pub(super) fn until(&mut self, until: Instant) {
+        match self {
+            Self::Plain(stream) => stream.until(until),
+            Self::Telling(stream) => stream.sock.until(until),
+            Self::Told(stream) => stream.sock.until(until),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How far the clocks of two nodes may be apart.
 pub const SKEW_MAX: Duration = Duration::from_secs(30);
 /// Numbers remembered of each minute: a node gets some 20 datagrams a second, and only nodes that
-/// know the secret can fill this. 1 MiB at most.
+/// know the secret can fill this. 2.2 MB at most, of two minutes.
 pub const NONCES_MAX: usize = 32_768;
 
 const SKEW_MS: u64 = SKEW_MAX.as_millis() as u64;
@@ -15,8 +15,10 @@ const SKEW_MS: u64 = SKEW_MAX.as_millis() as u64;
 const SPAN_MS: u64 = 2 * SKEW_MS;
 
 /// See the module's documentation. Two halves take turns, so that forgetting costs nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replays {
+    /// Numbers remembered of each minute.
+    max: usize,
     current: HashSet<Stamp>,
     before: HashSet<Stamp>,
     /// When the halves changed last.
@@ -30,7 +32,23 @@ impl std::hash::Hash for Stamp {
     }
 }
 
+impl Default for Replays {
+    fn default() -> Self {
+        Self::of(NONCES_MAX)
+    }
+}
+
 impl Replays {
+    /// Remembers this many numbers of each minute.
+    pub fn of(max: usize) -> Self {
+        Self {
+            max,
+            current: HashSet::new(),
+            before: HashSet::new(),
+            turned_unix_ms: 0,
+        }
+    }
+
     /// Takes a stamp whose tag was right, unless it is too old, too new, or came before.
     ///
     /// # Errors
@@ -48,7 +66,7 @@ impl Replays {
         if self.current.contains(&stamp) || self.before.contains(&stamp) {
             return Err(Ignored::Replayed);
         }
-        if self.current.len() >= NONCES_MAX {
+        if self.current.len() >= self.max {
             return Err(Ignored::TooMany);
         }
         self.current.insert(stamp);
