@@ -42,6 +42,8 @@ const FIRST_TELL: Duration = Duration::from_secs(5);
 const ENDING_MAX: Duration = Duration::from_secs(60);
 /// How often what was handed over and not asked for is looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// How often it is looked who of those that were configured is there: what a person sees is as old.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
 /// This node's part in the cluster, from [`Cluster::bind`] to [`Cluster::end`].
 pub struct Cluster {
@@ -174,6 +176,7 @@ impl Cluster {
             tell_at: clock::now() + FIRST_TELL,
             told: 0,
             sweep_at: clock::now() + SWEEP_PERIOD,
+            look_at: clock::now(),
         };
         let thread = thread::Builder::new().name("weir-cluster".to_owned());
         let thread = thread.spawn(move || control.run());
@@ -245,6 +248,7 @@ struct Control {
     tell_at: Instant,
     told: u64,
     sweep_at: Instant,
+    look_at: Instant,
 }
 
 impl Control {
@@ -361,7 +365,10 @@ impl Control {
             }
             // Comes on a stream, where there is room for it.
             Ok(Body::HandOver(_)) => self.members.count_ignored(wire::Ignored::Version),
-            Err(why) => self.members.count_ignored(why),
+            Err(why) => {
+                self.members.count_ignored(why);
+                self.members.sight().ignore(clock::now(), why, from);
+            }
         }
     }
 
@@ -400,6 +407,9 @@ impl Control {
     }
 
     fn event(&mut self, event: &Event) {
+        if let Some(member) = &self.member {
+            self.members.set_passed_over(member.passed_over());
+        }
         match event {
             Event::Suspected(node) => self.members.set_suspected(*node, true),
             Event::Cleared(node) => self.members.set_suspected(*node, false),
@@ -506,6 +516,10 @@ impl Control {
     }
 
     fn periodically(&mut self, now: Instant) {
+        if self.look_at <= now {
+            self.look_at = now + LOOK_PERIOD;
+            self.members.look(now);
+        }
         if self.sweep_at <= now {
             self.sweep_at = now + SWEEP_PERIOD;
             self.mesh.limiter().sweep_restored(now, || ());
@@ -515,9 +529,16 @@ impl Control {
             let ignored: u64 = self.members.ignored().map(|(_, count)| count).sum();
             if ignored > self.told {
                 let why = self.members.ignored().filter(|(_, count)| *count > 0);
+                let commonest = self.members.sight().take_commonest();
+                let (reason, remedy) = commonest.map_or(("refused", REFUSED_REMEDY), |(why, _)| {
+                    (why.label(), why.remedy())
+                });
                 tracing::warn!(
                     datagrams = ignored - self.told,
                     since_the_start = ?why.collect::<Vec<_>>(),
+                    reason,
+                    from = commonest.map(|(_, from)| tracing::field::display(from)),
+                    remedy,
                     "datagrams that came to the cluster's port were ignored"
                 );
             }
@@ -532,6 +553,10 @@ impl Control {
         }
     }
 }
+
+/// What to do about those that were opened and not taken in, and those that came on a stream.
+const REFUSED_REMEDY: &str = "without CLUSTER_SECRET a node must send from the address that it has; look for \
+     NAT between the nodes, and for strangers at CLUSTER_PORT";
 
 /// The address that datagrams to `seed` leave from, and the others see this node at.
 fn way_to(seed: SocketAddr) -> Option<IpAddr> {

@@ -191,6 +191,12 @@ impl Member {
         &self.live
     }
 
+    /// Members that are passed over: a relay to them failed, and SWIM has them still.
+    pub fn passed_over(&self) -> Vec<Node> {
+        let known = self.foca.iter_members().map(|member| *member.id());
+        known.filter(|node| !self.live.contains(node)).collect()
+    }
+
     /// Other members, suspected ones included.
     pub fn others(&self) -> usize {
         self.foca.num_members()

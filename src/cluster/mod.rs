@@ -53,6 +53,8 @@ pub mod owner;
 pub mod passes;
 #[cfg(feature = "io")]
 pub mod secret;
+#[cfg(feature = "io")]
+mod sight;
 pub mod told;
 pub mod wire;
 
