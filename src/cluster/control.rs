@@ -15,6 +15,7 @@ use super::member::{Event, Input, Member, Node, Output};
 use super::members::{Members, Moved};
 use super::owner::{Moves, Ownership};
 use super::secret::Secret;
+use super::unreached::Unreached;
 use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
 use crate::clock::{self, Instant};
 use crate::config::Config;
@@ -177,6 +178,7 @@ impl Cluster {
             told: 0,
             sweep_at: clock::now() + SWEEP_PERIOD,
             look_at: clock::now(),
+            unreached: Unreached::default(),
         };
         let thread = thread::Builder::new().name("weir-cluster".to_owned());
         let thread = thread.spawn(move || control.run());
@@ -249,6 +251,7 @@ struct Control {
     told: u64,
     sweep_at: Instant,
     look_at: Instant,
+    unreached: Unreached,
 }
 
 impl Control {
@@ -302,6 +305,14 @@ impl Control {
             self.input(Input::Seeds(&seeds));
         }
         for node in self.members.take_suspects() {
+            if self.unreached.failed(clock::now(), node) {
+                tracing::warn!(
+                    %node,
+                    proxy = %node.proxy_addr(),
+                    "relays to a node's proxy port fail: it is passed over for a moment each time, and what \
+                     it owns is served elsewhere. If it lives, look whether TCP reaches that port from here"
+                );
+            }
             self.input(Input::Suspect(node));
         }
     }
@@ -435,6 +446,12 @@ impl Control {
             // Told where it is known which of the two.
             Event::Left(_) => {}
             Event::Renewed(node) => tracing::info!(%node, "a node of the cluster is there anew"),
+            // Told of by saying that relays to it fail.
+            Event::Suspected(node) | Event::Cleared(node)
+                if self.unreached.explains(clock::now(), *node) =>
+            {
+                tracing::debug!(%node, ?event, "a node to which relays fail");
+            }
             Event::Suspected(node) => tracing::warn!(%node, "a node of the cluster may be dead"),
             Event::Cleared(node) => {
                 tracing::info!(%node, "a node of the cluster is alive after all");
@@ -480,13 +497,16 @@ impl Control {
             queues.lost(clock::now(), &lost);
         }
         self.members.publish(ownership.clone());
-        tracing::info!(
-            nodes = ownership.nodes().len(),
-            slots = ownership.slots_of(ownership.me()).len(),
-            gained = moves.gained.len(),
-            lost = lost.len(),
-            "the cluster shares out its work anew"
-        );
+        let (was, is) = (before.nodes(), ownership.nodes());
+        if self.unreached.tells(clock::now(), was, is) {
+            tracing::info!(
+                nodes = is.len(),
+                slots = ownership.slots_of(ownership.me()).len(),
+                gained = moves.gained.len(),
+                lost = lost.len(),
+                "the cluster shares out its work anew"
+            );
+        }
         self.moved(&before, &ownership, &moves, lost);
     }
 

@@ -56,6 +56,8 @@ pub mod secret;
 #[cfg(feature = "io")]
 mod sight;
 pub mod told;
+#[cfg(feature = "io")]
+mod unreached;
 pub mod wire;
 
 #[cfg(feature = "io")]
