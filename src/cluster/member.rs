@@ -194,7 +194,8 @@ impl Member {
     /// Members that are passed over: a relay to them failed, and SWIM has them still.
     pub fn passed_over(&self) -> Vec<Node> {
         let known = self.foca.iter_members().map(|member| *member.id());
-        known.filter(|node| !self.live.contains(node)).collect()
+        let is_passed = |node: &Node| !self.left && !self.live.contains(node);
+        known.filter(is_passed).collect()
     }
 
     /// Other members, suspected ones included.
