@@ -186,12 +186,11 @@ fn a_node_with_another_secret_or_none_stays_alone_and_is_counted() {
             config.cluster_secret = secret.and_then(ClusterSecret::new);
         }
     };
-    let first = node(
-        &mock,
-        "127.0.0.1",
-        port,
-        with(Some("the secret of this cluster")),
-    );
+    let first = node(&mock, "127.0.0.1", port, |config| {
+        with(Some("the secret of this cluster"))(config);
+        let nobody = "127.0.0.9".parse().expect("a host");
+        config.cluster_members.push(nobody);
+    });
     let _other = node(
         &mock,
         "127.0.0.2",
@@ -208,6 +207,26 @@ fn a_node_with_another_secret_or_none_stays_alone_and_is_counted() {
         ignored("wrong_tag") > 1 && ignored("unsealed") > 1
     });
     assert_eq!(nodes(&first), 1);
+    // A person sees so, and what to do, without reading logs.
+    let metrics = first.metrics_addr().expect("a metrics port");
+    let said = || {
+        let answer = Client::connect(metrics)
+            .ask("GET /nirn/status.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let status: weir::status::Status = serde_json::from_str(&answer.text()).expect("JSON");
+        status.attention
+    };
+    wait_until("it is said", || {
+        let said = said();
+        let about = |what: &str, text: &str| {
+            let mut all = said.iter();
+            all.any(|item| item.what == what && item.text.contains(text))
+        };
+        about("cluster_alone", "serves everybody")
+            && about("cluster_missing", "127.0.0.9 (for ")
+            && about("cluster_ignored", &format!("127.0.0.2:{port}"))
+            && about("cluster_ignored", &format!("127.0.0.3:{port}"))
+    });
+    assert!(said().iter().all(|item| !item.text.contains("127.0.0.1 ")));
 }
 
 #[test]

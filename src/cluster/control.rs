@@ -17,6 +17,7 @@ use super::member::{Event, Input, Member, Node, Output};
 use super::members::{Members, Moved};
 use super::owner::Ownership;
 use super::secret::Secret;
+use super::unreached::Unreached;
 use super::wire::{self, Body, ENVELOPE_BYTES_MAX, Mac, Replays, Stamp};
 use crate::clock::{self, Instant};
 use crate::config::Config;
@@ -44,6 +45,8 @@ const FIRST_TELL: Duration = Duration::from_secs(5);
 const ENDING_MAX: Duration = Duration::from_secs(60);
 /// How often what was handed over and not asked for is looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// How often it is looked who of those that were configured is there: what a person sees is as old.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
 /// This node's part in the cluster, from [`Cluster::bind`] to [`Cluster::end`].
 pub struct Cluster {
@@ -177,6 +180,8 @@ impl Cluster {
             tell_at: clock::now() + FIRST_TELL,
             told: 0,
             sweep_at: clock::now() + SWEEP_PERIOD,
+            look_at: clock::now(),
+            unreached: Unreached::default(),
         };
         let thread = thread::Builder::new().name("weir-cluster".to_owned());
         let thread = thread.spawn(move || control.run());
@@ -249,6 +254,8 @@ struct Control {
     tell_at: Instant,
     told: u64,
     sweep_at: Instant,
+    look_at: Instant,
+    unreached: Unreached,
 }
 
 impl Control {
@@ -305,6 +312,14 @@ impl Control {
             self.input(Input::Seeds(&seeds));
         }
         for node in self.members.take_suspects() {
+            if self.unreached.failed(clock::now(), node) {
+                tracing::warn!(
+                    %node,
+                    proxy = %node.proxy_addr(),
+                    "relays to a node's proxy port fail: it is passed over for a moment each time, and what \
+                     it owns is served elsewhere. If it lives, look whether TCP reaches that port from here"
+                );
+            }
             self.input(Input::Suspect(node));
         }
     }
@@ -368,7 +383,10 @@ impl Control {
             }
             // Comes on a stream, where there is room for it.
             Ok(Body::HandOver(_)) => self.members.count_ignored(wire::Ignored::Version),
-            Err(why) => self.members.count_ignored(why),
+            Err(why) => {
+                self.members.count_ignored(why);
+                self.members.sight().ignore(clock::now(), why, from);
+            }
         }
     }
 
@@ -407,6 +425,9 @@ impl Control {
     }
 
     fn event(&mut self, event: &Event) {
+        if let Some(member) = &self.member {
+            self.members.set_passed_over(member.passed_over());
+        }
         match event {
             Event::Suspected(node) => self.members.set_suspected(*node, true),
             Event::Cleared(node) => self.members.set_suspected(*node, false),
@@ -433,6 +454,12 @@ impl Control {
             // Told where it is known which of the two.
             Event::Left(_) | Event::Died(_) => {}
             Event::Renewed(node) => tracing::info!(%node, "a node of the cluster is there anew"),
+            // Told of by saying that relays to it fail.
+            Event::Suspected(node) | Event::Cleared(node)
+                if self.unreached.explains(clock::now(), *node) =>
+            {
+                tracing::debug!(%node, ?event, "a node to which relays fail");
+            }
             Event::Suspected(node) => tracing::warn!(%node, "a node of the cluster may be dead"),
             Event::Cleared(node) => {
                 tracing::info!(%node, "a node of the cluster is alive after all");
@@ -467,7 +494,7 @@ impl Control {
     }
 
     /// From now on this is so; what [changes](Change) by it is done.
-    fn share_out(&self, ownership: Ownership) {
+    fn share_out(&mut self, ownership: Ownership) {
         let before = self.members.published();
         let change = Change::between(&before, &ownership, &mut self.members.told());
         // Before anybody goes by it: what goes to the new owner comes after what is known of it.
@@ -476,13 +503,16 @@ impl Control {
             let mut queues = identify.lock().unwrap_or_else(PoisonError::into_inner);
             queues.lost(clock::now(), &change.gone);
         }
-        tracing::info!(
-            nodes = ownership.nodes().len(),
-            slots = ownership.slots_of(ownership.me()).len(),
-            gained = change.gained.len(),
-            lost = change.gone.len(),
-            "the cluster shares out its work anew"
-        );
+        let (was, is) = (before.nodes(), ownership.nodes());
+        if self.unreached.tells(clock::now(), was, is) {
+            tracing::info!(
+                nodes = is.len(),
+                slots = ownership.slots_of(ownership.me()).len(),
+                gained = change.gained.len(),
+                lost = change.gone.len(),
+                "the cluster shares out its work anew"
+            );
+        }
         self.members.publish(ownership);
         for worker in 0..self.mesh.limiter().shards() {
             // Those who wait for what is another's now ask there.
@@ -502,6 +532,10 @@ impl Control {
     }
 
     fn periodically(&mut self, now: Instant) {
+        if self.look_at <= now {
+            self.look_at = now + LOOK_PERIOD;
+            self.members.look(now);
+        }
         if self.sweep_at <= now {
             self.sweep_at = now + SWEEP_PERIOD;
             self.mesh.limiter().sweep_restored(now, || ());
@@ -511,9 +545,16 @@ impl Control {
             let ignored: u64 = self.members.ignored().map(|(_, count)| count).sum();
             if ignored > self.told {
                 let why = self.members.ignored().filter(|(_, count)| *count > 0);
+                let commonest = self.members.sight().take_commonest();
+                let (reason, remedy) = commonest.map_or(("refused", REFUSED_REMEDY), |(why, _)| {
+                    (why.label(), why.remedy())
+                });
                 tracing::warn!(
                     datagrams = ignored - self.told,
                     since_the_start = ?why.collect::<Vec<_>>(),
+                    reason,
+                    from = commonest.map(|(_, from)| tracing::field::display(from)),
+                    remedy,
                     "datagrams that came to the cluster's port were ignored"
                 );
             }
@@ -528,6 +569,10 @@ impl Control {
         }
     }
 }
+
+/// What to do about those that were opened and not taken in, and those that came on a stream.
+const REFUSED_REMEDY: &str = "without CLUSTER_SECRET a node must send from the address that it has; look for \
+     NAT between the nodes, and for strangers at CLUSTER_PORT";
 
 fn is_pause(error: &io::Error) -> bool {
     matches!(

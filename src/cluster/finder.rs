@@ -25,6 +25,8 @@ pub(super) struct Found {
 /// Names, and what they resolved to.
 pub(super) struct Finder {
     names: Vec<Peer>,
+    /// So many of them are of `CLUSTER_MEMBERS`.
+    members: usize,
     port: u16,
     found: Mutex<Option<Found>>,
     stopping: AtomicBool,
@@ -40,6 +42,7 @@ impl Finder {
         let names = config.cluster_members.iter().chain(&config.cluster_dns);
         let finder = Arc::new(Self {
             names: names.cloned().collect(),
+            members: config.cluster_members.len(),
             port,
             found: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -52,6 +55,18 @@ impl Finder {
                 move || finder.run(&members)
             })?;
         Ok(finder)
+    }
+
+    /// Says what an entry of `CLUSTER_MEMBERS` resolved to; who is behind `CLUSTER_DNS` may change.
+    fn tell(&self, members: &Members, place: usize, addrs: Option<&[SocketAddr]>) {
+        let Some(name) = self.names.get(place).filter(|_| place < self.members) else {
+            return;
+        };
+        let shown = match name.port {
+            Some(port) => format!("{}:{port}", name.host),
+            None => name.host.clone(),
+        };
+        members.sight().resolved(&shown, addrs);
     }
 
     /// What was found since the last call.
@@ -68,8 +83,9 @@ impl Finder {
 
     fn run(&self, members: &Members) {
         let mut known = Found::default();
+        let mut unresolved = Vec::new();
         while !self.stopping.load(Ordering::Relaxed) {
-            let found = self.look_up();
+            let found = self.look_up(members, &mut unresolved);
             // The last good answer goes on.
             if !found.seeds.is_empty() && found != known {
                 known.clone_from(&found);
@@ -90,16 +106,34 @@ impl Finder {
         }
     }
 
-    fn look_up(&self) -> Found {
+    /// `unresolved`: names that did not resolve, which have been told of.
+    fn look_up<'a>(&'a self, members: &Members, unresolved: &mut Vec<&'a Peer>) -> Found {
         let (mut seeds, mut is_all) = (Vec::new(), true);
-        for name in &self.names {
+        for (place, name) in self.names.iter().enumerate() {
             let port = name.port.unwrap_or(self.port);
             match (name.host.as_str(), port).to_socket_addrs() {
-                Ok(addrs) => seeds.extend(addrs),
-                // Usual while others start: told of, but not as something to mend.
+                Ok(addrs) => {
+                    let addrs: Vec<SocketAddr> = addrs.collect();
+                    if unresolved.contains(&name) {
+                        unresolved.retain(|other| *other != name);
+                        tracing::info!(host = name.host, "a node's name resolves now");
+                    }
+                    self.tell(members, place, Some(&addrs));
+                    seeds.extend(addrs);
+                }
                 Err(error) => {
                     is_all = false;
-                    tracing::debug!(host = name.host, %error, "a node's name does not resolve");
+                    self.tell(members, place, None);
+                    // Once, until it changes: it is looked up again and again.
+                    if !unresolved.contains(&name) {
+                        unresolved.push(name);
+                        tracing::warn!(
+                            host = name.host,
+                            %error,
+                            "a name of CLUSTER_MEMBERS or CLUSTER_DNS does not resolve: nobody is looked \
+                             for there until it does"
+                        );
+                    }
                 }
             }
         }

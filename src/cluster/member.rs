@@ -198,6 +198,13 @@ impl Member {
         self.left
     }
 
+    /// Members that are passed over: a relay to them failed, and SWIM has them still.
+    pub fn passed_over(&self) -> Vec<Node> {
+        let known = self.foca.iter_members().map(|member| *member.id());
+        let is_passed = |node: &Node| !self.left && !self.live.contains(node);
+        known.filter(is_passed).collect()
+    }
+
     /// Other members, suspected ones included.
     pub fn others(&self) -> usize {
         self.foca.num_members()

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::member::{Node, Refused};
 use super::owner::{Owner, Ownership};
+use super::sight::Sight;
 use super::told::{Care, Told};
 use super::wire::Ignored;
 use crate::clock::{self, Instant};
@@ -40,6 +41,9 @@ pub struct Members {
     refused: AtomicU64,
     told: Mutex<Told>,
     suspected: Mutex<Vec<Node>>,
+    /// Members that serve nobody for now, since a relay to them failed.
+    passed_over: Mutex<Vec<Node>>,
+    sight: Mutex<Sight>,
     /// Nodes that are no members any more, and until when what was relayed to them is left to them.
     gone: Mutex<Arc<[(Node, Instant)]>>,
     /// Whether there are any: workers ask at each turn, and seldom is there anything to lock for.
@@ -119,6 +123,8 @@ impl Members {
             refused: AtomicU64::new(0),
             told: Mutex::default(),
             suspected: Mutex::default(),
+            passed_over: Mutex::default(),
+            sight: Mutex::default(),
             gone: Mutex::new(Arc::new([])),
             is_any_gone: AtomicBool::new(false),
             untold: Mutex::default(),
@@ -226,12 +232,24 @@ impl Members {
                 node.proxy_addr(),
             )
         };
-        let nodes: Vec<String> = published.nodes().iter().map(node).collect();
+        let passed_over = self.passed_over().clone();
+        let mut all = published.nodes().to_vec();
+        all.extend(
+            passed_over
+                .iter()
+                .filter(|node| !published.nodes().contains(node)),
+        );
+        all.sort_unstable_by_key(|node| node.addr);
+        let nodes: Vec<String> = all.iter().map(node).collect();
+        let sight = serde_json::to_string(&self.sight().shown(clock::now()));
+        let sight = sight.unwrap_or_default();
         format!(
-            "{{\"epoch\":{},\"leaving\":{},\"members\":[{}]}}\n",
+            "{{\"epoch\":{},\"leaving\":{},\"members\":[{}],{}\n",
             self.epoch.load(Ordering::Acquire),
             self.is_leaving(),
-            nodes.join(",")
+            nodes.join(","),
+            // What else there is to see, in the same object.
+            sight.strip_prefix('{').unwrap_or("}")
         )
     }
 
@@ -240,6 +258,31 @@ impl Members {
         self.suspected
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Members that serve nobody for now.
+    fn passed_over(&self) -> MutexGuard<'_, Vec<Node>> {
+        let passed_over = self.passed_over.lock();
+        passed_over.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These members serve nobody for now, and no others.
+    pub(super) fn set_passed_over(&self, nodes: Vec<Node>) {
+        *self.passed_over() = nodes;
+    }
+
+    /// Who ought to be in sight, and whose datagrams were ignored.
+    pub(super) fn sight(&self) -> MutexGuard<'_, Sight> {
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks who is there.
+    pub(super) fn look(&self, now: Instant) {
+        let published = self.published();
+        let passed_over = self.passed_over().clone();
+        let there = published.nodes().iter().chain(&passed_over);
+        let there: Vec<SocketAddr> = there.map(|node| node.addr).collect();
+        self.sight().look(now, published.me().addr, &there);
     }
 
     /// A node may be dead, or no longer, nor whoever was at its address before.
@@ -547,6 +590,22 @@ mod tests {
         members.set_suspected(node(3), true);
         members.set_suspected(again, false);
         assert_eq!(*members.suspected(), [node(3)]);
+    }
+
+    #[test]
+    fn a_member_that_is_passed_over_is_on_the_page_without_slots() {
+        let members = Members::unattended(&node(1));
+        members.publish(Ownership::new(&[node(1), node(3)], &node(1)));
+        members.set_passed_over(vec![node(2)]);
+        let page: serde_json::Value = serde_json::from_str(&members.page()).expect("JSON");
+        let each = page["members"].as_array().expect("members").iter();
+        let states: Vec<_> = each.map(|member| member["state"].as_str()).collect();
+        let states: Vec<_> = states.into_iter().flatten().collect();
+        assert_eq!(states, ["alive", "passed_over", "alive"]);
+        assert_eq!(page["members"][1]["slots"], 0);
+        members.look(clock::now());
+        let page: serde_json::Value = serde_json::from_str(&members.page()).expect("JSON");
+        assert_eq!(page["alone_ms"], serde_json::Value::Null);
     }
 
     #[test]

@@ -57,7 +57,11 @@ pub mod owner;
 pub mod passes;
 #[cfg(feature = "io")]
 pub mod secret;
+#[cfg(feature = "io")]
+mod sight;
 pub mod told;
+#[cfg(feature = "io")]
+mod unreached;
 pub mod wire;
 
 #[cfg(feature = "io")]

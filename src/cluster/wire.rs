@@ -109,6 +109,38 @@ impl Ignored {
             Self::TooMany => "too_many",
         }
     }
+
+    /// What a person is to do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Foreign => "something else than weir sends to CLUSTER_PORT: keep it away",
+            Self::Version => {
+                "that node runs another version of weir, which does not understand this one: bring both to \
+                 the same"
+            }
+            Self::Malformed => {
+                "it was damaged on its way, or no weir sent it; if that is a node, restart it with this \
+                 node's version"
+            }
+            Self::Unsealed => "that node has no CLUSTER_SECRET: give it the same as this one's",
+            Self::NoSecret => {
+                "that node has a CLUSTER_SECRET, and this one has none: give it the same"
+            }
+            Self::WrongTag => {
+                "that node's CLUSTER_SECRET is another than this one's: make them the same"
+            }
+            Self::Stale => {
+                "that node's clock and this one's differ by more than 30 s: set both (NTP)"
+            }
+            Self::Replayed => {
+                "a datagram came twice: the network repeats them, which does no harm, or somebody sends \
+                 again what he has overheard"
+            }
+            Self::TooMany => {
+                "more came within a minute than a cluster sends: look for who floods CLUSTER_PORT"
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

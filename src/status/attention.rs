@@ -3,7 +3,7 @@
 //! A **problem** is what fails requests until somebody does something, or what is about to; a **notice** is
 //! what weir deals with, and what explains a slow minute. Each says what to do.
 
-use super::{Attention, Level, State, Status, Worker};
+use super::{Attention, Cluster, Level, State, Status, Worker};
 
 /// Of the budget of invalid requests, in tenths: from here on weir holds back who causes them.
 const BUDGET_WARY: u64 = 1;
@@ -16,6 +16,12 @@ const NEARLY: u64 = 90;
 
 /// Who waits for longer than this is worth a word: an ordinary window is one to five seconds.
 const LONG_MS: u64 = 10_000;
+
+/// Nodes that start together, and one that is restarted, have found each other within so long.
+const APART_MS: u64 = 5_000;
+
+/// Reasons for which a node's datagrams are ignored although it is meant to be one of the cluster.
+const APART: [&str; 4] = ["wrong_tag", "unsealed", "no_secret", "stale"];
 
 /// What is refused, as a count of the last minute or so, by reason; and what went wrong, by kind.
 #[derive(Clone, Debug, Default)]
@@ -234,8 +240,59 @@ fn waits(status: &Status, list: &mut Vec<Attention>) {
     }
 }
 
+/// Nodes that do not see each other: limits are overstepped, and nothing else shows it.
+fn split(cluster: &Cluster, list: &mut Vec<Attention>) {
+    let missing: Vec<_> = cluster
+        .missing
+        .iter()
+        .filter(|missing| missing.for_ms >= APART_MS)
+        .collect();
+    let alone = cluster.alone_ms.filter(|ms| *ms >= APART_MS);
+    if let Some(ms) = alone {
+        let text = format!(
+            "This node has seen no other of its cluster for {}, and serves everybody. If there are others, \
+             limits are overstepped: look at CLUSTER_MEMBERS or CLUSTER_DNS, at CLUSTER_SECRET, which must be \
+             the same, and whether UDP and TCP reach CLUSTER_PORT.",
+            span(ms)
+        );
+        list.push(if missing.is_empty() {
+            notice("cluster_alone", text, None)
+        } else {
+            problem("cluster_alone", text, None)
+        });
+    }
+    if !missing.is_empty() {
+        let each = missing.iter().map(|missing| {
+            let resolves = if missing.resolves {
+                ""
+            } else {
+                ", whose name does not resolve"
+            };
+            format!("{} (for {}{resolves})", missing.name, span(missing.for_ms))
+        });
+        let text = format!(
+            "Of CLUSTER_MEMBERS, not in the cluster: {}. Is it down? If not: has it the same CLUSTER_SECRET, \
+             is its clock right within 30 s, and do UDP and TCP reach its CLUSTER_PORT, both ways?",
+            each.collect::<Vec<_>>().join(", ")
+        );
+        list.push(problem("cluster_missing", text, None));
+    }
+    for ignored in &cluster.ignored {
+        if APART.contains(&ignored.reason.as_str()) {
+            let text = format!(
+                "Datagrams of {} are ignored ({}): {}.",
+                ignored.from, ignored.reason, ignored.remedy
+            );
+            list.push(problem("cluster_ignored", text, None));
+        }
+    }
+}
+
 fn neighbours(status: &Status, list: &mut Vec<Attention>) {
     if let Some(cluster) = &status.cluster {
+        if !cluster.leaving {
+            split(cluster, list);
+        }
         let not_alive = cluster
             .members
             .iter()

@@ -439,10 +439,42 @@ pub struct Cluster {
     pub leaving: bool,
     /// The nodes.
     pub members: Vec<Member>,
+    /// How long this node has seen no other; `null` if it sees one.
+    pub alone_ms: Option<u64>,
+    /// Entries of `CLUSTER_MEMBERS` that are no members now, at most [`TOP`].
+    pub missing: Vec<MissingMember>,
+    /// Datagrams that were ignored in the last minute, one entry a reason.
+    pub ignored: Vec<IgnoredDatagram>,
     /// Requests that this node had another serve.
     pub sent: u64,
     /// Requests that others had this node serve.
     pub received: u64,
+}
+
+/// An entry of `CLUSTER_MEMBERS` that is no member now.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MissingMember {
+    /// As it was configured.
+    pub name: String,
+    /// The name resolves; an address does.
+    pub resolves: bool,
+    /// For how long it has been none.
+    pub for_ms: u64,
+}
+
+/// The last datagram that was ignored for one reason.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IgnoredDatagram {
+    /// As `weir_cluster_ignored_total` has it.
+    pub reason: String,
+    /// Who sent it.
+    pub from: String,
+    /// How long ago.
+    pub ago_ms: u64,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// A node.

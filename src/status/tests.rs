@@ -168,6 +168,63 @@ fn each_thing_that_a_person_should_know_is_said() {
 }
 
 #[test]
+fn a_cluster_that_fell_apart_is_said_with_who_is_missing_and_what_to_do() {
+    let of = |change: &dyn Fn(&mut Cluster)| {
+        let mut cluster = Cluster::default();
+        change(&mut cluster);
+        let status = Status {
+            cluster: Some(cluster),
+            ..Status::default()
+        };
+        attention(&status, &Recent::default())
+    };
+    let missing = |for_ms| MissingMember {
+        name: "10.0.0.2".to_owned(),
+        resolves: true,
+        for_ms,
+    };
+    let ignored = |reason: &str| IgnoredDatagram {
+        reason: reason.to_owned(),
+        from: "10.0.0.3:7946".to_owned(),
+        ago_ms: 1,
+        remedy: "set the clock".to_owned(),
+    };
+    assert_eq!(of(&|cluster| cluster.alone_ms = Some(4_999)), []);
+    assert_eq!(of(&|cluster| cluster.missing = vec![missing(4_999)]), []);
+    assert_eq!(
+        of(&|cluster| cluster.ignored = vec![ignored("foreign")]),
+        []
+    );
+    let list = of(&|cluster| cluster.alone_ms = Some(5_000));
+    assert_eq!((list.len(), &*list[0].what), (1, "cluster_alone"));
+    assert_eq!(list[0].level, Level::Notice, "perhaps there are no others");
+    let list = of(&|cluster| {
+        cluster.alone_ms = Some(5_000);
+        cluster.missing = vec![missing(5_000)];
+    });
+    let what: Vec<_> = list.iter().map(|item| (item.level, &*item.what)).collect();
+    let both = ["cluster_alone", "cluster_missing"].map(|what| (Level::Problem, what));
+    assert_eq!(what, both);
+    assert!(list[1].text.contains("10.0.0.2 (for 5 s)"), "{list:?}");
+    for reason in ["wrong_tag", "unsealed", "no_secret", "stale"] {
+        let list = of(&|cluster| cluster.ignored = vec![ignored(reason)]);
+        let text = &list[0].text;
+        assert_eq!(list[0].level, Level::Problem);
+        assert!(
+            text.contains("10.0.0.3:7946") && text.contains("set the clock"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        of(&|cluster| {
+            cluster.leaving = true;
+            cluster.alone_ms = Some(60_000);
+        }),
+        []
+    );
+}
+
+#[test]
 fn what_happened_lately_is_said_and_what_has_a_word_of_its_own_is_not_said_twice() {
     let recent = |refused: &str, errors: &str| {
         let of = |name: &str| match name {

@@ -49,6 +49,8 @@ fn site(last: u8) -> Site {
         envelope: Vec::new(),
         tell_at: Instant::FAR,
         told: 0,
+        unreached: Unreached::default(),
+        look_at: Instant::FAR,
         sweep_at: Instant::FAR,
     };
     Site {
@@ -136,7 +138,7 @@ fn a_node_that_begins_is_careful_with_everybody() {
 
 #[test]
 fn a_node_is_careful_with_what_it_gets_and_with_nothing_else() {
-    let site = site(1);
+    let mut site = site(1);
     let before = site.sees(&[node(2), node(3)]);
     site.shared.members.publish(before.clone());
     let now = site.sees(&[node(2)]);
@@ -152,7 +154,7 @@ fn a_node_is_careful_with_what_it_gets_and_with_nothing_else() {
 
 #[test]
 fn requests_of_slots_that_were_lost_wait_until_their_new_owner_has_been_told() {
-    let (old, mut new) = (site(1), site(2));
+    let (mut old, mut new) = (site(1), site(2));
     new.shared.members.publish(new.sees(&[old.me]));
     let now = old.sees(&[new.me]);
     old.control.share_out(now.clone());

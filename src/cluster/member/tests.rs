@@ -296,6 +296,7 @@ fn a_node_to_which_a_relay_failed_is_passed_over_for_a_moment() {
     let mut lan = Lan::new(3);
     lan.input(addr(1), Input::Suspect(node(2)));
     assert_eq!(lan.live(1), addrs(&[1, 3]));
+    assert_eq!(lan.members[&addr(1)].passed_over(), [node(2)]);
     lan.run(Duration::from_millis(500));
     // It lives, and says so; whoever could not reach it waits all the same.
     assert!(lan.told(1, &Event::Cleared(node(2))).is_some());
@@ -303,6 +304,7 @@ fn a_node_to_which_a_relay_failed_is_passed_over_for_a_moment() {
     assert_eq!(lan.live(3), addrs(&[1, 2, 3]));
     lan.run(PASS_OVER_FOR);
     assert_eq!(lan.live(1), addrs(&[1, 2, 3]));
+    assert_eq!(lan.members[&addr(1)].passed_over(), []);
     // One that nobody knows, and this one itself, are not.
     lan.input(addr(1), Input::Suspect(node(7)));
     lan.input(addr(1), Input::Suspect(node(1)));
