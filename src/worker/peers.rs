@@ -113,13 +113,18 @@ impl Peers {
             Owner::Here => return None,
             Owner::There(node) => *node,
         };
+        Some(self.peer(node))
+    }
+
+    /// This node, as others are connected to.
+    pub(super) fn peer(&self, node: Node) -> Rc<Peer> {
         let addr = node.proxy_addr();
         if let Some(peer) = self.known.borrow().get(&addr)
             && peer.node == node
         {
-            return Some(peer.clone());
+            return peer.clone();
         }
-        Some(self.meet(node))
+        self.meet(node)
     }
 
     /// A node that was not known, or has changed.

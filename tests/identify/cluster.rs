@@ -16,12 +16,12 @@ use super::support::{
     cluster::{self, Member, Plan, token},
 };
 
-const PERIOD: Duration = Duration::from_secs(5);
+pub(super) const PERIOD: Duration = Duration::from_secs(5);
 /// What two answers may differ by on their way.
-const BLUR: Duration = Duration::from_millis(50);
+pub(super) const BLUR: Duration = Duration::from_millis(50);
 
 /// A port that is free at both nodes; not one of those that the system gives out by itself.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 9_000) as u16;
     let mut ports = (0..).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed));

@@ -9,3 +9,5 @@ mod bot;
 mod cluster;
 #[cfg(test)]
 mod door;
+#[cfg(test)]
+mod unreached;

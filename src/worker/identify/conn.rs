@@ -12,7 +12,9 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{AUTHORIZATION_BYTES_MAX, Verdict, Waiting, draining, query, refused, relay, sent};
+use super::{
+    AUTHORIZATION_BYTES_MAX, Verdict, Waiting, draining, is_careful, query, refused, relay, sent,
+};
 use crate::clock::{self, Instant};
 use crate::error::Kind as ErrorKind;
 use crate::http1::{
@@ -451,7 +453,7 @@ fn understand(worker: &Rc<Worker>, outline: &RequestOutline<'_>) -> Result<Asked
             has_token: token.is_some(),
             shard: shard.unwrap_or(0),
             max_wait,
-            careful: false,
+            careful: routed && is_careful(outline.target),
             waiter: 0,
         },
         token: token.map(Rc::from),

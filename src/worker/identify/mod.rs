@@ -14,6 +14,7 @@
 //! ends when its client hangs up; head and buffers are given back, and nothing wakes it meanwhile.
 
 mod conn;
+mod reach;
 mod relay;
 
 use std::cell::{Cell, RefCell};
@@ -27,6 +28,7 @@ use ahash::AHashMap;
 use slab::Slab;
 
 pub(super) use self::conn::{keep_alive, serve};
+use self::reach::Reach;
 use super::peers::Peers;
 use super::{Worker, own, reply};
 use crate::clock::{self, Instant};
@@ -57,6 +59,10 @@ pub(super) struct Door {
     relay_port: Option<u16>,
     /// Who owned what when it was last looked.
     owned: RefCell<Option<Arc<Ownership>>>,
+    /// Whether there was no other member then.
+    was_alone: Cell<bool>,
+    /// Nodes whose queue cannot be asked.
+    reach: Reach,
     /// Nobody may wait any more.
     closed: Cell<bool>,
     /// `/gateway/bot` that cannot be had, as far as it is told of.
@@ -129,6 +135,8 @@ impl Door {
             queues: process.identify.clone(),
             relay_port,
             owned: RefCell::default(),
+            was_alone: Cell::new(true),
+            reach: Reach::default(),
             waiters: RefCell::default(),
             tokens: RefCell::default(),
             closed: Cell::new(false),
@@ -185,7 +193,10 @@ impl Door {
         if self.relay_port.is_none() {
             return;
         }
-        let owned = peers.ownership();
+        let members = peers.ownership();
+        self.reach.look(now, &members);
+        let was_alone = self.was_alone.replace(members.is_alone());
+        let owned = self.reach.ownership(members);
         let before = self.owned.replace(Some(owned.clone()));
         if before
             .as_ref()
@@ -196,7 +207,7 @@ impl Door {
         let mut gained = owned.slots_of(owned.me());
         match &before {
             // Whoever was alone does not know what others let go.
-            Some(before) if !before.is_alone() => {
+            Some(before) if !was_alone => {
                 gained.remove_all(&before.slots_of(before.me()));
             }
             None if owned.is_alone() => gained = SlotSet::EMPTY,
@@ -469,6 +480,15 @@ fn query(target: &[u8]) -> (Option<u64>, Option<Duration>) {
         }
     }
     (shard, max_wait)
+}
+
+/// What a node adds to the query of a shard that it asks for, if another queue may have let some of its
+/// bot go until now.
+const CAREFUL: &str = "&careful=1";
+
+/// Whether that stands there.
+fn is_careful(target: &[u8]) -> bool {
+    target.ends_with(CAREFUL.as_bytes())
 }
 
 #[cfg(test)]

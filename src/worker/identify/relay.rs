@@ -5,8 +5,8 @@
 //!        ◀─ the same answer        ◀─ the place in line lasts as long as this connection
 //! ```
 //! One connection for each shard that waits, closed at once when its client leaves, so that its place is
-//! given up. If the owner fails, whoever owns the bot then is asked; if it owns it no more, the same, at
-//! the end of the line. A relayed shard carries `nirn-routed-to` and is lined up where it arrives,
+//! given up. If the owner fails, whoever owns the bot [without it](super::reach) is asked; if it owns it
+//! no more, the same, at the end of the line. A relayed shard carries `nirn-routed-to` and is lined up where it arrives,
 //! whatever that node thinks of the owner: there are no loops.
 //!
 //! **Careful.** Nobody knows what a node that died had let go: who lines up a shard in its stead holds the
@@ -20,7 +20,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{self, To};
-use super::{Door, LOOK, Refusal, Verdict, Waiter, Waiting};
+use super::reach::AGAIN_AFTER;
+use super::{CAREFUL, Door, LOOK, Refusal, Verdict, Waiter, Waiting};
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::http1::{Framing, Method, Parse, parse_response};
@@ -112,12 +113,13 @@ async fn away(
     asked: &Asked,
     there: &mut There,
 ) -> Option<Away> {
-    let mut failed = 0;
+    let (mut failed, mut careful, mut broken) = (0, false, None);
     while let Some((peers, door, port)) = door(worker)
         && failed < FAILED_MAX
-        && let Some(peer) = peers.owner(asked.ask.bot)
+        && let now = clock::now()
+        && let Some(node) = door.reach.owner(now, peers.ownership(), asked.ask.bot)
     {
-        let now = clock::now();
+        let peer = peers.peer(node);
         door.send_on(peers, now);
         worker.alarm.ring_at(now + LOOK);
         let place = match Place::take(worker, door, asked.ask.bot) {
@@ -125,30 +127,51 @@ async fn away(
             Err(verdict) => return Some(Away::Verdict(verdict)),
         };
         worker.metrics().own.relay.identifies += 1;
-        let question = question(peers, &peer, asked, left(asked, to));
+        let care = door.reach.needs_care(&node);
+        let question = question(peers, &peer, asked, left(asked, to), care);
         let addr = SocketAddr::new(peer.node.addr.ip(), port);
         let trust = peers.trust(&peer.node);
-        let work = first(put(worker, addr, trust, question), place.verdict());
-        let error = match there.meanwhile(worker, client, pin!(work)).await? {
+        let work = put(worker, addr, trust, question, || {
+            door.reach.asked(clock::now(), &node);
+        });
+        let work = first(work, place.verdict());
+        let Some(came) = there.meanwhile(worker, client, pin!(work)).await else {
+            door.reach.left(&node);
+            return None;
+        };
+        let error = match came {
             First::Left(Ok(answer)) => {
+                door.reach.answered(clock::now(), &node);
                 return Some(Away::Verdict(Verdict::Told(Box::new(answer))));
             }
             First::Left(Err(error)) => error,
-            First::Right(Verdict::Moved) => continue,
+            First::Right(Verdict::Moved) => {
+                door.reach.left(&node);
+                continue;
+            }
             First::Right(verdict) => return Some(Away::Verdict(verdict)),
         };
         worker.metrics().own.relay.failed += 1;
+        door.reach.left(&node);
         peers.tell_of(&peer.node, &error);
         tracing::debug!(node = %peer.node, %error, "a shard could not be asked for at its node");
         if !is_theirs(&error) {
             return Some(Away::Verdict(full()));
         }
-        peers.failed(&peer);
         failed += 1;
+        let ended = clock::now();
+        // A connection that broke tells of itself alone, unless the next one does at once, too.
+        let is_break = matches!(error.kind, Kind::Reset | Kind::ClosedBeforeAnswer);
+        let lasted = ended.saturating_duration_since(now) >= AGAIN_AFTER;
+        if is_break && (lasted || broken != Some(node)) {
+            broken = Some(node);
+            failed -= u32::from(lasted);
+            continue;
+        }
+        careful |= door.reach.failed(ended, &node);
     }
-    Some(Away::Here {
-        careful: failed > 0,
-    })
+    // Whom this node saw go has let shards go that nobody tells of; once is enough.
+    Some(Away::Here { careful })
 }
 
 /// What asking elsewhere takes; `None` if nobody is asked.
@@ -202,13 +225,22 @@ impl Drop for Place<'_> {
 }
 
 /// The request to `peer`.
-fn question(peers: &Peers, peer: &Peer, asked: &Asked, max_wait: Option<Duration>) -> Buf {
+fn question(
+    peers: &Peers,
+    peer: &Peer,
+    asked: &Asked,
+    max_wait: Option<Duration>,
+    careful: bool,
+) -> Buf {
     let mut buf = Buf::default();
     let out = buf.writable();
     // Writing to memory does not fail.
     let _ = write!(out, "GET /?shard={}", asked.ask.shard);
     if let Some(most) = max_wait {
         let _ = write!(out, "&max_wait={:.3}", most.as_secs_f64());
+    }
+    if careful {
+        out.extend_from_slice(CAREFUL.as_bytes());
     }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: weir\r\nConnection: close\r\nnirn-routed-to: ");
     out.extend_from_slice(&peer.name);
@@ -234,12 +266,13 @@ impl Drop for Link {
     }
 }
 
-/// Puts the question, and waits for the answer as long as that takes.
+/// Puts the question, says so, and waits for the answer as long as that takes.
 async fn put(
     worker: &Rc<Worker>,
     addr: SocketAddr,
     trust: Option<Trust>,
     question: Buf,
+    asked: impl FnOnce(),
 ) -> Result<Answer, Error> {
     let until = clock::now() + NODE_CONNECT_TIMEOUT;
     let connected = dial::connect(addr, None, NODE_CONNECT_TIMEOUT, &worker.deadlines).await?;
@@ -253,6 +286,7 @@ async fn put(
     let written = sender.flush().await;
     written.map_err(|_| Error::new(Kind::Reset))?;
     drop(question);
+    asked();
     loop {
         // Its buffers are given back: shards wait for hours.
         link.0.rest();
