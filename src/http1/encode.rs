@@ -206,11 +206,25 @@ impl ResponseHead<'_> {
 
         out.reserve(self.fields.head_len() + EXTRA_BYTES);
         self.push_status_line(out);
-        // RFC 9110 8.6: no length in 1xx and 204; whatever it announced does not follow.
-        let bare = self.is_interim() || self.status == 204;
-        copy_lines(&self.fields, out, |role| match role {
-            Role::ContentLength if bare => Edit::Drop,
-            Role::TransferEncoding if chunked && !dechunk => Edit::Value(b"chunked"),
+        copy_lines(&self.fields, out, |role| {
+            self.edit(role, chunked && !dechunk)
+        });
+        if !self.is_interim() {
+            push_connection(out, ClientSide { keep_alive, ..to });
+        }
+        out.extend_from_slice(b"\r\n");
+        Relay {
+            dechunk,
+            keep_alive,
+        }
+    }
+
+    /// What becomes of a line of this role, for a client that is sent a `chunked` body or another.
+    fn edit(&self, role: Role, chunked: bool) -> Edit<'static> {
+        match role {
+            // RFC 9110 8.6: no length in 1xx and 204; whatever it announced does not follow.
+            Role::ContentLength if self.is_interim() || self.status == 204 => Edit::Drop,
+            Role::TransferEncoding if chunked => Edit::Value(b"chunked"),
             Role::EndToEnd
             | Role::ContentLength
             | Role::Host
@@ -224,14 +238,6 @@ impl ResponseHead<'_> {
             Role::TransferEncoding | Role::Connection | Role::HopByHop | Role::FramingLookAlike => {
                 Edit::Drop
             }
-        });
-        if !self.is_interim() {
-            push_connection(out, ClientSide { keep_alive, ..to });
-        }
-        out.extend_from_slice(b"\r\n");
-        Relay {
-            dechunk,
-            keep_alive,
         }
     }
 
@@ -239,24 +245,12 @@ impl ResponseHead<'_> {
     /// is to stay open: as of an answer that another node has written so already.
     pub fn is_as_encoded(&self) -> bool {
         let line = self.fields.start_line();
-        let bare = self.is_interim() || self.status == 204;
-        let stays = |(at, role): (usize, Role)| match role {
-            Role::ContentLength => !bare && self.fields.is_tidy(at),
-            Role::TransferEncoding => {
-                self.framing == Framing::Chunked
-                    && self.fields.is_tidy(at)
-                    && self.fields.value(at) == b"chunked"
-            }
-            Role::Connection | Role::HopByHop | Role::FramingLookAlike => false,
-            Role::EndToEnd
-            | Role::Host
-            | Role::Authorization
-            | Role::Expect
-            | Role::AbortAfter
-            | Role::RoutedTo
-            | Role::NodePass
-            | Role::RequestId
-            | Role::NodeRequestId => true,
+        let chunked = self.framing == Framing::Chunked;
+        let stays = |(at, role): (usize, Role)| match self.edit(role, chunked) {
+            // See `copy_lines`.
+            Edit::Keep => role != Role::ContentLength || self.fields.is_tidy(at),
+            Edit::Value(value) => self.fields.is_tidy(at) && self.fields.value(at) == value,
+            Edit::Drop => false,
         };
         self.version == Version::Http11
             && line.len() > STATUS_LINE_LEN
