@@ -20,6 +20,34 @@ pub(super) const PERIOD: Duration = Duration::from_secs(5);
 /// What two answers may differ by on their way.
 pub(super) const BLUR: Duration = Duration::from_millis(50);
 
+/// One of two nodes that look for each other, with this port for its queue, if it has one.
+pub(super) fn start_node(
+    mock: &MockHandle,
+    ip: &str,
+    queue: Option<u16>,
+    cluster_port: u16,
+) -> Handle {
+    let mut config = support::config(&mock.url(), support::ca_file(mock));
+    config.bind_ip = ip.parse().expect("an address");
+    config.workers = Some(1);
+    config.gateway_queue_port = queue;
+    config.cluster_port = cluster_port;
+    config.cluster_members = ["127.0.0.1", "127.0.0.2"]
+        .iter()
+        .map(|ip| ip.parse().expect("a peer"))
+        .collect();
+    weir::start(config).expect("weir starts")
+}
+
+pub(super) fn see_each_other(nodes: [&Handle; 2]) {
+    let until = Instant::now() + Duration::from_secs(20);
+    let members = |node: &Handle| node.members().expect("a cluster").ownership();
+    while nodes.iter().any(|node| members(node).nodes().len() < 2) {
+        assert!(Instant::now() < until, "they never see each other");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A port that is free at both nodes; not one of those that the system gives out by itself.
 pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -257,26 +285,7 @@ fn a_bot_that_changes_hands_as_planned_goes_on_where_it_stopped() {
     })
     .expect("the mock starts");
     let (port, cluster_port) = (free_port(), free_port());
-    let start = |ip: &str| {
-        let mut config = support::config(&mock.url(), support::ca_file(&mock));
-        config.bind_ip = ip.parse().expect("an address");
-        config.workers = Some(1);
-        config.gateway_queue_port = Some(port);
-        config.cluster_port = cluster_port;
-        config.cluster_members = ["127.0.0.1", "127.0.0.2"]
-            .iter()
-            .map(|ip| ip.parse().expect("a peer"))
-            .collect();
-        weir::start(config).expect("weir starts")
-    };
-    let see_each_other = |nodes: [&Handle; 2]| {
-        let until = Instant::now() + Duration::from_secs(20);
-        let members = |node: &Handle| node.members().expect("a cluster").ownership();
-        while nodes.iter().any(|node| members(node).nodes().len() < 2) {
-            assert!(Instant::now() < until, "they never see each other");
-            thread::sleep(Duration::from_millis(5));
-        }
-    };
+    let start = |ip: &str| start_node(&mock, ip, Some(port), cluster_port);
     let (first, second) = (start("127.0.0.1"), start("127.0.0.2"));
     see_each_other([&first, &second]);
     let ownership = first.members().expect("a cluster").ownership();

@@ -8,8 +8,7 @@ use loadtest::mock::settings::{GatewaySettings, Settings};
 use loadtest::mock::{self, MockConfig};
 use weir::Handle;
 
-use super::cluster::{BLUR, PERIOD, free_port};
-use super::support;
+use super::cluster::{BLUR, PERIOD, free_port, see_each_other, start_node};
 use super::support::cluster::token;
 use super::support::http::Client;
 use super::support::queue::assert_free;
@@ -25,28 +24,10 @@ fn shards_of_a_node_without_a_queue_port_go_elsewhere_and_it_stays_a_member() {
     })
     .expect("the mock starts");
     let (port, cluster_port) = (free_port(), free_port());
-    let start = |ip: &str, queue: Option<u16>| {
-        let mut config = support::config(&mock.url(), support::ca_file(&mock));
-        config.bind_ip = ip.parse().expect("an address");
-        config.workers = Some(1);
-        config.gateway_queue_port = queue;
-        config.cluster_port = cluster_port;
-        config.cluster_members = ["127.0.0.1", "127.0.0.2"]
-            .iter()
-            .map(|ip| ip.parse().expect("a peer"))
-            .collect();
-        weir::start(config).expect("weir starts")
-    };
+    let start = |ip: &str, queue| start_node(&mock, ip, queue, cluster_port);
     let (without, with) = (start("127.0.0.1", None), start("127.0.0.2", Some(port)));
     let ownership = |node: &Handle| node.members().expect("a cluster").ownership();
-    let until = Instant::now() + Duration::from_secs(20);
-    while [&without, &with]
-        .iter()
-        .any(|n| ownership(n).nodes().len() < 2)
-    {
-        assert!(Instant::now() < until, "they never see each other");
-        thread::sleep(Duration::from_millis(5));
-    }
+    see_each_other([&without, &with]);
     let theirs = ownership(&without);
     let bot = token(theirs.nodes(), theirs.me(), None, 0);
     let queue = with.gateway_queue_addr().expect("the queue is served");
